@@ -1,0 +1,59 @@
+# One-word verbs. Each sets up what it needs; nothing here holds logic.
+# CUDA machines get onnxruntime-gpu, all others onnxruntime: `make setup RUNTIME=cpu` overrides.
+RUNTIME ?= $(if $(shell command -v nvidia-smi),gpu,cpu)
+PYTHON ?= python3
+BIN := .venv/bin
+PROTO_BIN := .tools/proto/bin
+BUF := .tools/node_modules/.bin/buf
+STUBS := taxon/v1
+
+.PHONY: setup demo test test-slow check proto proto-check bench image clean
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(RUNTIME),training,dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/taxon demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+check: setup proto-check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.tools/ready: Makefile
+	$(PYTHON) -m venv .tools/proto
+	$(PROTO_BIN)/python -m pip install --quiet --disable-pip-version-check grpcio-tools==1.80.0 protobuf==6.33.6 googleapis-common-protos==1.76.0 setuptools==80.9.0
+	npm install --silent --no-save --prefix .tools @bufbuild/buf@1.75.0
+	rm -rf .buf && mkdir -p .buf/google/api .buf/google/rpc
+	cp $$($(PROTO_BIN)/python -c 'import google.api as a; print(*a.__path__)')/field_behavior.proto .buf/google/api/
+	cp $$($(PROTO_BIN)/python -c 'import google.rpc as r; print(*r.__path__)')/status.proto .buf/google/rpc/
+	touch $@
+
+proto: .tools/ready
+	$(PROTO_BIN)/python -m grpc_tools.protoc -Iproto -I.buf --python_out=. --pyi_out=. --grpc_python_out=. $$(find proto -name '*.proto')
+
+proto-check: proto
+	git diff --exit-code -- $(STUBS)
+	$(BUF) lint
+	$(BUF) format proto --diff --exit-code
+	$(BUF) breaking proto --against proto/released/v1.binpb
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+image:
+	docker build --target service-cpu --tag taxon:service-cpu .
+
+clean:
+	rm -rf .venv .tools .buf build dist *.egg-info

@@ -1,0 +1,1 @@
+"""The gRPC service: bundles in, ONNX Runtime inside, labels out. Never imports torch."""

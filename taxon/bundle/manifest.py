@@ -1,0 +1,217 @@
+"""What a bundle says of itself: the schema of `manifest.json`.
+
+Knows names, shapes, labels and figures. Knows nothing of folders (see `store`), of how pictures are
+decoded (see `pixels`), or of any runtime.
+"""
+
+import json
+import re
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+FORMAT_VERSION = 1
+NAME_PATTERN = r"[a-z0-9][a-z0-9_-]{0,62}"
+GRAPH_INPUTS = {"image": "image", "features": "features"}
+GRAPH_OUTPUT = "scores"
+
+
+class BundleError(Exception):
+    """A bundle that must not be used. The message says which part is wrong and why."""
+
+
+def check_name(name: str) -> str:
+    """Returns `name` if it may name a model.
+
+    Raises:
+        ValueError: It may not: names are lower-case letters, digits, `-` and `_`, at most 63, because
+            they are folder names and appear in URLs, metrics and container labels.
+    """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ValueError(f"model name {name!r} must match {NAME_PATTERN}")
+    return name
+
+
+def _check_relative(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or "\\" in path or any(part in ("..", ".") for part in parts):
+        raise ValueError(f"path {path!r} must stay inside the bundle")
+    return path
+
+
+def _check_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
+    blank = [index for index, label in enumerate(labels) if not label.strip() or label != label.strip()]
+    if blank:
+        raise ValueError(f"labels at {blank} are blank or have spaces around them")
+    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    if repeated:
+        raise ValueError(f"labels {repeated} occur more than once")
+    return labels
+
+
+RelativePath = Annotated[str, AfterValidator(_check_relative)]
+Score = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PixelSpec(_Part):
+    """How encoded bytes become the array that the graph takes. The order is: orient as EXIF says,
+    convert the colours, resize, crop the centre.
+    """
+
+    resize: PositiveInt | tuple[PositiveInt, PositiveInt]
+    """Length of the shorter side in pixels, or exact (height, width)."""
+    crop: tuple[PositiveInt, PositiveInt]
+    """(height, width) in pixels; what the picture lacks is filled with black."""
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    color: Literal["rgb", "grayscale"] = "rgb"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the result."""
+        return (*self.crop, 3 if self.color == "rgb" else 1)
+
+
+class ImageInput(_Part):
+    """uint8 `[batch, height, width, channels]`, named `image` in the graph."""
+
+    kind: Literal["image"] = "image"
+    dtype: Literal["uint8"] = "uint8"
+    shape: tuple[PositiveInt, PositiveInt, Literal[1, 3]]
+
+
+class FeaturesInput(_Part):
+    """float32 `[batch, features]`, named `features` in the graph."""
+
+    kind: Literal["features"] = "features"
+    dtype: Literal["float32"] = "float32"
+    shape: tuple[PositiveInt]
+
+
+class Thresholds(_Part):
+    """Scores below which an answer is not believed."""
+
+    unknown: Score | None = None
+    """Single-label: a best score below this means "none of these"."""
+    labels: tuple[Score, ...] | None = None
+    """Multi-label: the lowest score at which each label counts, in class order."""
+
+
+class Golden(_Part):
+    """An input kept with the scores that the trained model gave it."""
+
+    file: RelativePath
+    scores: tuple[Score, ...]
+    tolerance: Annotated[float, Field(gt=0.0, lt=1.0)]
+    """Largest allowed difference of any score."""
+
+
+class Variant(_Part):
+    """One graph file: the same model in some precision."""
+
+    file: RelativePath
+    precision: Literal["fp32", "fp16", "int8"]
+    accuracy: Score | None = None
+    latency_ms: dict[PositiveInt, NonNegativeFloat] = {}
+    """Median milliseconds per run, by batch size, on the machine that exported."""
+    provider_options: dict[str, dict[str, str]] = {}
+    """ONNX Runtime options by execution provider, as measured best at export."""
+
+
+class Provenance(_Part):
+    """Where the weights come from."""
+
+    run_id: str
+    created: str
+    """UTC, ISO 8601."""
+    data_digest: str
+    seed: int | None = None
+    git: str | None = None
+    """Commit of the training code, with `-dirty` behind it if it had changes."""
+    recipe: dict[str, Any] = {}
+    libraries: dict[str, str] = {}
+
+
+class Manifest(_Part):
+    """The whole of `manifest.json`."""
+
+    format_version: Literal[1] = 1
+    name: Annotated[str, AfterValidator(check_name)]
+    version: PositiveInt
+    task: Literal["single_label", "multi_label"]
+    labels: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_check_labels)]
+    input: Annotated[ImageInput | FeaturesInput, Field(discriminator="kind")]
+    pixels: PixelSpec | None = None
+    thresholds: Thresholds = Thresholds()
+    files: dict[RelativePath, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
+    """sha256 of every file but the manifest."""
+    golden: Annotated[tuple[Golden, ...], Field(min_length=1)]
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+    provenance: Provenance
+    metrics: dict[str, float] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.pixels is not None) != (self.input.kind == "image"):
+            raise ValueError("pixels must be given for an image input and only there")
+        if self.pixels is not None and self.pixels.shape != self.input.shape:
+            raise ValueError(f"pixels give {self.pixels.shape}, the input takes {self.input.shape}")
+        for golden in self.golden:
+            if len(golden.scores) != len(self.labels):
+                raise ValueError(f"{golden.file} has {len(golden.scores)} scores for {len(self.labels)} labels")
+        if self.thresholds.labels is not None and len(self.thresholds.labels) != len(self.labels):
+            raise ValueError(f"{len(self.thresholds.labels)} label thresholds for {len(self.labels)} labels")
+        precisions = [variant.precision for variant in self.variants]
+        if len(set(precisions)) != len(precisions) or "fp32" not in precisions:
+            raise ValueError(f"variants {precisions} must be distinct and include fp32")
+        return self
+
+    def contract(self) -> dict[str, str]:
+        """What the graph must carry in its own metadata, as strings, so that neither a label nor a
+        preprocessing step can change beside an unchanged graph.
+        """
+        pixels = self.pixels.model_dump(mode="json") if self.pixels else None
+        return {
+            "taxon.labels": json.dumps(self.labels, ensure_ascii=False),
+            "taxon.pixels": json.dumps(pixels, sort_keys=True),
+            "taxon.task": self.task,
+        }
+
+
+def parse(text: str | bytes) -> Manifest:
+    """Reads a manifest.
+
+    Raises:
+        BundleError: Not JSON, of a newer format, or not valid; the message names each wrong field.
+    """
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise BundleError(f"manifest.json is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise BundleError("manifest.json is not a JSON object")
+    version = document.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise BundleError(
+            f"manifest.json has format {version}, this release reads up to {FORMAT_VERSION}: upgrade taxon"
+        )
+    try:
+        return Manifest.model_validate(document)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'manifest'}: {fault['msg']}" for fault in error.errors()
+        )
+        raise BundleError(f"manifest.json is not valid: {faults}") from error

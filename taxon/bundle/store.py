@@ -1,0 +1,156 @@
+"""The folder layout of bundles: `<root>/<name>/<version>/`, with `manifest.json` written last.
+
+Reads with every digest checked; publishes so that a bundle is either wholly there or not at all.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from taxon.bundle.manifest import BundleError, Manifest, check_name, parse
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle whose files have been checked against its manifest."""
+
+    folder: Path
+    manifest: Manifest
+
+    def read(self, file: str) -> bytes:
+        """The bytes of one of the manifest's files."""
+        return (self.folder / file).read_bytes()
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions(root: Path, name: str) -> list[int]:
+    """The published versions of a model, ascending. Empty if it has none."""
+    folder = root / name
+    if not folder.is_dir():
+        return []
+    return sorted(
+        int(entry.name) for entry in folder.iterdir() if _is_version(entry.name) and (entry / MANIFEST).is_file()
+    )
+
+
+def names(root: Path) -> list[str]:
+    """The models that have a published version, in alphabetical order.
+
+    Raises:
+        FileNotFoundError: `root` does not exist.
+    """
+    return sorted(
+        entry.name for entry in root.iterdir() if not entry.name.startswith(".") and versions(root, entry.name)
+    )
+
+
+def read(root: Path, name: str, version: int) -> Bundle:
+    """Reads `<root>/<name>/<version>` and checks every file.
+
+    Raises:
+        BundleError: The manifest is missing or not valid, speaks of another name or version, or a file is
+            missing, leads out of the folder, or has another digest.
+    """
+    folder = root / name / str(version)
+    bundle = read_folder(folder)
+    if (bundle.manifest.name, bundle.manifest.version) != (name, version):
+        raise BundleError(
+            f"{folder} holds {bundle.manifest.name} version {bundle.manifest.version}; do not rename bundles"
+        )
+    return bundle
+
+
+def read_folder(folder: Path) -> Bundle:
+    """As `read`, wherever the folder lies."""
+    try:
+        manifest = parse((folder / MANIFEST).read_bytes())
+    except OSError as error:
+        raise BundleError(f"{folder} cannot be read: {error.strerror}: {error.filename}") from error
+    needed = {golden.file for golden in manifest.golden} | {variant.file for variant in manifest.variants}
+    if unlisted := sorted(needed - manifest.files.keys()):
+        raise BundleError(f"manifest.json gives no digest for {unlisted}")
+    inside = folder.resolve()
+    for file, expected in manifest.files.items():
+        path = folder / file
+        if not path.is_file():
+            raise BundleError(f"{file} is missing")
+        if not path.resolve().is_relative_to(inside):
+            raise BundleError(f"{file} leads out of the bundle")
+        if (actual := sha256(path)) != expected:
+            raise BundleError(f"{file} has sha256 {actual}, the manifest says {expected}")
+    return Bundle(folder, manifest)
+
+
+@contextmanager
+def staging(root: Path, name: str) -> Iterator[Path]:
+    """A new folder on the repository's file system to write a bundle's files into, for `publish`.
+
+    It is removed at the end unless it has been published.
+    """
+    model = root / check_name(name)
+    model.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".staging-", dir=model))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(staged: Path, draft: Manifest) -> Bundle:
+    """Gives a staged folder the next free version: fills in `version` and `files`, writes the manifest,
+    syncs everything, renames. Two publishers at once get two versions.
+
+    Raises:
+        BundleError: The folder lacks a file that the draft names.
+        OSError: The disk is full or not writable; nothing has been published.
+    """
+    model = staged.parent
+    files = {
+        path.relative_to(staged).as_posix(): sha256(path)
+        for path in sorted(staged.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+    for path in staged.rglob("*"):
+        _sync(path)
+    staged.chmod(0o755)  # mkdtemp's 0700 would hide the bundle from the service's user
+    version = max(versions(model.parent, model.name), default=0)
+    while True:
+        version += 1
+        manifest = draft.model_copy(update={"version": version, "files": files})
+        (staged / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+        _sync(staged / MANIFEST)
+        _sync(staged)
+        read_folder(staged)
+        published = model / str(version)
+        try:
+            staged.rename(published)
+        except OSError:
+            if not published.exists():
+                raise
+            continue
+        _sync(model)
+        return Bundle(published, manifest)
+
+
+def _is_version(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and not text.startswith("0")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Generated stubs of `proto/taxon/v1`: regenerate with `make proto`, never edit."""
