@@ -82,7 +82,7 @@ def decode(encoded: bytes, spec: PixelSpec, limits: Limits = Limits()) -> NDArra
     if len(encoded) > limits.max_bytes:
         raise PictureTooLargeError(len(encoded), limits)
     try:
-        picture = Image.open(BytesIO(encoded), formats=FORMATS)
+        picture: Image.Image = Image.open(BytesIO(encoded), formats=FORMATS)
     except MemoryError:
         raise
     except UnidentifiedImageError as error:

@@ -1,0 +1,264 @@
+"""The Python client of `taxon.v1.ClassificationService`: a deadline on every call, retries only where the
+server says that another replica may answer, errors as exceptions with a reason.
+
+Answers are the messages of the API as they are; their stubs type them.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+import grpc.aio
+
+from taxon.errors import TaxonError, from_call, from_status
+from taxon.v1 import classification_service_pb2 as pb
+from taxon.v1 import classification_service_pb2_grpc as pb_grpc
+
+Picture = bytes | str | os.PathLike[str]
+"""Encoded bytes, or the path of a file that holds them."""
+DEFAULT_TIMEOUT_S = 10.0
+MAX_MESSAGE_BYTES = 64 * 2**20
+SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{"service": "taxon.v1.ClassificationService"}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],  # overload is not answered with more load
+            },
+        }
+    ],
+}
+CHANNEL_OPTIONS = [
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+]
+
+
+class Client:
+    """A blocking client, safe to share between threads.
+
+    Args:
+        target: `host:port`, or any gRPC target; `dns:///name:port` spreads calls over every address.
+        timeout_s: Seconds that a call may take unless it says otherwise.
+        credentials: For TLS; without them the connection is not encrypted.
+
+    Every call raises `taxon.errors.TaxonError`: its subclass says what to do, its `reason` why.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self._channel = (
+            grpc.secure_channel(target, credentials, CHANNEL_OPTIONS)
+            if credentials
+            else grpc.insecure_channel(target, CHANNEL_OPTIONS)
+        )
+        self._stub = pb_grpc.ClassificationServiceStub(self._channel)
+        self._timeout_s = timeout_s
+
+    def classify(
+        self,
+        picture: Picture | None = None,
+        *,
+        features: Sequence[float] | None = None,
+        model: str = "",
+        version: str = "",
+        max_results: int = 0,
+        min_score: float | None = None,
+        timeout_s: float | None = None,
+    ) -> pb.ClassifyResponse:
+        """Returns the most likely classes of one picture or feature vector, best first.
+
+        Args:
+            picture: JPEG, PNG, WebP or GIF.
+            features: Instead of a picture, the values in the order of the training columns.
+            model: Empty for the server's only model.
+            version: Empty for the default one.
+            max_results: 0 for the server's default, 5.
+            min_score: The lowest score to return, in [0, 1].
+            timeout_s: Seconds; the client's default if None.
+        """
+        request = classify_request(picture, features, model, version, max_results, min_score)
+        with _typed_errors():
+            response: pb.ClassifyResponse = self._stub.Classify(request, timeout=timeout_s or self._timeout_s)
+        return response
+
+    def classify_batch(
+        self, requests: Iterable[pb.ClassifyRequest], *, timeout_s: float | None = None
+    ) -> list[pb.ClassifyResponse | TaxonError]:
+        """Classifies up to 256 inputs, made by `classify_request`, in one call: an answer or an error for each."""
+        with _typed_errors():
+            response = self._stub.BatchClassify(
+                pb.BatchClassifyRequest(requests=requests), timeout=timeout_s or self._timeout_s
+            )
+        return _outcomes(response)
+
+    def list_models(self, *, timeout_s: float | None = None) -> list[pb.Model]:
+        """Returns every loaded version of every model."""
+        models: list[pb.Model] = []
+        token = ""
+        with _typed_errors():
+            while True:
+                page = self._stub.ListModels(
+                    pb.ListModelsRequest(page_token=token), timeout=timeout_s or self._timeout_s
+                )
+                models += page.models
+                token = page.next_page_token
+                if not token:
+                    return models
+
+    def get_model(self, model: str = "", version: str = "", *, timeout_s: float | None = None) -> pb.Model:
+        """Describes one version of one model."""
+        with _typed_errors():
+            response: pb.GetModelResponse = self._stub.GetModel(
+                pb.GetModelRequest(model_name=model, model_version=version), timeout=timeout_s or self._timeout_s
+            )
+        return response.model
+
+    def close(self) -> None:
+        """Closes the connection; calls in flight are cancelled."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncClient:
+    """The same for asyncio. Make it inside the running loop; arguments, answers and errors are `Client`'s."""
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self._channel = (
+            grpc.aio.secure_channel(target, credentials, CHANNEL_OPTIONS)
+            if credentials
+            else grpc.aio.insecure_channel(target, CHANNEL_OPTIONS)
+        )
+        self._stub = pb_grpc.ClassificationServiceStub(self._channel)
+        self._timeout_s = timeout_s
+
+    async def classify(
+        self,
+        picture: Picture | None = None,
+        *,
+        features: Sequence[float] | None = None,
+        model: str = "",
+        version: str = "",
+        max_results: int = 0,
+        min_score: float | None = None,
+        timeout_s: float | None = None,
+    ) -> pb.ClassifyResponse:
+        """As `Client.classify`."""
+        request = classify_request(picture, features, model, version, max_results, min_score)
+        with _typed_errors():
+            response: pb.ClassifyResponse = await self._stub.Classify(request, timeout=timeout_s or self._timeout_s)
+        return response
+
+    async def classify_batch(
+        self, requests: Iterable[pb.ClassifyRequest], *, timeout_s: float | None = None
+    ) -> list[pb.ClassifyResponse | TaxonError]:
+        """As `Client.classify_batch`."""
+        with _typed_errors():
+            response = await self._stub.BatchClassify(
+                pb.BatchClassifyRequest(requests=requests), timeout=timeout_s or self._timeout_s
+            )
+        return _outcomes(response)
+
+    async def list_models(self, *, timeout_s: float | None = None) -> list[pb.Model]:
+        """As `Client.list_models`."""
+        models: list[pb.Model] = []
+        token = ""
+        with _typed_errors():
+            while True:
+                page = await self._stub.ListModels(
+                    pb.ListModelsRequest(page_token=token), timeout=timeout_s or self._timeout_s
+                )
+                models += page.models
+                token = page.next_page_token
+                if not token:
+                    return models
+
+    async def get_model(self, model: str = "", version: str = "", *, timeout_s: float | None = None) -> pb.Model:
+        """As `Client.get_model`."""
+        with _typed_errors():
+            response: pb.GetModelResponse = await self._stub.GetModel(
+                pb.GetModelRequest(model_name=model, model_version=version), timeout=timeout_s or self._timeout_s
+            )
+        return response.model
+
+    async def close(self) -> None:
+        """Closes the connection; calls in flight are cancelled."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def classify_request(
+    picture: Picture | None = None,
+    features: Sequence[float] | None = None,
+    model: str = "",
+    version: str = "",
+    max_results: int = 0,
+    min_score: float | None = None,
+) -> pb.ClassifyRequest:
+    """Builds the message for one input; the arguments are those of `Client.classify`.
+
+    Raises:
+        ValueError: Both or neither of `picture` and `features`.
+        OSError: The picture's file cannot be read.
+    """
+    if (picture is None) == (features is None):
+        raise ValueError("give either a picture or features")
+    request = pb.ClassifyRequest(model_name=model, model_version=version, max_results=max_results, min_score=min_score)
+    if features is not None:
+        request.features.values.extend(features)
+    elif isinstance(picture, bytes):
+        request.image = picture
+    elif picture is not None:
+        request.image = Path(picture).read_bytes()
+    return request
+
+
+def _outcomes(response: pb.BatchClassifyResponse) -> list[pb.ClassifyResponse | TaxonError]:
+    return [
+        result.response if result.WhichOneof("outcome") == "response" else from_status(result.error)
+        for result in response.results
+    ]
+
+
+@contextmanager
+def _typed_errors() -> Iterator[None]:
+    try:
+        yield
+    except (grpc.RpcError, grpc.aio.AioRpcError) as error:
+        raise from_call(error) from error

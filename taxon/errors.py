@@ -1,0 +1,99 @@
+"""What a failed call means to a caller: one exception class for each thing to do about it.
+
+Reads the `google.rpc.Status` that the server attaches. See `ErrorReason` in the proto for the reasons.
+"""
+
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+STATUS_TRAILER = "grpc-status-details-bin"
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class TaxonError(Exception):
+    """A call that failed.
+
+    Attributes:
+        code: The gRPC status code.
+        reason: A value of `ErrorReason` without its prefix, such as `QUEUE_FULL`; empty if the failure
+            did not come from the service itself but from the connection.
+        message: For people; do not parse it.
+        metadata: The changing parts of the message, by name.
+        fields: What is wrong with which field of the request.
+        retry_after_s: Seconds to wait before the next try, if the server said so.
+        request_id: To name in a report, if the server gave one.
+    """
+
+    def __init__(self, status: status_pb2.Status) -> None:
+        self.code = CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+        self.message = status.message
+        self.reason = ""
+        self.metadata: dict[str, str] = {}
+        self.fields: dict[str, str] = {}
+        self.retry_after_s: float | None = None
+        self.request_id = ""
+        for detail in status.details:
+            self._take(detail)
+        super().__init__(f"{self.reason or self.code.name}: {self.message}")
+
+    def _take(self, detail: Any) -> None:
+        info = error_details_pb2.ErrorInfo()
+        retry = error_details_pb2.RetryInfo()
+        bad_request = error_details_pb2.BadRequest()
+        request_info = error_details_pb2.RequestInfo()
+        if detail.Unpack(info):
+            self.reason, self.metadata = info.reason, dict(info.metadata)
+        elif detail.Unpack(retry):
+            self.retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
+        elif detail.Unpack(bad_request):
+            self.fields = {fault.field: fault.description for fault in bad_request.field_violations}
+        elif detail.Unpack(request_info):
+            self.request_id = request_info.request_id
+
+
+class InvalidInputError(TaxonError):
+    """The request or the picture is at fault: mend it, do not retry."""
+
+
+class ModelNotFoundError(TaxonError):
+    """No such model or version is loaded."""
+
+
+class OverloadedError(TaxonError):
+    """The server has too much to do: wait `retry_after_s`, then retry."""
+
+
+class UnavailableError(TaxonError):
+    """No server answered, or it is starting or stopping: retry elsewhere."""
+
+
+class DeadlineError(TaxonError):
+    """The deadline has passed, or too little of it was left to try: allow more time."""
+
+
+class ServerError(TaxonError):
+    """The server is at fault: report `request_id`."""
+
+
+KINDS: dict[grpc.StatusCode, type[TaxonError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidInputError,
+    grpc.StatusCode.NOT_FOUND: ModelNotFoundError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
+    grpc.StatusCode.UNAVAILABLE: UnavailableError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineError,
+}
+
+
+def from_status(status: status_pb2.Status) -> TaxonError:
+    """Returns the exception for a status, such as one in `BatchClassifyResult.error`."""
+    return KINDS.get(CODES.get(status.code, grpc.StatusCode.UNKNOWN), ServerError)(status)
+
+
+def from_call(error: Any) -> TaxonError:
+    """Returns the exception for a failed call of grpc or grpc.aio."""
+    for key, value in error.trailing_metadata() or ():
+        if key == STATUS_TRAILER:
+            return from_status(status_pb2.Status.FromString(value))
+    return from_status(status_pb2.Status(code=error.code().value[0], message=error.details() or ""))
