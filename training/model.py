@@ -1,0 +1,263 @@
+"""Names → networks: any torchvision classification model or one of `networks`, with its head replaced and,
+on wish, weights from torchvision or a file.
+
+Knows where a network's head is. Knows nothing of data, of which layers train, or of how they are trained.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from taxon.bundle.manifest import PixelSpec
+from training.errors import TrainingError
+from training.networks import NETWORKS
+from training.suggest import nearest
+
+PLAIN_MEAN, PLAIN_STD = 0.5, 0.25
+AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
+"""State of the training-only outputs of Inception and GoogLeNet, which we do not build."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How a picture becomes a network's input: `pixels`, then `/ 255`, then `(x - mean) / std` per channel."""
+
+    pixels: PixelSpec
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A network and what was left out when its weights were loaded."""
+
+    network: nn.Module
+    dropped_head: tuple[str, ...] = ()
+    """Keys of the weights file whose shape belongs to another class count; they start random."""
+
+
+def names() -> list[str]:
+    """Every model that `build` knows."""
+    return [*NETWORKS, *torchvision.models.list_models(module=torchvision.models)]
+
+
+def build(name: str, class_count: int, *, channels: int = 3, weights: str | None = None) -> nn.Module:
+    """Builds a network that maps float32 [N, C, H, W] (`mlp`: [N, C]) to logits [N, K].
+
+    Args:
+        name: One of `names()`.
+        class_count: K.
+        channels: 3 or 1; for `mlp` the number of features.
+        weights: A torchvision weights name (`DEFAULT`, `IMAGENET1K_V1`), a `.pth`, `.pt` or `.safetensors`
+            file, or None for random weights.
+
+    Raises:
+        TrainingError: No such model or weights, a file of another architecture, or no network to download.
+    """
+    return load(name, class_count, channels=channels, weights=weights).network
+
+
+def load(name: str, class_count: int, *, channels: int = 3, weights: str | None = None, head: str = "linear") -> Loaded:
+    """As `build`, and says what was left out of the weights.
+
+    Args:
+        name: As for `build`.
+        class_count: As for `build`.
+        channels: As for `build`.
+        weights: As for `build`.
+        head: `linear`, or `mlp:<hidden>`: everything after the convolutions becomes hidden, ReLU, dropout, linear.
+    """
+    network = _plain(name, class_count, channels)
+    dropped: tuple[str, ...] = ()
+    if weights is not None:
+        state = _state(name, weights)
+        dropped = _fill(network, state, name, weights)
+    if head != "linear":
+        replace_head(network, head, class_count)
+    return Loaded(network, dropped)
+
+
+def _plain(name: str, class_count: int, channels: int) -> nn.Module:
+    if class_count < 2:
+        raise TrainingError(f"a classifier needs two classes or more, not {class_count}")
+    if name in NETWORKS:
+        return NETWORKS[name](class_count, channels)
+    if name not in names():
+        raise TrainingError(f"there is no model {name!r}{nearest(name, names())}")
+    options: dict[str, Any] = {}
+    if name in ("inception_v3", "googlenet"):
+        # Their published weights expect a shift of the input that torchvision adds only when it loads them
+        # itself; from scratch it does no harm.
+        options = {"aux_logits": False, "init_weights": True, "transform_input": channels == 3}
+    network = torchvision.models.get_model(name, weights=None, num_classes=class_count, **options)
+    if channels != 3:
+        _take_channels(network, channels)
+    return network
+
+
+def _take_channels(network: nn.Module, channels: int) -> None:
+    path, first = next((path, module) for path, module in network.named_modules() if isinstance(module, nn.Conv2d))
+    replacement = nn.Conv2d(
+        channels, first.out_channels, first.kernel_size, first.stride, first.padding,
+        first.dilation, bias=first.bias is not None,
+    )  # fmt: skip
+    network.set_submodule(path, replacement)
+
+
+def head_path(network: nn.Module) -> str:
+    """Where the last layer is: the only one whose shape depends on the class count."""
+    for kind in (nn.Linear, nn.Conv2d):  # SqueezeNet ends in a convolution
+        paths = [path for path, module in network.named_modules() if isinstance(module, kind)]
+        if paths:
+            return paths[-1]
+    raise TrainingError("the network has neither a linear nor a convolution layer to replace")
+
+
+def replace_head(network: nn.Module, head: str, class_count: int) -> None:
+    """Replaces everything after the convolutions by `head`, in place.
+
+    Raises:
+        TrainingError: `head` is not `mlp:<hidden>`, or the network ends in a convolution.
+    """
+    kind, _, size = head.partition(":")
+    if kind != "mlp" or not size.isdecimal() or int(size) < 1:
+        raise TrainingError(f"head {head!r} must be linear or mlp:<hidden units>, for example mlp:256")
+    top_path = head_path(network).partition(".")[0]
+    top = network.get_submodule(top_path)
+    layers = [top] if isinstance(top, nn.Linear) else list(top.children())
+    kept = 0
+    while kept < len(layers) and not isinstance(layers[kept], nn.Linear):
+        kept += 1
+    if kept == len(layers):
+        raise TrainingError(f"the network ends in a convolution: head {head!r} does not fit")
+    first = layers[kept]
+    hidden = int(size)
+    new = [nn.Linear(first.in_features, hidden), nn.ReLU(), nn.Dropout(0.5), nn.Linear(hidden, class_count)]
+    network.set_submodule(top_path, nn.Sequential(*layers[:kept], *new))
+
+
+def preprocessing(
+    name: str, weights: str | None = None, *, image_size: int | None = None, color: str = "rgb"
+) -> Preprocessing:
+    """The preprocessing that a model's weights were trained with.
+
+    Args:
+        name: A model name.
+        weights: A weights name; a file or None stands for the architecture's default weights.
+        image_size: Side of the crop in pixels; without it, that of the weights. Needed for our own networks,
+            which are then given pictures of exactly that shorter side.
+        color: `rgb` or `grayscale`.
+
+    Raises:
+        TrainingError: An own network without a size, or no such weights.
+    """
+    channels = 3 if color == "rgb" else 1
+    if name in NETWORKS:
+        if image_size is None:
+            raise TrainingError(f"{name} takes pictures of any size: say which with --image-size")
+        pixels = PixelSpec(resize=image_size, crop=(image_size, image_size), color=color)
+        return Preprocessing(pixels, (PLAIN_MEAN,) * channels, (PLAIN_STD,) * channels)
+    preset = _weights_enum(name, None if weights is None or _is_file(weights) else weights).transforms()
+    resize, crop = preset.resize_size[0], preset.crop_size[0]
+    if image_size is not None:
+        resize, crop = round(image_size * resize / crop), image_size
+    pixels = PixelSpec(resize=resize, crop=(crop, crop), interpolation=preset.interpolation.value, color=color)
+    mean, std = tuple(preset.mean), tuple(preset.std)
+    if channels == 1:
+        mean, std = (sum(mean) / 3,), (sum(std) / 3,)
+    return Preprocessing(pixels, mean, std)
+
+
+def _is_file(weights: str) -> bool:
+    return Path(weights).suffix in (".pth", ".pt", ".safetensors") or "/" in weights
+
+
+def _weights_enum(name: str, weights: str | None) -> Any:
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        raise TrainingError(f"there is no model {name!r}{nearest(name, names())}")
+    published = torchvision.models.get_model_weights(name)
+    if weights is None or weights == "DEFAULT":
+        return published.DEFAULT
+    if weights not in published.__members__:
+        raise TrainingError(
+            f"{name} has no weights {weights!r}: choose one of {[*published.__members__]}, a file, or none"
+        )
+    return published[weights]
+
+
+def _state(name: str, weights: str) -> dict[str, Tensor]:
+    if _is_file(weights):
+        return _read_state(Path(weights))
+    if name in NETWORKS:
+        raise TrainingError(f"{name} has no published weights: give a file, or none")
+    member = _weights_enum(name, weights)
+    try:
+        return dict(member.get_state_dict(progress=False))
+    except (URLError, OSError) as error:
+        raise TrainingError(
+            f"the weights {weights} of {name} could not be downloaded ({error}): fetch {member.url} on a machine "
+            "with a network and pass the file with --weights FILE, or train from scratch with --weights none"
+        ) from error
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise TrainingError(f"the weights file {path} does not exist") from error
+    except Exception as error:  # both loaders raise many kinds on foreign bytes
+        raise TrainingError(f"the weights file {path} cannot be read: {error}") from error
+    for key in ("state", "state_dict", "model"):  # our checkpoints, Lightning's, torchvision's scripts'
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise TrainingError(f"the weights file {path} holds no state of a network")
+    return {key.removeprefix("module.").removeprefix("_orig_mod."): value for key, value in content.items()}
+
+
+def _fill(network: nn.Module, state: dict[str, Tensor], name: str, weights: str) -> tuple[str, ...]:
+    """Loads `state` into `network`; a head of another class count is left out and returned."""
+    own = network.state_dict()
+    state = {key: value for key, value in state.items() if not key.startswith(AUXILIARY) or key in own}
+    head = head_path(network)
+    dropped = [
+        key for key in state if key.startswith(f"{head}.") and own.get(key, state[key]).shape != state[key].shape
+    ]
+    # maxvit's, and any head whose class count happens to fit, has the same shape and is kept.
+    for key in dropped:
+        del state[key]
+    for key, value in state.items():
+        if key in own and value.ndim == 4 and value.shape[1] == 3 and own[key].shape[1] == 1:
+            state[key] = value.sum(dim=1, keepdim=True)  # grey is r = g = b
+    # A head left out, and the counters that early files of torchvision lack, may stay as they are.
+    missing = [
+        key for key in own if key not in state and key not in dropped and not key.endswith("num_batches_tracked")
+    ]
+    foreign = [key for key in state if key not in own]
+    unequal = [
+        f"{key} {tuple(state[key].shape)} where {tuple(own[key].shape)} is needed"
+        for key in state
+        if key in own and own[key].shape != state[key].shape
+    ]
+    faults = [
+        f"{title} {_shortened(keys)}"
+        for title, keys in (("missing", missing), ("unexpected", foreign), ("mismatched", unequal))
+        if keys
+    ]
+    if faults:
+        raise TrainingError(f"the weights {weights} are not of the architecture {name}: {'; '.join(faults)}")
+    network.load_state_dict(state, strict=False)
+    return tuple(dropped)
+
+
+def _shortened(keys: list[str], count: int = 3) -> str:
+    more = f" and {len(keys) - count} more" if len(keys) > count else ""
+    return ", ".join(keys[:count]) + more

@@ -1,0 +1,153 @@
+"""Our own small networks. All take any picture size that survives their poolings; none has weights to download."""
+
+import torch
+from torch import Tensor, nn
+
+
+def _conv_block(channels_in: int, channels_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False), nn.BatchNorm2d(channels_out), nn.ReLU()
+    )
+
+
+class SmallCnn(nn.Module):
+    """Four 3x3 convolutions with batch normalisation, two poolings, a global maximum, one linear layer.
+
+    0.2 million parameters: for pictures of 8 to 64 pixels.
+    """
+
+    def __init__(self, class_count: int, channels: int = 3, width: int = 32, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            _conv_block(channels, width),
+            _conv_block(width, 2 * width),
+            nn.MaxPool2d(2),
+            _conv_block(2 * width, 2 * width),
+            nn.MaxPool2d(2),
+            _conv_block(2 * width, 4 * width),
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(4 * width, class_count)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Float32 [N, C, H, W] to logits [N, K]."""
+        return self.fc(self.dropout(self.features(pictures).amax(dim=(2, 3))))
+
+
+class PlainCnn(nn.Module):
+    """Convolution blocks of two 3x3 convolutions, pooling and dropout, then a hidden linear layer: the classic
+    tutorial network, without normalisation layers.
+    """
+
+    def __init__(self, class_count: int, channels: int = 3, blocks: int = 3, dropout: float = 0.25) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        width = 32
+        for _ in range(blocks):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            layers += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(dropout)]
+            channels, width = width, min(2 * width, 128)
+        self.features = nn.Sequential(*layers)
+        self.pool = nn.AdaptiveAvgPool2d(4)
+        self.classifier = nn.Sequential(
+            nn.Flatten(), nn.Linear(16 * channels, 256), nn.ReLU(), nn.Dropout(2 * dropout), nn.Linear(256, class_count)
+        )
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Float32 [N, C, H, W] to logits [N, K]."""
+        return self.classifier(self.pool(self.features(pictures)))
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(_conv_block(width, width), _conv_block(width, width))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps + self.layers(maps)
+
+
+class ResNet9(nn.Module):
+    """The small residual network of the CIFAR-10 speed records.
+
+    After David Page, "How to train your ResNet" (2018). `width` 64 is his; cost grows with its square.
+    """
+
+    LOGIT_SCALE = 0.125
+
+    def __init__(self, class_count: int, channels: int = 3, width: int = 64) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            _conv_block(channels, width),
+            nn.Sequential(_conv_block(width, 2 * width), nn.MaxPool2d(2), _Residual(2 * width)),
+            nn.Sequential(_conv_block(2 * width, 4 * width), nn.MaxPool2d(2)),
+            nn.Sequential(_conv_block(4 * width, 8 * width), nn.MaxPool2d(2), _Residual(8 * width)),
+        )
+        self.fc = nn.Linear(8 * width, class_count, bias=False)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Float32 [N, C, H, W] to logits [N, K]."""
+        return self.fc(self.features(pictures).amax(dim=(2, 3))) * self.LOGIT_SCALE
+
+
+class Mlp(nn.Module):
+    """Two hidden layers over a vector of numbers."""
+
+    def __init__(self, class_count: int, features: int, hidden: int = 128, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Linear(features, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, hidden), nn.ReLU()
+        )
+        self.fc = nn.Linear(hidden, class_count)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Float32 [N, F] to logits [N, K]."""
+        return self.fc(self.features(vectors))
+
+
+def cnn2(class_count: int, channels: int) -> nn.Module:
+    """The plain network with two blocks."""
+    return PlainCnn(class_count, channels, blocks=2)
+
+
+def cnn3(class_count: int, channels: int) -> nn.Module:
+    """The plain network with three blocks."""
+    return PlainCnn(class_count, channels, blocks=3)
+
+
+def resnet9_narrow(class_count: int, channels: int) -> nn.Module:
+    """ResNet-9 at half the width: a quarter of the cost, for CPUs."""
+    return ResNet9(class_count, channels, width=32)
+
+
+NETWORKS = {
+    "small_cnn": SmallCnn,
+    "cnn2": cnn2,
+    "cnn3": cnn3,
+    "resnet9": ResNet9,
+    "resnet9_narrow": resnet9_narrow,
+    "mlp": Mlp,
+}
+"""By name: (class count, channels or features) -> network."""
+
+
+def set_dropout(network: nn.Module, rate: float) -> None:
+    """Gives every dropout layer of a network the same rate."""
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = rate
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Number of scalars that the optimiser could move."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def state_on_cpu(network: nn.Module) -> dict[str, Tensor]:
+    """A copy of the state on the CPU that later steps do not change."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in network.state_dict().items()}
+
+
+def same_state(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    """Whether two states are equal bit by bit."""
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
