@@ -1,0 +1,82 @@
+"""What a manifest must say, and how it says what is wrong."""
+
+import json
+
+import pytest
+
+from taxon.bundle.manifest import BundleError, Manifest, check_name, parse
+
+VALID = {
+    "format_version": 1,
+    "name": "pets",
+    "version": 3,
+    "task": "single_label",
+    "labels": ["cat", "dog"],
+    "input": {"kind": "image", "dtype": "uint8", "shape": [4, 6, 3]},
+    "pixels": {"resize": 8, "crop": [4, 6]},
+    "files": {"model.onnx": "0" * 64, "golden/0.png": "1" * 64},
+    "golden": [{"file": "golden/0.png", "scores": [0.25, 0.75], "tolerance": 1e-3}],
+    "variants": [{"file": "model.onnx", "precision": "fp32"}],
+    "provenance": {"run_id": "r", "created": "2026-11-22T00:00:00Z", "data_digest": "d"},
+}
+
+
+def changed(**parts: object) -> str:
+    return json.dumps({**VALID, **parts})
+
+
+def test_a_valid_manifest_survives_writing_and_reading():
+    manifest = parse(json.dumps(VALID))
+    assert parse(manifest.model_dump_json()) == manifest
+    assert manifest.input.shape == (4, 6, 3)
+
+
+@pytest.mark.parametrize(
+    ("document", "complaint"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not a JSON object"),
+        (changed(format_version=2), "format 2, this release reads up to 1: upgrade"),
+        (changed(surprise=1), "surprise"),
+        (changed(name="../evil"), "must match"),
+        (changed(version=0), "version"),
+        (changed(labels=["cat"]), "labels"),
+        (changed(labels=["cat", "cat"]), r"\['cat'\] occur more than once"),
+        (changed(labels=["cat", " "]), r"labels at \[1\] are blank"),
+        (changed(pixels=None), "pixels must be given"),
+        (changed(pixels={"resize": 8, "crop": [4, 7]}), r"pixels give \(4, 7, 3\)"),
+        (changed(input={"kind": "features", "shape": [4]}), "pixels must be given"),
+        (changed(golden=[]), "golden"),
+        (changed(golden=[{"file": "../x", "scores": [0.5, 0.5], "tolerance": 0.1}]), "stay inside"),
+        (changed(golden=[{"file": "/x", "scores": [0.5, 0.5], "tolerance": 0.1}]), "stay inside"),
+        (changed(golden=[{"file": "a", "scores": [0.5], "tolerance": 0.1}]), "1 scores for 2 labels"),
+        (changed(variants=[{"file": "a", "precision": "fp16"}]), "include fp32"),
+        (changed(thresholds={"labels": [0.5]}), "1 label thresholds"),
+        (changed(thresholds={"unknown": 1.5}), "thresholds.unknown"),
+        (changed(files={"model.onnx": "abc"}), "files"),
+    ],
+)
+def test_a_fault_is_named(document, complaint):
+    with pytest.raises(BundleError, match=complaint):
+        parse(document)
+
+
+def test_the_contract_changes_with_labels_and_pixels():
+    manifest = parse(json.dumps(VALID))
+    swapped = parse(changed(labels=["dog", "cat"]))
+    resized = parse(changed(pixels={"resize": 9, "crop": [4, 6]}))
+    contracts = [tuple(m.contract().items()) for m in (manifest, swapped, resized)]
+    assert len(set(contracts)) == 3
+    assert all(isinstance(value, str) for value in manifest.contract().values())
+
+
+@pytest.mark.parametrize("name", ["", "Pets", "a/b", "-a", "a" * 64, ".hidden", "a b"])
+def test_names_that_are_no_folder_names_are_refused(name):
+    with pytest.raises(ValueError, match="must match"):
+        check_name(name)
+
+
+def test_a_manifest_cannot_be_changed_after_reading():
+    manifest: Manifest = parse(json.dumps(VALID))
+    with pytest.raises(ValueError, match="frozen"):
+        manifest.labels = ("dog", "cat")

@@ -1,0 +1,142 @@
+"""Publishing and reading bundles: all or nothing, and every byte checked."""
+
+import errno
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from taxon.bundle import store
+from taxon.bundle.manifest import BundleError, Manifest
+
+DRAFT = Manifest.model_validate(
+    {
+        "name": "pets",
+        "version": 1,
+        "task": "single_label",
+        "labels": ["cat", "dog"],
+        "input": {"kind": "features", "shape": [2]},
+        "golden": [{"file": "golden/0.json", "scores": [0.25, 0.75], "tolerance": 1e-3}],
+        "variants": [{"file": "model.onnx", "precision": "fp32"}],
+        "provenance": {"run_id": "r", "created": "2026-11-22T00:00:00Z", "data_digest": "d"},
+    }
+)
+
+
+def publish(root: Path) -> store.Bundle:
+    with store.staging(root, "pets") as folder:
+        (folder / "model.onnx").write_bytes(b"graph")
+        (folder / "golden").mkdir()
+        (folder / "golden/0.json").write_text("[1, 2]")
+        return store.publish(folder, DRAFT)
+
+
+def test_versions_count_up_and_read_back(tmp_path):
+    first, second = publish(tmp_path), publish(tmp_path)
+    assert (first.manifest.version, second.manifest.version) == (1, 2)
+    assert store.names(tmp_path) == ["pets"]
+    assert store.versions(tmp_path, "pets") == [1, 2]
+    bundle = store.read(tmp_path, "pets", 2)
+    assert bundle == second
+    assert bundle.read("model.onnx") == b"graph"
+    assert set(bundle.manifest.files) == {"model.onnx", "golden/0.json"}
+
+
+def test_nothing_is_left_of_a_staging_that_failed(tmp_path):
+    def fail() -> None:
+        with store.staging(tmp_path, "pets") as folder:
+            (folder / "model.onnx").write_bytes(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert list((tmp_path / "pets").iterdir()) == []
+    assert store.names(tmp_path) == []
+
+
+def test_a_draft_whose_files_are_missing_is_not_published(tmp_path):
+    with store.staging(tmp_path, "pets") as folder, pytest.raises(BundleError, match=r"model\.onnx"):
+        store.publish(folder, DRAFT)
+    assert store.versions(tmp_path, "pets") == []
+
+
+def test_publishers_at_once_get_a_version_each(tmp_path):
+    """Eight threads start together; none overwrites another."""
+    start, published, failures = threading.Barrier(8), [], []
+
+    def run() -> None:
+        start.wait()
+        try:
+            published.append(publish(tmp_path).manifest.version)
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert sorted(published) == list(range(1, 9))
+    for version in published:
+        store.read(tmp_path, "pets", version)
+
+
+def test_a_full_disk_publishes_nothing(tmp_path, monkeypatch):
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        publish(tmp_path)
+    assert list((tmp_path / "pets").iterdir()) == []
+
+
+def damage(folder: Path, **parts: object) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, **parts}))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "complaint"),
+    [
+        (lambda f: (f / "manifest.json").unlink(), "cannot be read"),
+        (lambda f: (f / "model.onnx").unlink(), "model.onnx is missing"),
+        (lambda f: (f / "model.onnx").write_bytes(b"grapH"), "model.onnx has sha256"),
+        (lambda f: (f / "golden/0.json").write_text("[1, 3]"), "golden/0.json has sha256"),
+        (lambda f: damage(f, format_version=9), "upgrade taxon"),
+        (lambda f: damage(f, name="cars"), "holds cars version 1"),
+        (lambda f: damage(f, version=7), "holds pets version 7"),
+        (lambda f: damage(f, files={}), "gives no digest for"),
+    ],
+)
+def test_a_damaged_bundle_is_refused_with_the_reason(tmp_path, break_it, complaint):
+    break_it(publish(tmp_path).folder)
+    with pytest.raises(BundleError, match=complaint):
+        store.read(tmp_path, "pets", 1)
+
+
+def test_a_link_out_of_the_bundle_is_refused(tmp_path):
+    folder = publish(tmp_path).folder
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"graph")
+    (folder / "model.onnx").unlink()
+    (folder / "model.onnx").symlink_to(secret)
+    with pytest.raises(BundleError, match="leads out"):
+        store.read(tmp_path, "pets", 1)
+
+
+def test_what_is_no_bundle_is_not_listed(tmp_path):
+    publish(tmp_path)
+    for name in ("pets/02", "pets/x", "pets/9", ".hidden/1", "empty"):
+        (tmp_path / name).mkdir(parents=True)
+    assert store.names(tmp_path) == ["pets"]
+    assert store.versions(tmp_path, "pets") == [1]
+
+
+def test_a_published_bundle_is_readable_by_another_user(tmp_path):
+    """The service's container runs as a user of its own."""
+    assert publish(tmp_path).folder.stat().st_mode & 0o055 == 0o055
