@@ -1,0 +1,121 @@
+"""The command `taxon export`: a finished run in, a proven bundle in the model repository out."""
+
+import argparse
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from taxon.bundle.manifest import BundleError, check_name
+from training import bundling, parity
+from training.bundling import Candidate, Export, ExportError
+from training.errors import TrainingError
+from training.runs import Run
+
+
+def main(argv: list[str]) -> int:
+    """Exports a run. Returns 0 if a bundle was published, 2 if not."""
+    parser = argparse.ArgumentParser(
+        description="Export the best checkpoint of a run to ONNX, prove on the validation pictures that it answers "
+        "as torch does, and publish it as MODELS/NAME/VERSION."
+    )
+    parser.add_argument("run", type=Path, help="folder that `taxon train` wrote")
+    parser.add_argument("--models", type=Path, required=True, help="model repository; made if it is missing")
+    parser.add_argument("--name", help="model name; the run folder's by default")
+    parser.add_argument(
+        "--tolerance", type=float, help=f"largest score difference; by default {parity.TOLERANCES} by provider"
+    )
+    options = parser.parse_args(argv)
+    try:
+        name = model_name(options.name, options.run)
+        export = bundling.publish(from_run(options.run), options.models, name, tolerance=options.tolerance)
+    except (TrainingError, BundleError) as error:
+        sys.stderr.write(f"taxon export: {error}\n")
+        return 2
+    except OSError as error:
+        sys.stderr.write(f"taxon export: {error.filename or options.models}: {error.strerror}; nothing was published\n")
+        return 2
+    print_summary(export)
+    return 0
+
+
+def model_name(given: str | None, run: Path) -> str:
+    """The given name, or the run folder's made fit.
+
+    Raises:
+        ExportError: The given name may not name a model.
+    """
+    try:
+        return check_name(
+            re.sub(r"[^a-z0-9_-]+", "-", run.resolve().name.lower()).strip("-_") if given is None else given
+        )
+    except ValueError as error:
+        raise ExportError(f"{error}; choose one with --name") from error
+
+
+def from_run(folder: Path) -> Candidate:
+    """The best checkpoint of a run with the run's validation pictures.
+
+    Raises:
+        TrainingError: Not a finished run, or one whose parts do not belong together.
+    """
+    run = Run.open(folder)
+    checkpoint = run.checkpoint()
+    if checkpoint.run_id != run.id:
+        raise ExportError(f"{run.best_path} belongs to the run {checkpoint.run_id}, the folder to {run.id}")
+    if checkpoint.labels != run.labels:
+        raise ExportError(f"{run.best_path} has other labels than labels.json, or in another order")
+    if checkpoint.pixels is None:
+        raise ExportError("classifiers of numbers cannot be exported yet")
+    samples = run.samples("val")
+    return Candidate(
+        network=checkpoint.build_model(),
+        labels=checkpoint.labels,
+        pixels=checkpoint.pixels,
+        mean=checkpoint.mean,
+        std=checkpoint.std,
+        files=tuple(sample.path for sample in samples),
+        answers=tuple(
+            tuple(
+                run.labels[index] for index in (sample.labels if checkpoint.task == "multi_label" else (sample.label,))
+            )
+            for sample in samples
+        ),
+        run_id=run.id,
+        data_digest=run.data_digest,
+        task=checkpoint.task,
+        expected_accuracy=checkpoint.metrics.get("accuracy") if checkpoint.task == "single_label" else None,
+        seed=run.facts.get("seed"),
+        git=run.facts.get("git"),
+        recipe=tomllib.loads((run.folder / "recipe.toml").read_text(encoding="utf-8")),
+        metrics={name: float(value) for name, value in checkpoint.metrics.items()},
+    )
+
+
+def print_summary(export: Export) -> None:
+    """Prints what was published and how well it agrees with torch."""
+    manifest = export.bundle.manifest
+    table = Table("parity on", "pictures", "top-1 agreement", "largest difference", "allowed", "accuracy")
+    for result in export.parities:
+        table.add_row(
+            result.provider.removesuffix("ExecutionProvider"),
+            str(result.file_count),
+            f"{result.top1_agreement:.2%}",
+            f"{result.max_score_difference:.1e}",
+            f"{result.tolerance:.0e}",
+            f"{result.accuracy or 0:.2%}",
+        )
+    console = Console()
+    console.print(table)
+    for attempt in export.attempts:
+        console.print(f"[yellow]not used:[/] {attempt}", highlight=False)
+    console.print(
+        f"batches of {', '.join(map(str, parity.BATCH_SIZES))} · exporter {export.strategy.name} · "
+        f"{len(manifest.golden)} golden pictures\n"
+        f"published [bold]{manifest.name}[/] version [bold]{manifest.version}[/]: {export.bundle.folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
