@@ -7,8 +7,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY taxon taxon
 COPY service service
 COPY training training
-RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/taxon/bin/pip install --disable-pip-version-check --constraint constraints.txt '.[cpu]' \
+RUN /opt/taxon/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[cpu]' \
     && /opt/taxon/bin/pip uninstall --yes pip setuptools \
     && find /opt/taxon -name __pycache__ -prune -exec rm -r {} +
 

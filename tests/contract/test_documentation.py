@@ -1,0 +1,72 @@
+"""What the documents say must be what the commands do.
+
+`TAXON_WRITE_DOCS=1 make test` rewrites `docs/configuration.md` from the commands themselves.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.statuses import TABLE
+from taxon.cli import COMMANDS
+from taxon.v1.classification_service_pb2 import ErrorReason
+
+ROOT = Path(__file__).parents[2]
+CONFIGURATION = ROOT / "docs/configuration.md"
+HEAD = """# Configuration
+
+What `--help` says, command by command; a test keeps it so. Every option of `taxon serve` is also a variable:
+`--max-queued-requests` is `TAXON_MAX_QUEUED_REQUESTS`. A flag wins over a variable, a variable over the default.
+"""
+
+
+def help_of(command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "taxon.cli", command, "--help"],
+        env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    return done.stdout.strip()
+
+
+def rendered() -> str:
+    sections = [f"## taxon {name}\n\n```\n{help_of(name)}\n```\n" for name in COMMANDS]
+    return "\n".join([HEAD, *sections])
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="argparse draws usage differently elsewhere")
+def test_configuration_is_what_help_says():
+    if os.environ.get("TAXON_WRITE_DOCS"):
+        CONFIGURATION.write_text(rendered())
+    assert CONFIGURATION.read_text() == rendered()
+
+
+def test_the_readmes_tree_names_every_file_of_the_packages():
+    """One line per file, and no line for a file that is gone."""
+    readme = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"^\s*(\S+\.(?:py|proto))\s", readme, flags=re.MULTILINE))
+    files = {
+        path.name
+        for folder in ("taxon", "service", "training", "proto")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".proto") and path.name != "__init__.py" and "_pb2" not in path.name
+    }
+    assert named == files
+
+
+def test_links_between_documents_lead_somewhere():
+    for document in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_every_promised_error_reason_can_be_sent_and_no_other():
+    promised = {name.removeprefix("ERROR_REASON_") for name, _ in ErrorReason.items()} - {"UNSPECIFIED"}
+    assert {row.reason for row in TABLE.values()} | {"INTERNAL"} == promised
