@@ -21,7 +21,9 @@ def run(tmp_path):
     """A finished run of a network that was never trained; its accuracy is what it happens to be."""
     torch.manual_seed(0)
     files = write_pictures(tmp_path / "data" / "val", 12)
-    samples = tuple(Sample(path=path, label=int(i % 4 == 0), split="val", sha256=f"{i:064x}") for i, path in enumerate(files))
+    samples = tuple(
+        Sample(path=path, label=int(i % 4 == 0), split="val", sha256=f"{i:064x}") for i, path in enumerate(files)
+    )
     run = Run.create(tmp_path / "Pets 2", Labelled(tmp_path / "data", LABELS, samples), 'model = "small_cnn"\n', seed=7)
     network = model.build("small_cnn", 2).eval()
     logits = parity.reference_logits(network, files, PIXELS, (0.5,) * 3, (0.25,) * 3)
