@@ -1,0 +1,98 @@
+"""Every setting of the service: one frozen table, each field a flag of `taxon serve` and a `TAXON_…` variable.
+
+Read once, by `server`. No other module sees it: they are passed the numbers that they need.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Serves the bundles of a folder over gRPC."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix="TAXON_",
+        cli_kebab_case=True,
+        cli_prog_name="taxon serve",
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+    )
+
+    models: Annotated[Path, Field(description="Folder of bundles: <models>/<name>/<version>/.")] = Path("models")
+    host: Annotated[str, Field(description="Address of the gRPC API; [::] is every IPv4 and IPv6 address.")] = "[::]"
+    port: Annotated[
+        NonNegativeInt, Field(le=65535, description="Port of the gRPC API; 0 takes a free one, see --port-file.")
+    ] = 50051
+    port_file: Annotated[Path | None, Field(description="File to write the bound port into, once it is bound.")] = None
+    metrics_port: Annotated[
+        NonNegativeInt | None,
+        Field(le=65535, description="Port of the Prometheus page; 0 takes a free one. No page if not given."),
+    ] = None
+    device: Annotated[
+        Literal["auto", "cuda", "cpu"],
+        Field(description="cuda fails at start if CUDA does not work; auto falls back to the CPU and says so."),
+    ] = "auto"
+    variant: Annotated[
+        Literal["fp32", "fp16", "int8"],
+        Field(description="Precision to serve; a bundle that lacks it is served as fp32, and the log says so."),
+    ] = "fp32"
+    threads: Annotated[
+        NonNegativeInt,
+        Field(description="Threads that decode, and that run a model. 0: the cores that the container grants."),
+    ] = 0
+    max_batch_size: Annotated[
+        NonNegativeInt,
+        Field(le=1024, description="Largest batch, rounded down to a power of two. 0: 8 on CPUs, 64 on CUDA."),
+    ] = 0
+    max_queued_requests: Annotated[
+        PositiveInt, Field(description="Inputs in the server at once; the next is refused with QUEUE_FULL.")
+    ] = 256
+    max_call_seconds: Annotated[
+        PositiveFloat, Field(description="Ceiling of a call's time, whatever deadline its client sets.")
+    ] = 10.0
+    max_picture_bytes: Annotated[PositiveInt, Field(description="Largest encoded picture, in bytes.")] = 8 * 2**20
+    max_picture_pixels: Annotated[PositiveInt, Field(description="Largest decoded picture, in pixels.")] = 50_000_000
+    max_message_bytes: Annotated[
+        PositiveInt,
+        Field(
+            description="Largest gRPC message, in bytes. Must exceed --max-picture-bytes, so that an oversize picture "
+            "gets an explanation; BatchClassify needs room for all its pictures."
+        ),
+    ] = 64 * 2**20
+    drain_delay_seconds: Annotated[
+        NonNegativeFloat,
+        Field(description="After SIGTERM, time to go on serving as NOT_SERVING until balancers have noticed."),
+    ] = 0.0
+    drain_grace_seconds: Annotated[
+        NonNegativeFloat, Field(description="After the drain delay, time for calls in flight to finish.")
+    ] = 30.0
+    reflection: Annotated[bool, Field(description="Serve gRPC reflection, v1 and v1alpha.")] = True
+    log_format: Annotated[Literal["json", "console"], Field(description="Form of the log on standard error.")] = "json"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="Least severe events in the log.")
+    ] = "info"
+
+    @field_validator("port", "metrics_port", mode="before")
+    @classmethod
+    def _not_a_service_link(cls, port: Any) -> Any:
+        if isinstance(port, str) and "://" in port:
+            raise ValueError(
+                f"{port!r} is what Kubernetes sets in pods beside a Service of this name: "
+                "set enableServiceLinks: false in the pod, or name the port as a flag"
+            )
+        return port
+
+
+def parse(argv: list[str]) -> Settings:
+    """Reads flags, then variables, then defaults.
+
+    Raises:
+        SystemExit: A flag is unknown, a value cannot be read, or help was asked for; argparse has printed why.
+        pydantic.ValidationError: A value is out of range.
+    """
+    return CliApp.run(Settings, cli_args=argv)

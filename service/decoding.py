@@ -1,0 +1,85 @@
+"""Encoded inputs → the array of one input, on a pool of threads.
+
+The only place of the service that touches `taxon.bundle.pixels`. Pillow releases the interpreter lock while it
+decodes and resizes, so the pool's threads use as many cores.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import DeadlineTooShortError, FieldInvalidError
+from taxon.bundle import pixels
+from taxon.bundle.manifest import Manifest
+
+Payload = bytes | Sequence[float]
+Array = NDArray[np.uint8] | NDArray[np.float32]
+
+
+def to_array(payload: Payload, manifest: Manifest, limits: pixels.Limits) -> Array:
+    """The array that the graph takes for one input, without its batch axis: uint8 `[height, width, channels]`
+    or float32 `[features]`.
+
+    Raises:
+        FieldInvalidError: The payload is of the other kind, or has another number of values, or one that is not
+            finite.
+        PictureUndecodableError: See `pixels.decode`.
+        PictureTooLargeError: See `pixels.decode`.
+    """
+    if manifest.pixels is not None:
+        if not isinstance(payload, bytes):
+            raise FieldInvalidError("features", f"model {manifest.name!r} takes an image")
+        return pixels.decode(payload, manifest.pixels, limits)
+    if isinstance(payload, bytes):
+        raise FieldInvalidError("image", f"model {manifest.name!r} takes features")
+    values = np.asarray(payload, dtype=np.float32)
+    if values.shape != manifest.input.shape:
+        raise FieldInvalidError("features.values", f"{manifest.input.shape[0]} values are needed, not {values.size}")
+    if not np.isfinite(values).all():
+        raise FieldInvalidError("features.values", "every value must be finite")
+    return values
+
+
+def golden_payload(stored: bytes, manifest: Manifest) -> Payload:
+    """The payload that a golden file holds: a picture's bytes, or a JSON array of numbers."""
+    if manifest.input.kind == "image":
+        return stored
+    values: list[float] = json.loads(stored)
+    return values
+
+
+class Decoder:
+    """A pool of decoding threads with one queue, first come first served."""
+
+    def __init__(self, thread_count: int, limits: pixels.Limits) -> None:
+        self._pool = ThreadPoolExecutor(thread_count, thread_name_prefix="decode")
+        self._limits = limits
+
+    async def decode(self, payload: Payload, manifest: Manifest, deadline: float) -> Array:
+        """As `to_array`. Work whose caller has gone, or whose deadline has passed, is never started.
+
+        Args:
+            payload: What the caller sent.
+            manifest: The model's.
+            deadline: A point of `time.monotonic()`.
+
+        Raises:
+            DeadlineTooShortError: The deadline passed while waiting for a thread.
+        """
+        return await asyncio.get_running_loop().run_in_executor(
+            self._pool, self._decode_in_time, payload, manifest, deadline
+        )
+
+    def _decode_in_time(self, payload: Payload, manifest: Manifest, deadline: float) -> Array:
+        if (remaining := deadline - time.monotonic()) <= 0:
+            raise DeadlineTooShortError(remaining, 0.0)
+        return to_array(payload, manifest, self._limits)
+
+    def close(self) -> None:
+        """Finishes what has been started and joins the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)

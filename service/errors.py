@@ -1,0 +1,74 @@
+"""Why a call was not answered: one exception class per reason, each holding the facts.
+
+Knows nothing of codes or of the wire: `statuses` turns these into `google.rpc.Status`. The errors of pictures
+and bundles are their own packages' (`taxon.bundle.pixels`, `taxon.bundle.manifest`).
+
+ServiceError
+├── FieldInvalidError       a field of the request is missing or out of range
+├── ModelNotFoundError      no such model or version is loaded
+├── QueueFullError          no permit is free
+├── NotServingError         starting, stopping, or the worker that held the call died
+├── InferenceFailedError    the model failed on this input
+└── DeadlineTooShortError   the answer would come too late
+StartError                  the process cannot start; never reaches a caller
+"""
+
+
+class ServiceError(Exception):
+    """Anything that a caller is told about."""
+
+
+class FieldInvalidError(ServiceError):
+    """A field of the request is missing or out of range."""
+
+    def __init__(self, field: str, description: str) -> None:
+        super().__init__(f"{field}: {description}")
+        self.field = field
+        self.description = description
+
+
+class ModelNotFoundError(ServiceError):
+    """No such model or version is loaded."""
+
+    def __init__(self, name: str, version: str) -> None:
+        what = f"model {name!r}" + (f" version {version!r}" if version else "")
+        super().__init__(f"{what} is not loaded; ListModels says which are")
+        self.name = name
+        self.version = version
+
+
+class QueueFullError(ServiceError):
+    """Every permit is taken."""
+
+    def __init__(self, max_queued_count: int, retry_s: float) -> None:
+        super().__init__(f"{max_queued_count} requests are in the server already; wait, then retry")
+        self.max_queued_count = max_queued_count
+        self.retry_s = retry_s
+
+
+class NotServingError(ServiceError):
+    """This server cannot answer now; another replica may."""
+
+    def __init__(self, reason: str, retry_s: float = 1.0) -> None:
+        super().__init__(reason)
+        self.retry_s = retry_s
+
+
+class InferenceFailedError(ServiceError):
+    """The model failed on this input. The cause goes to the log, not to the caller."""
+
+
+class DeadlineTooShortError(ServiceError):
+    """Less of the deadline is left than the answer is predicted to take."""
+
+    def __init__(self, remaining_s: float, predicted_s: float) -> None:
+        super().__init__(
+            f"{max(remaining_s, 0) * 1e3:.0f} ms of the deadline were left, the answer takes about "
+            f"{predicted_s * 1e3:.0f} ms; allow more time"
+        )
+        self.remaining_s = max(remaining_s, 0.0)
+        self.predicted_s = predicted_s
+
+
+class StartError(Exception):
+    """The process cannot start as it was told to. The message says why and what to do."""

@@ -1,0 +1,124 @@
+"""The models that are being served: found by name and version, published, closed.
+
+Knows which version is the default and what labels such as `stable` mean. Does not know how a bundle is proven
+(see `proving`) or where its batches run.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from service.batching import Scored
+from service.decoding import Array
+from service.errors import FieldInvalidError, ModelNotFoundError, NotServingError
+from service.ranking import Ranking
+from taxon.bundle.manifest import Manifest
+
+LABELS = "labels"
+DEFAULT_LABEL = "stable"
+LABEL_PATTERN = r"[a-z][a-z0-9_-]{0,62}"
+
+
+class Runs(Protocol):
+    """Where a model's inputs go: a `Batcher`, or a fake."""
+
+    def submit(self, array: Array, deadline: float) -> Awaitable[Scored]:
+        """Waits for the scores of one input."""
+        ...
+
+    def close(self) -> None:
+        """Ends what serves the inputs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One version of one model, ready for calls."""
+
+    manifest: Manifest
+    precision: str
+    provider: str
+    ranking: Ranking
+    runs: Runs
+
+
+def ranking_of(manifest: Manifest) -> Ranking:
+    """What the scores of a manifest's model mean."""
+    return Ranking(manifest.task, manifest.thresholds.unknown, manifest.thresholds.labels)
+
+
+class Repository:
+    """The served models. Lives on the event loop; not thread-safe."""
+
+    def __init__(self, root: Path, on_publish: Callable[[Served], None] = lambda _: None) -> None:
+        self._root = root
+        self._on_publish = on_publish
+        self._served: dict[str, dict[int, Served]] = {}
+
+    def publish(self, served: Served) -> None:
+        """Makes a version findable."""
+        self._served.setdefault(served.manifest.name, {})[served.manifest.version] = served
+        self._on_publish(served)
+
+    def close(self) -> None:
+        """Takes every model out and ends its runs. Blocks."""
+        served, self._served = self._served, {}
+        for versions in served.values():
+            for version in versions.values():
+                version.runs.close()
+
+    def __len__(self) -> int:
+        return sum(len(versions) for versions in self._served.values())
+
+    def listing(self) -> Sequence[Served]:
+        """Every served version, by name and version."""
+        return [self._served[name][version] for name in sorted(self._served) for version in sorted(self._served[name])]
+
+    def default_version(self, name: str) -> int:
+        """The version that answers calls which name none: what the label `stable` points to if that is served,
+        else the latest served one. `name` must be a served model's.
+        """
+        versions = self._served[name]
+        stable = self._labelled(name, DEFAULT_LABEL)
+        return stable if stable in versions else max(versions)
+
+    def find(self, name: str, version: str) -> Served:
+        """The model that a call chooses.
+
+        Args:
+            name: Empty for the only model.
+            version: Empty for the default version, else a decimal number or a label.
+
+        Raises:
+            FieldInvalidError: No name although several models are served.
+            ModelNotFoundError: No such model or version is served.
+            NotServingError: Nothing is served.
+        """
+        if not self._served:
+            raise NotServingError("no model is loaded")
+        if not name:
+            if len(self._served) > 1:
+                raise FieldInvalidError("model_name", f"name one of {sorted(self._served)}")
+            (name,) = self._served
+        versions = self._served.get(name)
+        if versions is None:
+            raise ModelNotFoundError(name, version)
+        if not version:
+            return versions[self.default_version(name)]
+        number = int(version) if re.fullmatch(r"[1-9][0-9]{0,17}", version) else self._labelled(name, version)
+        if number is None or number not in versions:
+            raise ModelNotFoundError(name, version)
+        return versions[number]
+
+    def _labelled(self, name: str, label: str) -> int | None:
+        """The number in `<root>/<name>/labels/<label>`. Read at every call: a label is moved by renaming a file
+        over it, and the move must show at once.
+        """
+        if not re.fullmatch(LABEL_PATTERN, label):
+            return None
+        try:
+            return int((self._root / name / LABELS / label).read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None

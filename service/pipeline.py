@@ -1,0 +1,127 @@
+"""One input → its answer: permit, decode, submit, await, rank. Reads aloud; every stage is another module's.
+
+Knows no protobuf.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from service.decoding import Decoder, Payload
+from service.errors import DeadlineTooShortError, QueueFullError
+from service.metrics import Metrics
+from service.models import Repository, Served
+from service.ranking import Ranked
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a caller wants, checked."""
+
+    model_name: str = ""
+    """Empty for the only model."""
+    model_version: str = ""
+    """Empty for the default version; else a decimal number or a label."""
+    max_results: int = 0
+    """Zero for the usual number."""
+    min_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds of each stage."""
+
+    preprocess_s: float
+    queue_s: float
+    inference_s: float
+    total_s: float
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is known about one input."""
+
+    ranked: Ranked
+    served: Served
+    timing: Timing
+
+
+class Permits:
+    """The right to occupy the server, for a bounded number of inputs. Lives on the event loop."""
+
+    def __init__(self, max_count: int, metrics: Metrics) -> None:
+        self._max_count = max_count
+        self._held = 0
+        metrics.in_flight.set_function(lambda: self._held)
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Holds one permit.
+
+        Raises:
+            QueueFullError: None is free. Nobody waits for a permit: a longer queue helps no caller.
+        """
+        if self._held >= self._max_count:
+            raise QueueFullError(self._max_count, retry_s=0.5)
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+
+
+class Pipeline:
+    """The way of every input through the server."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        permits: Permits,
+        decoder: Decoder,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._repository = repository
+        self._permits = permits
+        self._decoder = decoder
+        self._metrics = metrics
+        self._clock = clock
+
+    async def classify(self, payload: Payload, choice: Choice, deadline: float) -> Answer:
+        """Classifies one input.
+
+        Args:
+            payload: Encoded bytes or features, as the caller sent them.
+            choice: Of the model and of what to return.
+            deadline: Point of `time.monotonic()`.
+
+        Raises:
+            ServiceError: See `service.errors`.
+            PictureError: See `taxon.bundle.pixels`.
+        """
+        arrived = self._clock()
+        served = self._repository.find(choice.model_name, choice.model_version)
+        with self._permits.hold():
+            try:
+                async with asyncio.timeout_at(deadline):
+                    array = await self._decoder.decode(payload, served.manifest, deadline)
+                    decoded = self._clock()
+                    scored = await served.runs.submit(array, deadline)
+            except TimeoutError:
+                raise DeadlineTooShortError(0.0, self._clock() - arrived) from None
+        ranked = served.ranking.rank(scored.scores, choice.max_results, choice.min_score)
+        timing = Timing(
+            decoded - arrived, scored.queue_s, scored.inference_s, self._clock() - arrived, scored.batch_size
+        )
+        self._observe(served.manifest.name, timing)
+        return Answer(ranked, served, timing)
+
+    def _observe(self, model: str, timing: Timing) -> None:
+        seconds = self._metrics.stage_seconds
+        seconds.labels(model, "preprocess").observe(timing.preprocess_s)
+        seconds.labels(model, "queue").observe(timing.queue_s)
+        seconds.labels(model, "inference").observe(timing.inference_s)
+        seconds.labels(model, "total").observe(timing.total_s)

@@ -1,0 +1,216 @@
+"""The composition root: builds every part in order, starts, drains, stops. `taxon serve` calls `main`.
+
+The only module that sees the settings whole.
+"""
+
+import asyncio
+import functools
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import grpc
+import pydantic
+import structlog
+
+from service import config, logs, reflection
+from service.batching import Batcher
+from service.config import Settings
+from service.decoding import Decoder
+from service.errors import StartError
+from service.health import Readiness
+from service.loading import load_all
+from service.machine import available_cores
+from service.metrics import Metrics, MetricsPage
+from service.models import Repository, Served, ranking_of
+from service.pipeline import Permits, Pipeline
+from service.proving import Proven, prove
+from service.rpc import SERVICE, ClassificationService
+from service.session import CUDA, choose_provider
+from taxon.bundle.pixels import Limits
+from taxon.v1.classification_service_pb2_grpc import add_ClassificationServiceServicer_to_server
+
+LARGEST_BATCH = {"cpu": 8, "cuda": 64}
+
+log = structlog.get_logger(__name__)
+
+
+def main(argv: list[str]) -> int:
+    """`taxon serve`: serves until SIGTERM or SIGINT. Returns the exit status: 0 after a drain, 1 if the server
+    could not start, 2 if a setting is wrong.
+    """
+    try:
+        settings = config.parse(argv)
+    except pydantic.ValidationError as error:
+        for fault in error.errors():
+            sys.stderr.write(f"taxon serve: {'.'.join(map(str, fault['loc']))}: {fault['msg']}\n")
+        return 2
+    logs.configure(settings.log_format, settings.log_level)
+    try:
+        asyncio.run(Server(settings).serve())
+    except StartError as error:
+        sys.stderr.write(f"taxon serve: {error}\n")
+        return 1
+    return 0
+
+
+class Server:
+    """Every part of one serving process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._cores = settings.threads or available_cores()
+        self._limits = Limits(settings.max_picture_bytes, settings.max_picture_pixels)
+        self._provider = choose_provider(settings.device)
+        self._buckets = _buckets(settings.max_batch_size or LARGEST_BATCH["cuda" if self._provider == CUDA else "cpu"])
+        self._metrics = Metrics()
+        self._readiness = Readiness()
+        self._repository = Repository(settings.models, self._on_publish)
+        self._decoder = Decoder(self._cores, self._limits)
+        self._stop = asyncio.Event()
+        self.loaded = asyncio.Event()
+        """Set once every bundle has been tried."""
+
+    def stop(self) -> None:
+        """Begins the drain, as SIGTERM does."""
+        self._stop.set()
+
+    async def serve(self) -> None:
+        """Starts, loads, serves until told to stop, drains.
+
+        Raises:
+            StartError: The address cannot be bound.
+        """
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(signum, self.stop)
+        page = None if self._settings.metrics_port is None else self._open_page(self._settings.metrics_port)
+        try:
+            server, port = await self._start()
+            loading = asyncio.create_task(self._load())
+            log.info("listening", port=port, metrics_port=page.port if page else None, threads=self._cores)
+            told = asyncio.create_task(self._stop.wait())
+            await asyncio.wait({told, loading}, return_when=asyncio.FIRST_COMPLETED)
+            if loading.done():
+                loading.result()  # a fault of the loader itself must end the process, not hide in a task
+            await told
+            await self._drain(server, loading)
+        finally:
+            await asyncio.to_thread(self._close)
+            if page:
+                page.close()
+        log.info("stopped")
+
+    async def _start(self) -> tuple[grpc.aio.Server, int]:
+        settings = self._settings
+        server = grpc.aio.server(options=_channel_options(settings.max_message_bytes))
+        pipeline = Pipeline(
+            self._repository, Permits(settings.max_queued_requests, self._metrics), self._decoder, self._metrics
+        )
+        servicer = ClassificationService(pipeline, self._repository, self._metrics, settings.max_call_seconds)
+        add_ClassificationServiceServicer_to_server(servicer, server)
+        await self._readiness.register(server)
+        if settings.reflection:
+            reflection.register(server, [SERVICE, "grpc.health.v1.Health"])
+        try:
+            port = server.add_insecure_port(f"{settings.host}:{settings.port}")
+        except RuntimeError as error:
+            raise StartError(f"{settings.host}:{settings.port} cannot be bound: {error}") from error
+        await server.start()
+        if settings.port_file:
+            _write_atomically(settings.port_file, f"{port}\n")
+        return server, port
+
+    async def _load(self) -> None:
+        """Proves on a thread of its own, so that health is answered meanwhile; publishes as each is proven."""
+        settings = self._settings
+        prove_here = functools.partial(
+            prove,
+            precision=settings.variant,
+            provider=self._provider,
+            thread_count=self._cores,
+            buckets=self._buckets,
+            limits=self._limits,
+        )
+        loop = asyncio.get_running_loop()
+
+        def load() -> None:
+            for proven in load_all(settings.models, prove_here, self._metrics.refused_bundles.inc):
+                asyncio.run_coroutine_threadsafe(self._publish(proven), loop).result()
+
+        await asyncio.to_thread(load)
+        self.loaded.set()
+        if len(self._repository):
+            await self._readiness.set_serving(True)
+            log.info("serving", models=len(self._repository))
+        else:
+            log.error("nothing is servable; staying up as NOT_SERVING", folder=str(settings.models))
+
+    async def _publish(self, proven: Proven) -> None:
+        name, version = proven.manifest.name, proven.manifest.version
+        batch_size, dropped = self._metrics.batch_size.labels(name), self._metrics.dropped.labels(name)
+
+        def on_batch(size: int, dropped_count: int) -> None:
+            if size:
+                batch_size.observe(size)
+            dropped.inc(dropped_count)
+
+        batcher = Batcher(f"{name}-{version}", proven.session.run, proven.run_s, on_batch)
+        self._repository.publish(
+            Served(
+                proven.manifest,
+                proven.variant.precision,
+                proven.session.provider,
+                ranking_of(proven.manifest),
+                batcher,
+            )
+        )
+
+    def _on_publish(self, served: Served) -> None:
+        manifest = served.manifest
+        self._metrics.model_info.labels(manifest.name, manifest.version, served.precision, served.provider).set(1)
+
+    async def _drain(self, server: grpc.aio.Server, loading: "asyncio.Task[None]") -> None:
+        log.info("draining", delay_s=self._settings.drain_delay_seconds, grace_s=self._settings.drain_grace_seconds)
+        await self._readiness.leave()
+        if self._settings.drain_delay_seconds:
+            await asyncio.sleep(self._settings.drain_delay_seconds)
+        await server.stop(self._settings.drain_grace_seconds)
+        await loading
+
+    def _open_page(self, port: int) -> MetricsPage:
+        try:
+            return MetricsPage(self._metrics, port)
+        except OSError as error:
+            raise StartError(f"--metrics-port {port} cannot be bound: {error.strerror}") from error
+
+    def _close(self) -> None:
+        self._decoder.close()
+        self._repository.close()
+
+
+def _buckets(largest: int) -> Sequence[int]:
+    """1, 2, 4 … up to `largest`."""
+    return [1 << power for power in range(largest.bit_length())]
+
+
+def _channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        # Two servers on one port would share its calls by chance: refuse to start instead.
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(text)
+    Path(name).replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

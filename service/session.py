@@ -1,0 +1,125 @@
+"""One graph on one execution provider. The only module that imports onnxruntime.
+
+Knows arrays and providers; not labels, pictures or batching. Never falls back to the CPU silently.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnxruntime
+import structlog
+from numpy.typing import NDArray
+
+from service.errors import StartError
+from taxon.bundle.manifest import BundleError
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One input or output of a graph."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...]
+    """A string or None is an axis of any length."""
+
+
+class Session:
+    """A loaded graph with one input and one output."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session = session
+        self.provider: str = session.get_providers()[0]
+        self.inputs = [_tensor(node) for node in session.get_inputs()]
+        self.outputs = [_tensor(node) for node in session.get_outputs()]
+        self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
+
+    def run(self, batch: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
+        """Runs the graph on `[batch, …]`; returns float32 `[batch, classes]`. Any thread may call it."""
+        scores: NDArray[np.float32] = self._session.run([self.outputs[0].name], {self.inputs[0].name: batch})[0]
+        return scores
+
+
+def open_session(
+    graph: bytes, provider: str, thread_count: int, provider_options: Mapping[str, Mapping[str, str]]
+) -> Session:
+    """Loads a graph onto `provider`.
+
+    Args:
+        graph: The bytes of an ONNX file.
+        provider: `CPU` or `CUDA`.
+        thread_count: Threads of one run on the CPU.
+        provider_options: The manifest's options, by provider.
+
+    Raises:
+        BundleError: ONNX Runtime does not take the graph, or not on this provider.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = thread_count
+    options.inter_op_num_threads = 1
+    # Spinning threads would take the cores that decode the next pictures.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    defaults = {"arena_extend_strategy": "kSameAsRequested"} if provider == CUDA else {}
+    providers = [(provider, {**defaults, **provider_options.get(provider, {})})]
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=providers)
+        session.disable_fallback()
+    except Exception as error:
+        raise BundleError(f"ONNX Runtime does not load the graph: {error}") from error
+    if session.get_providers()[0] != provider:
+        raise BundleError(f"the graph runs on {session.get_providers()[0]}, not on {provider}")
+    return Session(session)
+
+
+def choose_provider(device: Literal["auto", "cuda", "cpu"]) -> str:
+    """The execution provider for `device`, tried on a graph of one node: what the wheel lists may not work.
+
+    Raises:
+        StartError: `cuda` was asked for and does not work; the message holds the reason.
+    """
+    if device == "cpu":
+        return CPU
+    reason = _why_no_cuda()
+    if reason is None:
+        return CUDA
+    if device == "cuda":
+        raise StartError(f"--device cuda: {reason}")
+    log.warning("CUDA does not work, serving on the CPU", reason=reason)
+    return CPU
+
+
+def _why_no_cuda() -> str | None:
+    if CUDA not in onnxruntime.get_available_providers():
+        return "this onnxruntime has no CUDA support: install taxon[gpu] instead of taxon[cpu]"
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(IDENTITY_GRAPH, options, providers=[CUDA])
+    except Exception as error:  # noqa: BLE001 - onnxruntime's own exceptions share no base class
+        return str(error)
+    if session.get_providers()[0] != CUDA:
+        return f"ONNX Runtime could not start CUDA and offers {session.get_providers()}: see its log above"
+    return None
+
+
+def _tensor(node: onnxruntime.NodeArg) -> Tensor:
+    return Tensor(node.name, TYPES.get(node.type, node.type), tuple(node.shape))
+
+
+# x → Identity → y, float32 [1], opset 13: the smallest graph that makes a provider start. Written out because
+# the service does not depend on onnx; a test builds it again with onnx and compares.
+IDENTITY_GRAPH = bytes.fromhex(
+    "08083a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080112040a020801620f0a0179120a0a"
+    "08080112040a02080142040a00100d"
+)

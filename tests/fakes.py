@@ -1,0 +1,142 @@
+"""Small real things and fakes that several tests share: a toy model in a bundle, pictures, a clock."""
+
+import json
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from taxon.bundle import store
+from taxon.bundle.manifest import (
+    FeaturesInput,
+    Golden,
+    ImageInput,
+    Manifest,
+    PixelSpec,
+    Provenance,
+    Thresholds,
+    Variant,
+)
+from taxon.bundle.pixels import decode
+
+COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+TOY_PIXELS = PixelSpec(resize=8, crop=(8, 8))
+FEATURE_COUNT = 4
+PROVENANCE = Provenance(run_id="toy", created="2026-11-22T00:00:00Z", data_digest="0" * 64)
+
+
+class FakeClock:
+    """Seconds that pass when told to."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def picture(color: tuple[int, int, int] = COLORS["red"], size: tuple[int, int] = (8, 8), form: str = "PNG") -> bytes:
+    """An encoded picture of one colour."""
+    encoded = BytesIO()
+    Image.new("RGB", size, color).save(encoded, form)
+    return encoded.getvalue()
+
+
+def toy_graph(contract: dict[str, str], task: str = "single_label", features: bool = False) -> bytes:
+    """uint8 `[batch, 8, 8, 3]` → the mean of each colour → scores of red, green and blue; or, from features,
+    scores of the first three of four values.
+    """
+    activation = "Softmax" if task == "single_label" else "Sigmoid"
+    weights = np.eye(FEATURE_COUNT if features else 3, 3, dtype=np.float32) * (1.0 if features else 10.0 / 255)
+    if features:
+        source = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", FEATURE_COUNT])
+        nodes = []
+    else:
+        source = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", 8, 8, 3])
+        nodes = [
+            helper.make_node("Cast", ["image"], ["cast"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["cast", "axes"], ["mean"], keepdims=0),
+        ]
+    nodes += [
+        helper.make_node("MatMul", ["features" if features else "mean", "weights"], ["logits"]),
+        helper.make_node(activation, ["logits"], ["scores"]),
+    ]
+    constants = [numpy_helper.from_array(weights, "weights")]
+    if not features:
+        constants.append(numpy_helper.from_array(np.array([1, 2], dtype=np.int64), "axes"))
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 3])
+    graph = helper.make_graph(nodes, "toy", [source], [scores], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.checker.check_model(model)
+    helper.set_model_props(model, contract)
+    return model.SerializeToString()
+
+
+def toy_scores(values: np.ndarray, task: str = "single_label") -> np.ndarray:
+    """What `toy_graph` answers, in float64, for three logits."""
+    if task == "multi_label":
+        return 1 / (1 + np.exp(-values))
+    powers = np.exp(values - values.max())
+    return powers / powers.sum()
+
+
+def toy_bundle(
+    root: Path,
+    name: str = "colors",
+    *,
+    task: str = "single_label",
+    features: bool = False,
+    thresholds: Thresholds = Thresholds(),
+    labels: tuple[str, ...] = tuple(COLORS),
+    graph_labels: tuple[str, ...] | None = None,
+    golden_shift: float = 0.0,
+    graph: bytes | None = None,
+) -> store.Bundle:
+    """Publishes a model that tells red, green and blue apart.
+
+    Args:
+        root: The repository.
+        name: Of the model.
+        task: Of the model.
+        features: Whether it takes four numbers instead of pictures.
+        thresholds: Of the manifest.
+        labels: Of the manifest.
+        graph_labels: Of the graph's own metadata, if they shall differ.
+        golden_shift: Added to the goldens' expected scores, to make a bundle that answers differently.
+        graph: Other bytes in the graph's place.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with store.staging(root, name) as folder:
+        (folder / "golden").mkdir()
+        goldens = []
+        for index, color in enumerate(COLORS.values()):
+            if features:
+                values = [float(index == position) * 3 for position in range(FEATURE_COUNT)]
+                logits = np.array(values[:3])
+                file, stored = f"golden/{index}.json", json.dumps(values).encode()
+            else:
+                stored = picture(color, size=(12, 9))
+                logits = decode(stored, TOY_PIXELS).mean(axis=(0, 1)) * 10 / 255
+                file = f"golden/{index}.png"
+            (folder / file).write_bytes(stored)
+            scores = np.clip(toy_scores(logits, task) + golden_shift, 0, 1)
+            goldens.append(Golden(file=file, scores=tuple(scores.tolist()), tolerance=1e-4))
+        draft = Manifest(
+            name=name,
+            version=1,
+            task=task,
+            labels=labels,
+            input=FeaturesInput(shape=(FEATURE_COUNT,)) if features else ImageInput(shape=(8, 8, 3)),
+            pixels=None if features else TOY_PIXELS,
+            thresholds=thresholds,
+            golden=tuple(goldens),
+            variants=(Variant(file="model.onnx", precision="fp32"),),
+            provenance=PROVENANCE,
+            metrics={"accuracy": 0.5},
+        )
+        contract = draft.model_copy(update={"labels": graph_labels or labels}).contract()
+        (folder / "model.onnx").write_bytes(toy_graph(contract, task, features) if graph is None else graph)
+        return store.publish(folder, draft)

@@ -1,0 +1,96 @@
+"""A whole server in this process, and a real channel to it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from service.config import parse
+from service.server import Server
+from taxon.v1.classification_service_pb2_grpc import ClassificationServiceStub
+
+
+@dataclass
+class Running:
+    """A server that has loaded its models."""
+
+    channel: grpc.aio.Channel
+    stub: ClassificationServiceStub
+    server: Server
+
+
+@asynccontextmanager
+async def running(models: Path, *flags: str) -> AsyncIterator[Running]:
+    port_file = models.parent / "port"
+    server = Server(parse(["--models", str(models), "--port", "0", "--port-file", str(port_file), *flags]))
+    serving = asyncio.create_task(server.serve())
+    loaded = asyncio.create_task(server.loaded.wait())
+    await asyncio.wait({serving, loaded}, return_when=asyncio.FIRST_COMPLETED)
+    if serving.done():
+        loaded.cancel()
+        serving.result()
+    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port_file.read_text().strip()}", options=options) as channel:
+        yield Running(channel, ClassificationServiceStub(channel), server)
+        server.stop()
+        await serving
+
+
+@pytest.fixture
+def serve() -> Callable[..., AbstractAsyncContextManager[Running]]:
+    return running
+
+
+@dataclass
+class Details:
+    """A rich status, unpacked: exactly one ErrorInfo, every other detail by its type."""
+
+    code: grpc.StatusCode
+    message: str
+    reason: str
+    metadata: dict[str, str]
+    others: dict[str, object]
+
+
+def unpack(status: status_pb2.Status) -> Details:
+    infos, others = [], {}
+    for packed in status.details:
+        kind = getattr(error_details_pb2, packed.TypeName().rsplit(".", 1)[1])
+        detail = kind()
+        packed.Unpack(detail)
+        if kind is error_details_pb2.ErrorInfo:
+            infos.append(detail)
+        else:
+            assert kind.__name__ not in others
+            others[kind.__name__] = detail
+    (info,) = infos
+    assert info.domain == "taxon"
+    codes = {code.value[0]: code for code in grpc.StatusCode}
+    return Details(codes[status.code], status.message, info.reason, dict(info.metadata), others)
+
+
+@pytest.fixture
+def refused() -> Callable[..., object]:
+    """Awaits a call that must fail; returns its rich status, unpacked."""
+
+    async def expect(call: object) -> Details:
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            await call
+        error = failure.value
+        trailers = grpc.aio.Metadata(*error.trailing_metadata())
+        status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+        assert rpc_status.code_to_grpc_status_code(status.code) is error.code()
+        return unpack(status)
+
+    return expect
+
+
+@pytest.fixture
+def unpacked() -> Callable[[status_pb2.Status], Details]:
+    return unpack
