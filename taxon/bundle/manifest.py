@@ -129,6 +129,23 @@ class Variant(_Part):
     """Median milliseconds per run, by batch size, on the machine that exported."""
     provider_options: dict[str, dict[str, str]] = {}
     """ONNX Runtime options by execution provider, as measured best at export."""
+    golden_tolerance: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """Replaces the goldens' own tolerance, which speaks of the fp32 graph."""
+
+
+class Calibration(_Part):
+    """How far the scores may be read as probabilities, measured on validation pictures."""
+
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    """The graph divides the logits by it."""
+    ece_before: Score | None = None
+    """Expected calibration error without the temperature."""
+    ece: Score | None = None
+    """Expected calibration error of the scores as served."""
+    unknown_coverage: Score | None = None
+    """Share of validation pictures whose best score reaches `thresholds.unknown`."""
+    unknown_accuracy: Score | None = None
+    """Accuracy among those."""
 
 
 class Provenance(_Part):
@@ -143,6 +160,10 @@ class Provenance(_Part):
     """Commit of the training code, with `-dirty` behind it if it had changes."""
     recipe: dict[str, Any] = {}
     libraries: dict[str, str] = {}
+    exporter: str | None = None
+    """How the graph left torch: the strategy's name, and the opset."""
+    parents: tuple[str, ...] = ()
+    """What it was made from: run ids, or `name/version` of bundles."""
 
 
 class Manifest(_Part):
@@ -156,6 +177,7 @@ class Manifest(_Part):
     input: Annotated[ImageInput | FeaturesInput, Field(discriminator="kind")]
     pixels: PixelSpec | None = None
     thresholds: Thresholds = Thresholds()
+    calibration: Calibration | None = None
     files: dict[RelativePath, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
     """sha256 of every file but the manifest."""
     golden: Annotated[tuple[Golden, ...], Field(min_length=1)]
