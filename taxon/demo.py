@@ -58,7 +58,7 @@ def _command(*words: str | Path) -> list[str]:
 def _serving(console: Console, models: Path, folder: Path) -> Iterator[str]:
     """A server on a free port, stopped at the end; yields its address."""
     port_file, log = folder / "port", folder / "serve.log"
-    words = ("serve", "--models", models, "--port", "0", "--port-file", port_file)
+    words = ("serve", "--models", models, "--listen", "127.0.0.1:0", "--port-file", port_file)
     console.rule(f"[bold]taxon {shlex.join(map(str, words))}", align="left")
     with log.open("wb") as output, subprocess.Popen(_command(*words), stdout=output, stderr=output) as process:  # noqa: S603
         try:
@@ -68,7 +68,7 @@ def _serving(console: Console, models: Path, folder: Path) -> Iterator[str]:
                     console.print(f"[red]the server did not start:[/]\n{log.read_text()}")
                     raise subprocess.CalledProcessError(process.poll() or 1, _command(*words))
                 time.sleep(0.05)
-            server = f"localhost:{port_file.read_text().strip()}"
+            server = f"127.0.0.1:{port_file.read_text().strip()}"
             subprocess.run(_command("health", "--server", server, "--wait-s", str(START_TIMEOUT_S)), check=True)  # noqa: S603
             console.print(f"serving on {server}")
             yield server

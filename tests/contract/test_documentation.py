@@ -70,3 +70,9 @@ def test_links_between_documents_lead_somewhere():
 def test_every_promised_error_reason_can_be_sent_and_no_other():
     promised = {name.removeprefix("ERROR_REASON_") for name, _ in ErrorReason.items()} - {"UNSPECIFIED"}
     assert {row.reason for row in TABLE.values()} | {"INTERNAL"} == promised
+
+
+def test_the_api_page_has_every_reason_with_its_code():
+    rows = re.findall(r"^\| `([A-Z_]+)` \| `([A-Z_]+)` \|", (ROOT / "docs/api.md").read_text(), flags=re.MULTILINE)
+    sent = {(row.reason, row.code.name) for row in TABLE.values()} | {("INTERNAL", "INTERNAL")}
+    assert set(rows) == sent

@@ -1,0 +1,122 @@
+"""The whole product as its user meets it: a folder of pictures, four commands, the same scores at the end."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from torchvision.transforms import functional
+
+from taxon.client import Client
+from training.runs import Run
+
+CLASSES = ("circle", "cross", "square")
+
+
+def taxon(*words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "taxon.cli", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def draw(kind: str, seed: int) -> Image.Image:
+    """A shape of random place, size and colour, in a picture of random size."""
+    rng = np.random.default_rng(seed)
+    width, height = rng.integers(40, 90, 2).tolist()
+    picture = Image.new("RGB", (width, height), tuple(rng.integers(0, 90, 3).tolist()))
+    pen = ImageDraw.Draw(picture)
+    r = int(rng.integers(8, 15))
+    x, y = width // 2 + int(rng.integers(-3, 4)), height // 2 + int(rng.integers(-3, 4))
+    color = tuple(rng.integers(150, 256, 3).tolist())
+    if kind == "circle":
+        pen.ellipse((x - r, y - r, x + r, y + r), fill=color)
+    elif kind == "square":
+        pen.rectangle((x - r, y - r, x + r, y + r), fill=color)
+    else:
+        pen.line((x - r, y - r, x + r, y + r), fill=color, width=3)
+        pen.line((x - r, y + r, x + r, y - r), fill=color, width=3)
+    return picture
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `data`, a trained `run` and the exported `models`."""
+    folder = tmp_path_factory.mktemp("product")
+    for kind in CLASSES:
+        (folder / "data" / kind).mkdir(parents=True)
+        for number in range(30):
+            draw(kind, CLASSES.index(kind) * 1000 + number).save(folder / "data" / kind / f"{number}.jpg", quality=92)
+    (folder / "data" / "cross" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not much of a picture")
+    # fmt: off
+    trained = taxon("train", "--data", folder / "data", "--model", "resnet18", "--weights", "none", "--image-size", 48,
+                    "--epochs", 2, "--threads", 2, "--out", folder / "run",
+                    "--cache-folder", folder / "cache")
+    # fmt: on
+    assert "broken.jpg" in trained.stdout + trained.stderr
+    exported = taxon("export", folder / "run", "--models", folder / "models", "--name", "shapes")
+    assert "100.00%" in exported.stdout
+    return folder
+
+
+def torch_scores(folder: Path, path: Path) -> np.ndarray:
+    """The scores of the trained checkpoint, with torchvision's transforms instead of ours."""
+    checkpoint = Run.open(folder / "run").checkpoint()
+    pixels = checkpoint.pixels
+    interpolation = functional.InterpolationMode[pixels.interpolation.upper()]
+    resize = pixels.resize if isinstance(pixels.resize, int) else list(pixels.resize)
+    picture = functional.resize(Image.open(path).convert("RGB"), resize, interpolation)
+    tensor = functional.normalize(
+        functional.to_tensor(functional.center_crop(picture, list(pixels.crop))), checkpoint.mean, checkpoint.std
+    )
+    with torch.inference_mode():
+        return checkpoint.build_model()(tensor[None]).softmax(-1)[0].numpy()
+
+
+@pytest.fixture
+def server(product: Path, tmp_path: Path):
+    """The address of a running `taxon serve`."""
+    # fmt: off
+    process = subprocess.Popen(
+        [sys.executable, "-m", "taxon.cli", "serve", "--models", str(product / "models"), "--device", "cpu",
+         "--listen", "127.0.0.1:0", "--port-file", str(tmp_path / "port")],
+        stderr=subprocess.PIPE, text=True,
+    )
+    # fmt: on
+    for line in process.stderr:
+        if '"serving"' in line:
+            break
+    yield f"127.0.0.1:{(tmp_path / 'port').read_text().strip()}"
+    process.terminate()
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
+def test_the_service_answers_what_torch_answered(product, server):
+    """Every picture, held out or not, through `taxon serve`: the same best label, scores within 1e-4."""
+    paths = sorted((product / "data").rglob("[0-9]*.jpg"))
+    with Client(server) as client:
+        labels = list(client.get_model().labels)
+        answers = [client.classify(path, max_results=len(CLASSES)) for path in paths]
+    assert labels == list(CLASSES)
+    for path, answer in zip(paths, answers, strict=True):
+        expected = torch_scores(product, path)
+        served = np.zeros(len(CLASSES), np.float32)
+        for classification in answer.classifications:
+            served[classification.class_index] = classification.score
+        assert labels[expected.argmax()] == answer.classifications[0].label
+        np.testing.assert_allclose(served, expected, atol=1e-4)
+
+
+def test_classify_prints_a_line_for_each_picture(product, server):
+    done = taxon("classify", product / "data", "--server", server, "--json", check=False)
+    lines = {Path(line["path"]).name: line for line in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode == 1
+    assert lines["broken.jpg"]["error"]["reason"] == "IMAGE_UNDECODABLE"
+    assert all("response" in line for name, line in lines.items() if name != "broken.jpg")
+    done = taxon("classify", product / "data" / "circle", "--server", server, "--labelled")
+    assert "accuracy" in done.stdout
