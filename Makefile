@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PROTO_BIN := .tools/proto/bin
 BUF := .tools/node_modules/.bin/buf
-STUBS := taxon/v1
+STUBS := taxon/v1 taxon/inference
 
 .PHONY: setup demo test test-slow check proto proto-check bench image clean
 

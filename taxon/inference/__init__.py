@@ -1,0 +1,1 @@
+"""Generated stubs of `proto/taxon/inference`: regenerate with `make proto`, never edit."""
