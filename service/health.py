@@ -4,55 +4,104 @@ Knows whether the server may be sent traffic; why not is the log's business.
 """
 
 import argparse
+import asyncio
 import sys
+from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
 
 SERVICES = ("", "taxon.v1.ClassificationService")
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+Response = health_pb2.HealthCheckResponse
+SERVING = Response.SERVING
+NOT_SERVING = Response.NOT_SERVING
+Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class Readiness:
-    """The answer to Check and Watch, the same for every service name. Starts as NOT_SERVING."""
+class Readiness(health_pb2_grpc.HealthServicer):
+    """The health service: one answer for every service name, NOT_SERVING at first.
+
+    grpcio-health-checking's own servicer never ends a Watch, so that one watching balancer would hold up every
+    drain for the whole of its grace.
+    """
 
     def __init__(self) -> None:
-        self._servicer = health_aio.HealthServicer()
         self.serving = False
+        self._left = False
+        self._ended = False
+        self._changed = asyncio.Event()
 
-    async def register(self, server: grpc.aio.Server) -> None:
+    def register(self, server: grpc.aio.Server) -> None:
         """Adds the health service to a server that has not started."""
-        await self.set_serving(False)
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self, server)
 
-    async def set_serving(self, serving: bool) -> None:
+    def set_serving(self, serving: bool) -> None:
         """Tells every asker and watcher. Has no effect after `leave`."""
-        self.serving = serving
-        for service in SERVICES:
-            await self._servicer.set(service, SERVING if serving else NOT_SERVING)
+        if not self._left:
+            self.serving = serving
+            self._notify()
 
-    async def leave(self) -> None:
+    def leave(self) -> None:
         """NOT_SERVING for good."""
-        self.serving = False
-        await self._servicer.enter_graceful_shutdown()
+        self.set_serving(False)
+        self._left = True
+
+    def end_watches(self) -> None:
+        """Ends every Watch, after its last answer."""
+        self._ended = True
+        self._notify()
+
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Context) -> Response:  # noqa: N802
+        """Answers once."""
+        if request.service not in SERVICES:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service!r}")
+        return Response(status=self._status(request.service))
+
+    async def Watch(  # noqa: N802
+        self, request: health_pb2.HealthCheckRequest, _: Context
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        """Answers now and at every change."""
+        last: int | None = None
+        while True:
+            changed = self._changed
+            status = self._status(request.service)
+            if status != last:
+                yield Response(status=status)
+                last = status
+            if self._ended:
+                return
+            await changed.wait()
+
+    def _status(self, service: str) -> Any:
+        if service not in SERVICES:
+            return Response.SERVICE_UNKNOWN
+        return SERVING if self.serving else NOT_SERVING
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
 
 def main(argv: list[str]) -> int:
-    """`taxon health`: asks a server once. Returns 0 if it is SERVING, else 1."""
+    """`taxon health`: returns 0 if the server is SERVING, or becomes so within `--wait-s`, else 1."""
     parser = argparse.ArgumentParser("taxon health", description="Exits with 0 if the server is SERVING.")
     parser.add_argument("--server", default="localhost:50051", help="HOST:PORT of the server (%(default)s)")
     parser.add_argument("--service", default="", help="service name to ask for; empty means the whole server")
-    parser.add_argument("--timeout-seconds", type=float, default=2.0, help="time to wait for the answer (%(default)s)")
+    parser.add_argument("--timeout-s", type=float, default=2.0, help="seconds to wait for an answer (%(default)s)")
+    parser.add_argument("--wait-s", type=float, default=0.0, help="seconds to wait until it is SERVING (%(default)s)")
     arguments = parser.parse_args(argv)
+    request = health_pb2.HealthCheckRequest(service=arguments.service)
     with grpc.insecure_channel(arguments.server) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
-            reply = health_pb2_grpc.HealthStub(channel).Check(  # type: ignore[attr-defined] # the stubs know no attributes set in __init__
-                health_pb2.HealthCheckRequest(service=arguments.service), timeout=arguments.timeout_seconds
-            )
+            if arguments.wait_s:
+                answers = stub.Watch(request, timeout=arguments.wait_s, wait_for_ready=True)
+                status = next((answer.status for answer in answers if answer.status == SERVING), NOT_SERVING)
+            else:
+                status = stub.Check(request, timeout=arguments.timeout_s).status
         except grpc.RpcError as error:
             sys.stderr.write(f"{arguments.server}: {error.code().name}: {error.details()}\n")
             return 1
-    sys.stdout.write(health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status) + "\n")
-    return 0 if reply.status == SERVING else 1
+    sys.stdout.write(Response.ServingStatus.Name(status) + "\n")
+    return 0 if status == SERVING else 1

@@ -26,5 +26,4 @@ def configure(form: Literal["json", "console"], level: Literal["debug", "info", 
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
     )

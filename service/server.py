@@ -73,6 +73,8 @@ class Server:
         self._stop = asyncio.Event()
         self.loaded = asyncio.Event()
         """Set once every bundle has been tried."""
+        self.metrics_port: int | None = None
+        """Where the metrics page is, once `serve` has begun."""
 
     def stop(self) -> None:
         """Begins the drain, as SIGTERM does."""
@@ -87,10 +89,11 @@ class Server:
         for signum in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(signum, self.stop)
         page = None if self._settings.metrics_port is None else self._open_page(self._settings.metrics_port)
+        self.metrics_port = page.port if page else None
         try:
             server, port = await self._start()
             loading = asyncio.create_task(self._load())
-            log.info("listening", port=port, metrics_port=page.port if page else None, threads=self._cores)
+            log.info("listening", port=port, metrics_port=self.metrics_port, threads=self._cores)
             told = asyncio.create_task(self._stop.wait())
             await asyncio.wait({told, loading}, return_when=asyncio.FIRST_COMPLETED)
             if loading.done():
@@ -111,7 +114,7 @@ class Server:
         )
         servicer = ClassificationService(pipeline, self._repository, self._metrics, settings.max_call_seconds)
         add_ClassificationServiceServicer_to_server(servicer, server)
-        await self._readiness.register(server)
+        self._readiness.register(server)
         if settings.reflection:
             reflection.register(server, [SERVICE, "grpc.health.v1.Health"])
         try:
@@ -143,7 +146,7 @@ class Server:
         await asyncio.to_thread(load)
         self.loaded.set()
         if len(self._repository):
-            await self._readiness.set_serving(True)
+            self._readiness.set_serving(True)
             log.info("serving", models=len(self._repository))
         else:
             log.error("nothing is servable; staying up as NOT_SERVING", folder=str(settings.models))
@@ -174,9 +177,10 @@ class Server:
 
     async def _drain(self, server: grpc.aio.Server, loading: "asyncio.Task[None]") -> None:
         log.info("draining", delay_s=self._settings.drain_delay_seconds, grace_s=self._settings.drain_grace_seconds)
-        await self._readiness.leave()
+        self._readiness.leave()
         if self._settings.drain_delay_seconds:
             await asyncio.sleep(self._settings.drain_delay_seconds)
+        self._readiness.end_watches()
         await server.stop(self._settings.drain_grace_seconds)
         await loading
 

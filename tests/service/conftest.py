@@ -1,13 +1,14 @@
 """A whole server in this process, and a real channel to it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import pytest
+import structlog
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -94,3 +95,10 @@ def refused() -> Callable[..., object]:
 @pytest.fixture
 def unpacked() -> Callable[[status_pb2.Status], Details]:
     return unpack
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """Undoes what `main` configures: it writes to the standard error of one test."""
+    yield
+    structlog.reset_defaults()

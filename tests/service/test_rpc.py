@@ -41,7 +41,7 @@ async def test_classify_answers_with_ranked_labels_and_timing(serve, models):
     assert len(reply.request_id) == 32
     timing = reply.timing
     stages = timing.preprocess_duration, timing.queue_duration, timing.inference_duration
-    assert 0 < sum(stage.ToTimedelta().total_seconds() for stage in stages)
+    assert sum(stage.ToTimedelta().total_seconds() for stage in stages) > 0
     assert max(stages, key=lambda stage: stage.nanos).nanos <= timing.total_duration.nanos
     assert timing.batch_size == 1
 

@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from service.ranking import Ranking
+
+SCORES = np.array([0.1, 0.3, 0.2, 0.3, 0.05, 0.05], np.float32)
+SINGLE = Ranking("single_label", None, None)
+
+
+def test_best_first_and_of_equals_the_lower_index():
+    ranked = SINGLE.rank(SCORES, 0, None)
+    assert ranked.indexes == [1, 3, 2, 0, 4]
+    assert ranked.scores == pytest.approx([0.3, 0.3, 0.2, 0.1, 0.05])
+    assert not ranked.unknown
+
+
+def test_min_score_is_inclusive_in_float32():
+    assert SINGLE.rank(SCORES, 0, 0.3).indexes == [1, 3]
+
+
+@pytest.mark.parametrize(("threshold", "unknown"), [(0.29, False), (0.31, True), (0.0, False)])
+def test_unknown_is_about_the_best_score(threshold, unknown):
+    assert Ranking("single_label", threshold, None).rank(SCORES, 1, 1.0).unknown is unknown
+
+
+def test_multi_label_uses_each_labels_threshold_unless_told_otherwise():
+    ranking = Ranking("multi_label", None, (0.05, 0.5, 0.2, 0.1, 0.9, 0.01))
+    assert ranking.rank(SCORES, 10, None).indexes == [3, 2, 0, 5]
+    assert ranking.rank(SCORES, 10, 0.2).indexes == [1, 3, 2]
+    assert ranking.rank(SCORES, 10, 0.0).indexes == [1, 3, 2, 0, 4, 5]
+
+
+def test_multi_label_without_measured_thresholds():
+    scores = np.array([0.49, 0.5, 0.51], np.float32)
+    assert Ranking("multi_label", None, None).rank(scores, 0, None).indexes == [2, 1]
