@@ -11,7 +11,8 @@ from rich.table import Table
 
 from taxon.bundle.manifest import BundleError, check_name
 from training import bundling, parity
-from training.bundling import Candidate, Export, ExportError
+from training.bundling import Export, Settings
+from training.candidate import Candidate, ExportError
 from training.errors import TrainingError
 from training.runs import Run
 
@@ -28,10 +29,28 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--tolerance", type=float, help=f"largest score difference; by default {parity.TOLERANCES} by provider"
     )
+    parser.add_argument(
+        "--calibration",
+        choices=("temperature", "none"),
+        default="temperature",
+        help="fit a temperature on the validation pictures and put it into the graph (default), or leave scores alone",
+    )
+    parser.add_argument(
+        "--unknown-coverage",
+        type=coverage,
+        metavar="SHARE",
+        help='choose the threshold below which the service says "unknown" so that this share of the validation '
+        "pictures keeps an answer, for example 0.98; none by default",
+    )
     options = parser.parse_args(argv)
     try:
         name = model_name(options.name, options.run)
-        export = bundling.publish(from_run(options.run), options.models, name, tolerance=options.tolerance)
+        settings = Settings(
+            calibration=options.calibration == "temperature",
+            unknown_coverage=options.unknown_coverage,
+            tolerance=options.tolerance,
+        )
+        export = bundling.publish(from_run(options.run), options.models, name, settings)
     except (TrainingError, BundleError) as error:
         sys.stderr.write(f"taxon export: {error}\n")
         return 2
@@ -54,6 +73,14 @@ def model_name(given: str | None, run: Path) -> str:
         )
     except ValueError as error:
         raise ExportError(f"{error}; choose one with --name") from error
+
+
+def coverage(text: str) -> float:
+    """A share above 0 and at most 1, for argparse."""
+    share = float(text)
+    if not 0.0 < share <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text} must be above 0 and at most 1")
+    return share
 
 
 def from_run(folder: Path) -> Candidate:
@@ -111,7 +138,19 @@ def print_summary(export: Export) -> None:
     console = Console()
     console.print(table)
     for attempt in export.attempts:
-        console.print(f"[yellow]not used:[/] {attempt}", highlight=False)
+        console.print(f"[yellow]not used:[/] {attempt.strategy}: {attempt.reason}", highlight=False)
+    if (calibration := manifest.calibration) is not None and calibration.ece is not None:
+        console.print(
+            f"calibration: temperature {calibration.temperature:.2f}, expected calibration error "
+            f"{calibration.ece_before:.3f} → {calibration.ece:.3f}",
+            highlight=False,
+        )
+    if calibration is not None and calibration.unknown_coverage is not None:
+        console.print(
+            f'"unknown" below {manifest.thresholds.unknown:.3f}: {calibration.unknown_coverage:.1%} of the pictures '
+            f"keep an answer, {calibration.unknown_accuracy:.2%} of those are right",
+            highlight=False,
+        )
     console.print(
         f"batches of {', '.join(map(str, parity.BATCH_SIZES))} · exporter {export.strategy.name} · "
         f"{len(manifest.golden)} golden pictures\n"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from taxon.bundle.manifest import PixelSpec
 from taxon.bundle.pixels import decode
 from training import parity
-from training.bundling import Candidate
+from training.candidate import Candidate
 from training.graph import write_graph
 
 LABELS = ("blue", "green", "red")
