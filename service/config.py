@@ -24,10 +24,15 @@ class Settings(BaseSettings):
     )
 
     models: Annotated[Path, Field(description="Folder of bundles: <models>/<name>/<version>/.")] = Path("models")
-    host: Annotated[str, Field(description="Address of the gRPC API; [::] is every IPv4 and IPv6 address.")] = "[::]"
-    port: Annotated[
-        NonNegativeInt, Field(le=65535, description="Port of the gRPC API; 0 takes a free one, see --port-file.")
-    ] = 50051
+    # Not `port`: Kubernetes sets TAXON_PORT=tcp://… in every pod beside a Service that is named taxon.
+    listen: Annotated[
+        str,
+        Field(
+            pattern=r"^.+:[0-9]+$",
+            description="HOST:PORT of the gRPC API. [::] is every IPv4 and IPv6 address; port 0 takes a free one, see "
+            "--port-file.",
+        ),
+    ] = "[::]:50051"
     port_file: Annotated[Path | None, Field(description="File to write the bound port into, once it is bound.")] = None
     metrics_port: Annotated[
         NonNegativeInt | None,
@@ -77,7 +82,7 @@ class Settings(BaseSettings):
         Literal["debug", "info", "warning", "error"], Field(description="Least severe events in the log.")
     ] = "info"
 
-    @field_validator("port", "metrics_port", mode="before")
+    @field_validator("metrics_port", mode="before")
     @classmethod
     def _not_a_service_link(cls, port: Any) -> Any:
         if isinstance(port, str) and "://" in port:

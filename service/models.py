@@ -5,20 +5,24 @@ Knows which version is the default and what labels such as `stable` mean. Does n
 """
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import structlog
+
 from service.batching import Scored
 from service.decoding import Array
 from service.errors import FieldInvalidError, ModelNotFoundError, NotServingError
 from service.ranking import Ranking
-from taxon.bundle.manifest import Manifest
+from taxon.bundle import version_labels
+from taxon.bundle.manifest import BundleError, Manifest
 
-LABELS = "labels"
-DEFAULT_LABEL = "stable"
-LABEL_PATTERN = r"[a-z][a-z0-9_-]{0,62}"
+SETTLED_NS = 1_000_000_000
+
+log = structlog.get_logger(__name__)
 
 
 class Runs(Protocol):
@@ -44,6 +48,14 @@ class Served:
     runs: Runs
 
 
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """The labels of one model, and when their folder had last changed."""
+
+    changed_ns: int
+    labels: dict[str, int]
+
+
 def ranking_of(manifest: Manifest) -> Ranking:
     """What the scores of a manifest's model mean."""
     return Ranking(manifest.task, manifest.thresholds.unknown, manifest.thresholds.labels)
@@ -56,6 +68,7 @@ class Repository:
         self._root = root
         self._on_publish = on_publish
         self._served: dict[str, dict[int, Served]] = {}
+        self._labels: dict[str, _Labels] = {}
 
     def publish(self, served: Served) -> None:
         """Makes a version findable."""
@@ -81,7 +94,7 @@ class Repository:
         else the latest served one. `name` must be a served model's.
         """
         versions = self._served[name]
-        stable = self._labelled(name, DEFAULT_LABEL)
+        stable = self._labels_of(name).get(version_labels.STABLE)
         return stable if stable in versions else max(versions)
 
     def find(self, name: str, version: str) -> Served:
@@ -107,18 +120,26 @@ class Repository:
             raise ModelNotFoundError(name, version)
         if not version:
             return versions[self.default_version(name)]
-        number = int(version) if re.fullmatch(r"[1-9][0-9]{0,17}", version) else self._labelled(name, version)
+        number = int(version) if re.fullmatch(r"[1-9][0-9]{0,17}", version) else self._labels_of(name).get(version)
         if number is None or number not in versions:
             raise ModelNotFoundError(name, version)
         return versions[number]
 
-    def _labelled(self, name: str, label: str) -> int | None:
-        """The number in `<root>/<name>/labels/<label>`. Read at every call: a label is moved by renaming a file
-        over it, and the move must show at once.
-        """
-        if not re.fullmatch(LABEL_PATTERN, label):
-            return None
+    def _labels_of(self, name: str) -> dict[str, int]:
+        """The version labels of a model, read again once their folder has changed."""
         try:
-            return int((self._root / name / LABELS / label).read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            return None
+            changed_ns = (self._root / name / version_labels.FOLDER).stat().st_mtime_ns
+        except OSError:
+            return {}
+        seen = self._labels.get(name)
+        if seen and seen.changed_ns == changed_ns:
+            return seen.labels
+        try:
+            labels = version_labels.read(self._root, name)
+        except (BundleError, OSError) as error:
+            log.error("version labels cannot be read, the last ones hold", model=name, reason=str(error))
+            return seen.labels if seen else {}
+        # A folder can change twice within one tick of its file system's clock: a young stamp is not kept.
+        if time.time_ns() - changed_ns > SETTLED_NS:
+            self._labels[name] = _Labels(changed_ns, labels)
+        return labels

@@ -51,8 +51,11 @@ def prove(
     variant = _choose_variant(bundle.manifest, precision)
     session = open_session(bundle.read(variant.file), provider, thread_count, variant.provider_options)
     check_graph(session, bundle.manifest)
-    arrays = [_golden_array(bundle, golden, limits) for golden in bundle.manifest.golden]
-    largest_difference, run_s = _replay(session, bundle.manifest.golden, arrays, buckets)
+    goldens = bundle.manifest.golden
+    if (tolerance := variant.golden_tolerance) is not None:
+        goldens = tuple(golden.model_copy(update={"tolerance": tolerance}) for golden in goldens)
+    arrays = [_golden_array(bundle, golden, limits) for golden in goldens]
+    largest_difference, run_s = _replay(session, goldens, arrays, buckets)
     return Proven(bundle.manifest, variant, session, run_s, largest_difference)
 
 

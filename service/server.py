@@ -118,9 +118,9 @@ class Server:
         if settings.reflection:
             reflection.register(server, [SERVICE, "grpc.health.v1.Health"])
         try:
-            port = server.add_insecure_port(f"{settings.host}:{settings.port}")
+            port = server.add_insecure_port(settings.listen)
         except RuntimeError as error:
-            raise StartError(f"{settings.host}:{settings.port} cannot be bound: {error}") from error
+            raise StartError(f"--listen {settings.listen} cannot be bound: {error}") from error
         await server.start()
         if settings.port_file:
             _write_atomically(settings.port_file, f"{port}\n")

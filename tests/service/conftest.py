@@ -29,7 +29,7 @@ class Running:
 @asynccontextmanager
 async def running(models: Path, *flags: str) -> AsyncIterator[Running]:
     port_file = models.parent / "port"
-    server = Server(parse(["--models", str(models), "--port", "0", "--port-file", str(port_file), *flags]))
+    server = Server(parse(["--models", str(models), "--listen", "[::]:0", "--port-file", str(port_file), *flags]))
     serving = asyncio.create_task(server.serve())
     loaded = asyncio.create_task(server.loaded.wait())
     await asyncio.wait({serving, loaded}, return_when=asyncio.FIRST_COMPLETED)

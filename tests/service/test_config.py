@@ -23,10 +23,12 @@ def test_every_field_has_help():
 
 def test_settings_are_frozen():
     with pytest.raises(ValidationError):
-        parse([]).port = 1
+        parse([]).threads = 1
 
 
-@pytest.mark.parametrize("argv", [["--device", "tpu"], ["--port", "-1"], ["--max-queued-requests", "0"]])
+@pytest.mark.parametrize(
+    "argv", [["--device", "tpu"], ["--listen", "here"], ["--metrics-port", "-1"], ["--max-queued-requests", "0"]]
+)
 def test_values_out_of_range(argv):
     with pytest.raises((ValidationError, SystemExit)):
         parse(argv)
@@ -39,5 +41,8 @@ def test_unknown_flags():
 
 def test_kubernetes_service_links_are_explained(monkeypatch):
     monkeypatch.setenv("TAXON_PORT", "tcp://10.0.0.7:50051")
+    monkeypatch.setenv("TAXON_SERVICE_HOST", "10.0.0.7")
+    parse([])  # a Service named taxon does no harm
+    monkeypatch.setenv("TAXON_METRICS_PORT", "tcp://10.0.0.7:9090")
     with pytest.raises(ValidationError, match="enableServiceLinks"):
         parse([])

@@ -1,7 +1,11 @@
+import os
+
 import pytest
+from structlog.testing import capture_logs
 
 from service.errors import FieldInvalidError, ModelNotFoundError, NotServingError
 from service.models import Repository, Served, ranking_of
+from taxon.bundle import version_labels
 from tests.fakes import toy_bundle
 
 
@@ -39,11 +43,21 @@ def test_the_only_model_needs_no_name(repository, tmp_path):
 
 def test_stable_is_the_default_if_it_is_served(repository, tmp_path):
     publish(repository, tmp_path, "a", 2)
-    label = tmp_path / "a" / "labels" / "stable"
-    label.parent.mkdir()
-    for text, version in [("1", 1), ("9", 2), ("nonsense", 2), ("", 2), ("1\n", 1)]:
-        label.write_text(text)
-        assert repository.default_version("a") == version
+    for labelled, default in [(1, 1), (9, 2), (2, 2), (1, 1)]:
+        version_labels.write(tmp_path, "a", "stable", labelled)
+        assert repository.default_version("a") == default
+
+
+def test_labels_that_cannot_be_read_leave_the_last_ones(repository, tmp_path):
+    publish(repository, tmp_path, "a", 2)
+    version_labels.write(tmp_path, "a", "stable", 1)
+    folder = tmp_path / "a" / "labels"
+    os.utime(folder, ns=(0, 0))  # long settled
+    assert repository.default_version("a") == 1
+    (folder / "odd").write_text("nonsense")
+    with capture_logs() as events:
+        assert repository.default_version("a") == 1
+    assert "must hold a version number" in events[0]["reason"]
 
 
 @pytest.mark.parametrize("version", ["3", "0", "01", "-1", "1.0", "canary", "../labels/stable", "x" * 99, "\0", "²"])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from taxon.bundle import version_labels
 from taxon.bundle.manifest import Thresholds
 from taxon.v1 import classification_service_pb2 as pb
 from tests.fakes import COLORS, picture, toy_bundle, toy_scores
@@ -295,9 +296,8 @@ async def test_versions_and_labels_choose_the_version(serve, models, refused):
 
         assert await answered_by("") == "3"
         assert await answered_by("1") == "1"
-        (models / "colors" / "labels").mkdir()
-        (models / "colors" / "labels" / "stable").write_text("2\n")
-        (models / "colors" / "labels" / "canary").write_text("7\n")
+        version_labels.write(models, "colors", "stable", 2)
+        version_labels.write(models, "colors", "canary", 7)
         assert await answered_by("stable") == "2"
         assert await answered_by("") == "2"
         canary = running.stub.GetModel(pb.GetModelRequest(model_name="colors", model_version="canary"))

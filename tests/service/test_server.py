@@ -110,7 +110,7 @@ async def test_a_taken_port_is_said_to_be_taken(serve, models):
     async with serve(models):
         port = (models.parent / "port").read_text().strip()
         with pytest.raises(StartError, match=f":{port} cannot be bound"):
-            await server.Server(parse(["--models", str(models), "--port", port])).serve()
+            await server.Server(parse(["--models", str(models), "--listen", f"[::]:{port}"])).serve()
 
 
 def test_wrong_settings_are_named(capsys):

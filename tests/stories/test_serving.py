@@ -23,7 +23,9 @@ def command(*words):
 @pytest.fixture
 def started(models):
     port_file = models.parent / "port"
-    words = command("serve", "--models", models, "--port", 0, "--port-file", port_file, "--drain-delay-seconds", 0.3)
+    words = command(
+        "serve", "--models", models, "--listen", "127.0.0.1:0", "--port-file", port_file, "--drain-delay-seconds", 0.3
+    )
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         try:
             until = time.monotonic() + 30
@@ -66,7 +68,7 @@ def test_cuda_without_cuda_does_not_start(models, device):
     onnxruntime = pytest.importorskip("onnxruntime")
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this wheel has CUDA")
-    words = command("serve", "--models", models, "--port", 0, "--device", device)
+    words = command("serve", "--models", models, "--listen", "127.0.0.1:0", "--device", device)
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "--device cuda: this onnxruntime has no CUDA support" in done.stderr
