@@ -3,7 +3,6 @@
 Holds only plain values and tensors, so that `torch.load(weights_only=True)` reads it: no code runs on loading.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from taxon.bundle.manifest import PixelSpec
 from training import model
 from training.errors import TrainingError
+from training.files import replacing
 
 FORMAT = 1
 
@@ -58,16 +58,8 @@ class Checkpoint:
             "metrics": dict(self.metrics),
             "progress": dict(self.progress),
         }
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        with replacing(path) as file:
+            torch.save(content, file)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -96,12 +88,3 @@ class Checkpoint:
         network = model.load(self.model, len(self.labels), channels=len(self.mean), head=self.head).network
         network.load_state_dict(dict(self.state))
         return network.eval()
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes a rename in `folder` last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

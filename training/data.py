@@ -188,10 +188,19 @@ def with_splits(data: Labelled, fraction: float, seed: int = 0) -> Labelled:
             for sample in data.samples
         )
         data = replace(data, samples=samples)
+    check_covered(data)
+    return data
+
+
+def check_covered(data: Labelled) -> None:
+    """Refuses data in which a class cannot be learnt or checked.
+
+    Raises:
+        TrainingError: Names the classes that have no sample in the train or val split.
+    """
     for split in ("train", "val"):
         if empty := [label for label, count in data.counts(split).items() if count == 0]:
             raise TrainingError(f"the classes {empty} have no usable picture in the {split} split: add some")
-    return data
 
 
 def digest(samples: Iterable[Sample], labels: Sequence[str]) -> str:

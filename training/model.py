@@ -38,6 +38,8 @@ class Loaded:
     """A network and what was left out when its weights were loaded."""
 
     network: nn.Module
+    head: str
+    """Path of the module that was made new for these classes."""
     dropped_head: tuple[str, ...] = ()
     """Keys of the weights file whose shape belongs to another class count; they start random."""
 
@@ -78,9 +80,10 @@ def load(name: str, class_count: int, *, channels: int = 3, weights: str | None 
     if weights is not None:
         state = _state(name, weights)
         dropped = _fill(network, state, name, weights)
+    path = head_path(network)
     if head != "linear":
-        replace_head(network, head, class_count)
-    return Loaded(network, dropped)
+        path = replace_head(network, head, class_count)
+    return Loaded(network, path, dropped)
 
 
 def _plain(name: str, class_count: int, channels: int) -> nn.Module:
@@ -119,8 +122,26 @@ def head_path(network: nn.Module) -> str:
     raise TrainingError("the network has neither a linear nor a convolution layer to replace")
 
 
-def replace_head(network: nn.Module, head: str, class_count: int) -> None:
-    """Replaces everything after the convolutions by `head`, in place.
+def check_takes(network: nn.Module, example: Tensor) -> None:
+    """Runs one batch through, so that a wrong picture size shows before any training.
+
+    Raises:
+        TrainingError: The network does not take such pictures.
+    """
+    network.eval()
+    try:
+        with torch.inference_mode():
+            network(example)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        height, width = example.shape[2:]
+        raise TrainingError(
+            f"{type(network).__name__} does not take pictures of {height}x{width}: {str(error).splitlines()[0]}; "
+            "choose another --image-size"
+        ) from error
+
+
+def replace_head(network: nn.Module, head: str, class_count: int) -> str:
+    """Replaces everything after the convolutions by `head`, in place; returns the path of the new module.
 
     Raises:
         TrainingError: `head` is not `mlp:<hidden>`, or the network ends in a convolution.
@@ -140,6 +161,7 @@ def replace_head(network: nn.Module, head: str, class_count: int) -> None:
     hidden = int(size)
     new = [nn.Linear(first.in_features, hidden), nn.ReLU(), nn.Dropout(0.5), nn.Linear(hidden, class_count)]
     network.set_submodule(top_path, nn.Sequential(*layers[:kept], *new))
+    return top_path
 
 
 def preprocessing(

@@ -15,9 +15,9 @@ Knows the files' names and formats. Decides nothing.
 import csv
 import io
 import json
-import os
 import platform
 import subprocess
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
@@ -26,10 +26,12 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
-from training import data
-from training.checkpoint import Checkpoint, sync_folder
+from training import data, flags
+from training.checkpoint import Checkpoint
+from training.config import Recipe
 from training.data import Fault, Labelled, Sample
 from training.errors import TrainingError
+from training.files import write_atomically
 
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow")
 SAMPLE_COLUMNS = ("path", "label", "split", "sha256", "group")
@@ -44,9 +46,7 @@ class Run:
         self.folder = folder
 
     @classmethod
-    def create(
-        cls, folder: Path, source: Labelled, recipe_toml: str, *, seed: int, extra: Mapping[str, Any] | None = None
-    ) -> Self:
+    def create(cls, folder: Path, source: Labelled, recipe_toml: str, *, seed: int) -> Self:
         """Writes what is known before the first epoch; `run.json` last.
 
         Raises:
@@ -70,7 +70,6 @@ class Run:
                 "seed": seed,
                 "git": _git_commit(),
                 "libraries": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
-                **(extra or {}),
             }
             write_atomically(folder / "run.json", json.dumps(facts, ensure_ascii=False, indent=1))
         except OSError as error:
@@ -118,6 +117,22 @@ class Run:
         """Where the newest checkpoint is, which training goes on from."""
         return self.folder / "last.pt"
 
+    def save(self, best: Checkpoint | None, last: Checkpoint) -> None:
+        """Writes both checkpoints, the best first: training goes on from the last, and then finds the best again.
+
+        Raises:
+            TrainingError: The disk is full or not writable; the previous checkpoints are whole.
+        """
+        try:
+            if best is not None:
+                best.save(self.best_path)
+            last.save(self.last_path)
+        except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
+            raise TrainingError(
+                f"the checkpoint in {self.folder} could not be written ({error}): the previous one is whole; make room "
+                "and run the same command again"
+            ) from error
+
     def checkpoint(self) -> Checkpoint:
         """The best checkpoint.
 
@@ -163,22 +178,33 @@ class Run:
         write_atomically(self.folder / "quarantine.json", json.dumps(entries, ensure_ascii=False, indent=1))
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file that is never seen half written.
+def open_or_create(folder: Path, source: Labelled, recipe: Recipe) -> Run:
+    """A new run, or the one that the same recipe and data began in this folder.
 
     Raises:
-        OSError: Not writable; a previous file is untouched.
+        TrainingError: The folder holds a run of another recipe or other data; the message says what differs.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    if not (folder / "run.json").exists():
+        return Run.create(folder, source, flags.to_toml(recipe), seed=recipe.run.seed)
+    run = Run.open(folder)
+    changed = flags.differences(flags.checked(flags.read_toml(str(folder / "recipe.toml"))), recipe)
+    if run.data_digest != data.digest(source.samples, source.labels):
+        changed.append(f"the data: {_data_difference(run, source)}")
+    if changed:
+        raise TrainingError(f"{folder} holds a run that differs; choose another --out, or undo: {'; '.join(changed)}")
+    return run
+
+
+def _data_difference(run: Run, source: Labelled) -> str:
+    if run.labels != source.labels:
+        return f"classes were {list(run.labels)}, are {list(source.labels)}"
+    parts = []
+    for split in data.SPLITS:
+        before = Counter((sample.sha256, sample.label, sample.labels) for sample in run.samples(split))
+        now = Counter((sample.sha256, sample.label, sample.labels) for sample in source.split(split))
+        if before != now:
+            parts.append(f"{split} lost {(before - now).total()} and gained {(now - before).total()} samples")
+    return ", ".join(parts)
 
 
 def _samples_csv(source: Labelled) -> str:

@@ -1,0 +1,156 @@
+"""The recipe: every option of a training, checked once, here.
+
+A recipe is a TOML file of the sections below; flags and `--set section.key=value` go over it. Unknown keys are
+refused. Knows names, ranges and defaults; what they do is said by the modules that take the numbers.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Mode = Literal["auto", "head", "last-n", "full", "scratch", "hybrid", "lp-ft"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataOptions(_Section):
+    """What to learn from."""
+
+    source: str = Field(
+        "digits",
+        description="labelled folder; CSV file; cifar10:, cifar100:, mnist: or fashionmnist:FOLDER; or `digits`, "
+        "the handwritten digits of scikit-learn",
+    )
+    digits_folder: Path = Field(Path("data/digits"), description="where `digits` is written as a labelled folder")
+    prepared_folder: Path = Field(
+        Path("data/prepared"), description="where other formats are written as labelled folders of PNG files"
+    )
+    download: bool = Field(False, description="allow the named data sets to be downloaded")
+    val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.2, description="share of each class that validates, where the data has no validation split"
+    )
+    split_seed: int = Field(0, description="another number gives another split")
+    validate_on: Literal["val", "test"] = Field(
+        "val", description="`test`: train on train and val, and choose the best epoch on the test split, as published "
+        "figures of CIFAR and MNIST do"
+    )  # fmt: skip
+    image_size: Annotated[int, Field(ge=1, le=4096)] | None = Field(
+        None, description="side of the pictures in pixels; by default what the weights were trained with, or for our "
+        "own networks the commonest shorter side, at most 64"
+    )  # fmt: skip
+    color: Literal["rgb", "grayscale"] = Field("rgb", description="what the network sees")
+
+
+class ModelOptions(_Section):
+    """What learns."""
+
+    name: str = Field("resnet50", description="torchvision classification model, or small_cnn, cnn2, cnn3, resnet9, "
+        "resnet9_narrow, mlp")  # fmt: skip
+    weights: str = Field(
+        "auto",
+        description="torchvision weights name, a .pth, .pt or .safetensors file, or `none`; auto: torchvision's best, "
+        "and none for our own networks",
+    )
+    head: str = Field("linear", description="last layer: `linear`, or `mlp:HIDDEN` after the convolutions")
+    dropout: Fraction | None = Field(None, description="rate of every dropout layer; by default the network's own")
+    mode: Mode = Field(
+        "auto",
+        description="what trains: the head, the last N stages and the head, everything, everything from random "
+        "weights, chosen stages (hybrid), or first the head and then everything (lp-ft); auto: lp-ft with weights, "
+        "else scratch",
+    )
+    features: Literal["cached", "live"] = Field(
+        "cached", description="when only the head trains: compute what reaches it once, from unvaried pictures, or "
+        "anew for each varied picture"
+    )  # fmt: skip
+    last: PositiveInt = Field(1, description="mode last-n: number of stages that train beside the head")
+    reset: tuple[str, ...] = Field((), description="mode hybrid: stages that start from random weights and train")
+    frozen: tuple[str, ...] = Field((), description="mode hybrid: stages that keep their weights")
+
+
+class OptimOptions(_Section):
+    """How it learns."""
+
+    epochs: PositiveInt = Field(10, description="passes over the training data, those of the head included")
+    head_epochs: PositiveInt | None = Field(
+        None, description="mode lp-ft: epochs of the head alone; by default half of them"
+    )
+    batch_size: PositiveInt = Field(32, description="samples per update, over all processes")
+    accumulate: PositiveInt = Field(1, description="parts in which a batch is computed, to save memory")
+    optimizer: Literal["sgd", "adam", "adamw"] = Field("adamw", description="SGD has Nesterov momentum")
+    lr: PositiveFloat | None = Field(None, description="peak learning rate; by default from optimizer and mode")
+    head_lr: PositiveFloat | None = Field(None, description="mode lp-ft: peak learning rate of the head's epochs")
+    momentum: Fraction = Field(0.9, description="of SGD")
+    weight_decay: NonNegativeFloat = Field(0.01, description="L2; not on biases and normalisation")
+    l1: NonNegativeFloat = Field(0.0, description="weight of the sum of absolute weights in the loss")
+    schedule: Literal["cosine", "step", "constant", "linear"] = Field("cosine", description="of the learning rate")
+    step_epochs: PositiveInt = Field(10, description="schedule step: the rate falls tenfold every so many epochs")
+    warmup_epochs: NonNegativeFloat = Field(1.0, description="linear rise of the rate at the start")
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="factor of the learning rate from each stage to the one before it"
+    )
+    loss: Literal["auto", "cross_entropy", "bce", "mse"] = Field(
+        "auto", description="auto: bce for multi-label, else cross_entropy; mse is on probabilities"
+    )
+    label_smoothing: Fraction = Field(0.0, description="share of the target spread over all classes")
+    balance: Literal["none", "weights", "sampling"] = Field(
+        "none", description="rare classes weigh more in the loss, or are drawn more often"
+    )
+    clip_norm: PositiveFloat | None = Field(None, description="largest norm of the gradient")
+    ema: Fraction = Field(0.0, description="decay of the running average of the weights that is evaluated; 0: none")
+    early_stop: NonNegativeInt = Field(0, description="stop after so many epochs without a better one; 0: never")
+
+
+class AugmentOptions(_Section):
+    """How training pictures vary; evaluation never varies."""
+
+    flip: Probability = Field(0.5, description="probability of a left-right flip")
+    pad: NonNegativeInt = Field(0, description="random crop after so many pixels of reflection on each side")
+    scale: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="random resized crop: smallest share of the area; 1: a crop of the evaluation's size"
+    )
+    policy: Literal["none", "randaugment", "trivialaugment"] = Field("none", description="colour and shape changes")
+    erase: Probability = Field(0.0, description="probability of a random black rectangle")
+    mixup: NonNegativeFloat = Field(0.0, description="alpha of mixup; 0: none")
+    cutmix: NonNegativeFloat = Field(0.0, description="alpha of CutMix; with mixup, either at random; 0: none")
+
+
+class RunOptions(_Section):
+    """What belongs to this run."""
+
+    seed: NonNegativeInt = Field(0, description="of weights, order, augmentation and dropout")
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of the forward pass (autocast)")
+    channels_last: Literal["auto", "on", "off"] = Field("auto", description="memory layout; auto: for convolutions")
+    compile: bool = Field(False, description="torch.compile")
+    deterministic: bool = Field(False, description="on a GPU: only repeatable kernels; a CPU always repeats itself")
+    tensorboard: bool = Field(False, description="write TensorBoard files into the run folder too")
+    report: bool = Field(True, description="write report/ at the end")
+
+
+class MachineOptions(_Section):
+    """What may differ from machine to machine without making it another recipe."""
+
+    device: str = Field("auto", description="auto, cpu, cuda, or cuda:N")
+    threads: NonNegativeInt = Field(0, description="CPU threads of torch; 0: torch decides")
+    workers: NonNegativeInt = Field(0, description="loader processes; useful for heavy augmentation")
+    cache_folder: Path = Field(Path("runs/.cache"), description="decoded pictures and features")
+    cache_gib: NonNegativeFloat = Field(16.0, description="decoded pictures are cached up to this size, in GiB")
+    save_seconds: NonNegativeFloat = Field(
+        30.0, description="time between checkpoints, within epochs too; a killed run repeats what came after the last"
+    )
+
+
+class Recipe(_Section):
+    """All options of a training."""
+
+    data: DataOptions = DataOptions()
+    model: ModelOptions = ModelOptions()
+    optim: OptimOptions = OptimOptions()
+    augment: AugmentOptions = AugmentOptions()
+    run: RunOptions = RunOptions()
+    machine: MachineOptions = MachineOptions()

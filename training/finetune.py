@@ -1,0 +1,267 @@
+"""The recipe: data, network, loop, top to bottom. `taxon train` is `main`.
+
+Everything random is a function of (seed, epoch, step, sample), so a checkpoint holds no generator state, and a
+run that was killed anywhere and started again ends with the same bits (on one machine, on the CPU).
+"""
+
+import argparse
+import math
+import sys
+import time
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import Tensor, distributed
+from torch.nn.parallel import DistributedDataParallel
+
+from training import features, flags, model, networks, optim, order, stages
+from training.augment import Augmentation, mixing, normalised
+from training.checkpoint import Checkpoint
+from training.config import Recipe
+from training.errors import TrainingError
+from training.evaluate import answer, summary
+from training.loading import batches, cut
+from training.machine import choose_machine
+from training.plan import Position, check_task, phases, resolved
+from training.prepare import load_data
+from training.progress import Display
+from training.runs import Run, open_or_create
+
+EVALUATION_FACTOR = 2
+"""Evaluation keeps no gradients, so larger batches fit."""
+FILES_NAMED = 8
+"""Of the batch whose loss was no number."""
+
+
+def main(argv: list[str]) -> int:
+    """`taxon train`: 0 when the run is complete, 2 when it cannot be done as asked, 130 when interrupted."""
+    parser = argparse.ArgumentParser(description="Fine-tune an image classifier on labelled pictures.")
+    try:
+        call = flags.parse(argv, parser)
+        recipe = resolved(call.recipe)
+        finetune(recipe, call.out or Path("runs", f"{recipe.model.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}"))
+    except TrainingError as error:
+        sys.stderr.write(f"taxon train: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("taxon train: interrupted; the same command with the same --out goes on from here\n")
+        return 130
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+    return 0
+
+
+def finetune(recipe: Recipe, folder: Path) -> Run:
+    """Trains as the recipe says, from the start or from where a stopped run left off.
+
+    Args:
+        recipe: Resolved, see `plan.resolved`.
+        folder: Of the run; made if it is not there.
+
+    Raises:
+        TrainingError: The data, the model or the options do not allow it, or the loss is no longer a number.
+    """
+    seed, options, workers = recipe.run.seed, recipe.optim, recipe.machine.workers
+    machine = choose_machine(
+        recipe.machine.device, threads=recipe.machine.threads, deterministic=recipe.run.deterministic
+    )
+
+    # Data: found, split, decoded once. The first process goes ahead, the others find what it has written.
+    with machine.first_alone():
+        prepared = load_data(recipe.data, recipe.model, recipe.machine)
+        run = open_or_create(folder, prepared.data, recipe)
+    labels, preprocessing = prepared.data.labels, prepared.preprocessing
+    check_task(recipe, prepared.data.task)
+    display = Display(Console() if machine.rank == 0 else None)
+    display.introduce(run.folder, prepared.data)
+
+    # Network.
+    torch.manual_seed(seed)
+    loaded = model.load(
+        recipe.model.name,
+        len(labels),
+        channels=len(preprocessing.mean),
+        weights=None if recipe.model.weights == "none" else recipe.model.weights,
+        head=recipe.model.head,
+    )
+    network = loaded.network
+    if loaded.dropped_head:
+        display.say(f"left out of the weights, being of other classes: {', '.join(loaded.dropped_head)}")
+    if recipe.model.dropout is not None:
+        networks.set_dropout(network, recipe.model.dropout)
+    parts = stages.stages(network, loaded.head)
+    stages.reset_stages(parts, recipe.model.reset)
+    network.to(machine.device)
+    if recipe.run.channels_last != "off":
+        network.to(memory_format=torch.channels_last)
+
+    def to_network(pictures: Tensor) -> Tensor:
+        return normalised(pictures.to(machine.device), preprocessing.mean, preprocessing.std)
+
+    example = to_network(torch.zeros((2, *preprocessing.pixels.shape), dtype=torch.uint8))
+    model.check_takes(network, example)
+
+    # Loss, and what varies the pictures.
+    loss_of = optim.loss_function(
+        options.loss,
+        task=prepared.data.task,
+        smoothing=options.label_smoothing,
+        class_weights=optim.class_weights(prepared.train.targets, len(labels)).to(machine.device)
+        if options.balance == "weights"
+        else None,
+    )
+    vary = Augmentation(preprocessing.pixels.crop, **recipe.augment.model_dump(exclude={"mixup", "cutmix"}))
+    mix = mixing(recipe.augment.mixup, recipe.augment.cutmix, len(labels))
+    autocast = machine.autocast(recipe.run.precision)
+
+    # Where a stopped run left off.
+    position, kept = Position(), {}
+    if run.last_path.exists():
+        last = Checkpoint.load(run.last_path)
+        network.load_state_dict(dict(last.state))
+        kept = dict(last.progress)
+        position = Position(**kept["position"])
+        display.say(f"going on after epoch {position.epochs_done}, step {position.step}")
+    history = [line for line in run.metrics() if line["epoch"] <= position.epochs_done]
+    best = run.checkpoint() if run.best_path.exists() else None
+    blank = Checkpoint(
+        model=recipe.model.name,
+        head=recipe.model.head,
+        labels=labels,
+        task=prepared.data.task,
+        pixels=preprocessing.pixels,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        state={},
+        metrics={},
+        epoch=0,
+        run_id=run.id,
+    )
+
+    first_epoch = 0
+    for phase in phases(recipe.model.mode, options.epochs, options.head_epochs, options.lr, options.head_lr):
+        last_epoch, begin = first_epoch + phase.epochs, max(first_epoch, position.epochs_done)
+        if begin >= last_epoch:
+            first_epoch = last_epoch
+            continue
+
+        # What trains in this phase: the network, or only its head, on features that are computed once.
+        trainable = stages.trainable_stages(
+            phase.mode, [*parts], last=recipe.model.last, frozen=recipe.model.frozen, reset=recipe.model.reset
+        )
+        stages.freeze_all_but(network, parts, trainable)
+        trainee, to_input, train, val = network, to_network, prepared.train, prepared.val
+        only_head = phase.mode == "head" and recipe.model.features == "cached"
+        if only_head and features.cacheable(network, loaded.head, example):
+            display.say(f"features of {len(train) + len(val)} pictures: computed once, or found in the cache")
+            with machine.first_alone():
+                train, val = features.of_splits(
+                    network, loaded.head, prepared, to_network, options.batch_size, recipe.machine.cache_folder
+                )
+            trainee, to_input = network.get_submodule(loaded.head), machine.take
+        update = optim.Update(
+            optim.optimizer(
+                options.optimizer,
+                optim.parameter_groups(parts, network, phase.lr, options.weight_decay, options.layer_decay),
+                options.momentum,
+            ),
+            torch.amp.GradScaler(machine.device.type, enabled=recipe.run.precision == "fp16"),
+            optim.RunningAverage(trainee, options.ema) if options.ema else None,
+            l1=options.l1,
+            clip_norm=options.clip_norm,
+        )
+        if begin > first_epoch or position.step > 0:  # the checkpoint is of this phase
+            update.load(kept["update"])
+        forward = torch.compile(trainee) if recipe.run.compile else trainee
+        if machine.world > 1:
+            forward = DistributedDataParallel(forward)
+
+        def save(best: Checkpoint | None) -> None:
+            if machine.rank == 0:
+                progress = {"position": asdict(position), "update": update.state()}  # noqa: B023 - called in this round
+                now = replace(blank, state=network.state_dict(), epoch=position.epochs_done, progress=progress)
+                run.save(best, now)
+
+        saved_at = time.monotonic()
+        for epoch in range(begin, last_epoch):
+            started, title = time.monotonic(), f"epoch {epoch + 1}/{options.epochs} {phase.mode}"
+            stages.train_mode(network, parts, trainable)
+            if trainee is network:
+                train = replace(train, variation=partial(vary, seed=seed, epoch=epoch))
+            samples = order.of_epoch(seed, epoch, train.targets, balanced=options.balance == "sampling")
+            shares = cut(samples, options.batch_size, rank=machine.rank, world=machine.world)
+            steps = len(shares)
+            display.epoch_begins(title, steps, position.step)
+
+            for batch in batches(train, shares[position.step :], workers=workers):
+                torch.manual_seed(order.step_seed(seed, epoch, position.step, machine.rank))
+                update.set_lr(
+                    optim.lr_factor(
+                        (epoch - first_epoch) * steps + position.step,
+                        phase.epochs * steps,
+                        warmup_steps=round(options.warmup_epochs * steps),
+                        schedule=options.schedule,
+                        step_length=options.step_epochs * steps,
+                    )
+                )
+                inputs, targets = to_input(batch.inputs), batch.targets.to(machine.device)
+                if mix is not None and trainee is network:
+                    inputs, targets = mix(inputs, targets)
+                loss_value = 0.0
+                for few, few_targets in zip(
+                    inputs.chunk(options.accumulate), targets.chunk(options.accumulate), strict=True
+                ):
+                    with autocast:
+                        logits = forward(few)
+                    loss = loss_of(logits, few_targets) * (len(few) / len(inputs))
+                    update.backward(loss)
+                    loss_value += loss.item()
+                if not math.isfinite(loss_value):
+                    files = [str(prepared.data.split("train")[n].path) for n in batch.samples[:FILES_NAMED]]
+                    raise TrainingError(
+                        f"the loss became {loss_value} in {title}, step {position.step + 1}, on a batch of "
+                        f"{len(inputs)} with {', '.join(files)}: lower --lr; the last good checkpoint is kept"
+                    )
+                update.apply(trainee)
+                position.step += 1
+                position.loss_sum += loss_value
+                display.step_done(loss_value)
+                if time.monotonic() - saved_at >= recipe.machine.save_seconds:
+                    save(best)
+                    saved_at = time.monotonic()
+
+            # The epoch's figures; of the averaged weights, if there are any.
+            machine.share_buffers(trainee)
+            with update.averaged(trainee):
+                size = options.batch_size * EVALUATION_FACTOR
+                metrics = summary(answer(trainee, val, to_input, machine, size, autocast=autocast, workers=workers))
+                if better := position.epoch_ends(epoch + 1, metrics["accuracy"], metrics["loss"]):
+                    best = replace(blank, state=networks.state_on_cpu(network), metrics=metrics, epoch=epoch + 1)
+            history.append(
+                {
+                    "epoch": epoch + 1,
+                    "phase": phase.mode,
+                    "train_loss": machine.mean(position.loss_sum / steps),
+                    "val_loss": metrics["loss"],
+                    "accuracy": metrics["accuracy"],
+                    "macro_f1": metrics["macro_f1"],
+                    "seconds": round(time.monotonic() - started, 3),
+                }
+            )
+            position.step, position.loss_sum = 0, 0.0
+            if machine.rank == 0:
+                run.write_metrics(history)
+            display.epoch_done(title, history[-1], best=better)
+            if options.early_stop and position.stale_epochs >= options.early_stop:
+                display.say(f"no better epoch among {options.early_stop}: {phase.mode} ends here")
+                break
+        position.phase_ends(last_epoch)
+        save(best)
+        first_epoch = last_epoch
+    display.finish(run.folder, run.checkpoint())
+    return run

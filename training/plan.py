@@ -1,0 +1,114 @@
+"""Options → the phases of a training, with every default resolved, and how far they have come."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.config import Recipe
+from training.errors import TrainingError
+from training.networks import NETWORKS
+from training.optim import default_lr
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Some epochs in which the same stages train."""
+
+    mode: str
+    """`head`, `last-n`, `full`, `scratch` or `hybrid`."""
+    epochs: int
+    lr: float
+    """Peak learning rate of the head."""
+
+
+@dataclass
+class Position:
+    """How far a training has come."""
+
+    epochs_done: int = 0
+    step: int = 0
+    """Updates done in the running epoch."""
+    loss_sum: float = 0.0
+    """Over these updates."""
+    best_accuracy: float = -1.0
+    best_loss: float = math.inf
+    stale_epochs: int = 0
+    """Of this phase, since its best."""
+
+    def epoch_ends(self, epochs_done: int, accuracy: float, loss: float) -> bool:
+        """Takes in an epoch's figures; returns whether it is the best so far: by accuracy, then by loss."""
+        self.epochs_done = epochs_done
+        better = (accuracy, -loss) > (self.best_accuracy, -self.best_loss)
+        if better:
+            self.best_accuracy, self.best_loss = accuracy, loss
+        self.stale_epochs = 0 if better else self.stale_epochs + 1
+        return better
+
+    def phase_ends(self, epochs_done: int) -> None:
+        """Counts epochs that early stopping left out as done."""
+        self.epochs_done, self.stale_epochs = epochs_done, 0
+
+
+def check_task(recipe: Recipe, task: str) -> None:
+    """Refuses options that mean nothing for several labels per picture.
+
+    Raises:
+        TrainingError: Names the option.
+    """
+    if task == "multi_label":
+        if recipe.optim.loss not in ("auto", "bce"):
+            raise TrainingError(f"--loss {recipe.optim.loss} is for one label per picture; use bce for several")
+        if recipe.optim.balance == "sampling":
+            raise TrainingError("--balance sampling is for one label per picture; use weights for several")
+        if recipe.augment.mixup or recipe.augment.cutmix:
+            raise TrainingError("mixup and cutmix are for one label per picture")
+
+
+def resolved(recipe: Recipe) -> Recipe:
+    """The recipe with `auto` weights, mode, loss and learning rates replaced by what they stand for.
+
+    Raises:
+        TrainingError: Options that contradict each other.
+    """
+    model, optim = recipe.model, recipe.optim
+    weights = model.weights
+    if weights == "auto":
+        weights = "none" if model.name in NETWORKS or model.mode == "scratch" else "DEFAULT"
+    mode = model.mode
+    if mode == "auto":
+        mode = "scratch" if weights == "none" else "lp-ft"
+    if weights == "none" and mode in ("head", "last-n", "lp-ft"):
+        raise TrainingError(f"mode {mode} needs pretrained weights to keep: give --weights, or use --mode scratch")
+    if weights == "none" and mode == "full":
+        mode = "scratch"
+    if mode == "scratch":
+        weights = "none"
+    head_epochs = optim.head_epochs or max(1, optim.epochs // 2)
+    if mode == "lp-ft" and head_epochs >= optim.epochs:
+        raise TrainingError(
+            f"of {optim.epochs} epochs {head_epochs} train only the head (--head-epochs): none is left for the rest"
+        )
+    lr = optim.lr if optim.lr is not None else default_lr(optim.optimizer, mode)
+    head_lr = optim.head_lr if optim.head_lr is not None else default_lr(optim.optimizer, "head")
+    return recipe.model_copy(
+        update={
+            "model": model.model_copy(update={"weights": weights, "mode": mode}),
+            "optim": optim.model_copy(update={"lr": lr, "head_lr": head_lr, "head_epochs": head_epochs}),
+            "data": recipe.data.model_copy(update={"source": _absolute(recipe.data.source)}),
+        }
+    )
+
+
+def _absolute(source: str) -> str:
+    """A path is recorded so that it means the same when the run is resumed from elsewhere."""
+    kind, colon, path = source.partition(":")
+    if colon and path:
+        return f"{kind}:{Path(path).resolve()}"
+    return str(Path(source).resolve()) if Path(source).exists() else source
+
+
+def phases(mode: str, epochs: int, head_epochs: int, lr: float, head_lr: float) -> tuple[Phase, ...]:
+    """The phases of a resolved mode: two for `lp-ft`, else one."""
+    if mode == "lp-ft":
+        return Phase("head", head_epochs, head_lr), Phase("full", epochs - head_epochs, lr)
+    return (Phase(mode, epochs, lr),)
