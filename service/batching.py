@@ -63,7 +63,7 @@ class Taken:
 
 def take(entries: Sequence[Entry], now: float, run_s: Mapping[int, float]) -> Taken:
     """Picks the next batch: the oldest entries that somebody still waits for, as many as answers the most inputs
-    per second.
+    per second. Only entries of the oldest one's type and shape can share its batch.
 
     Args:
         entries: Oldest first.
@@ -81,8 +81,21 @@ def take(entries: Sequence[Entry], now: float, run_s: Mapping[int, float]) -> Ta
             expired.append(entry)
         else:
             waiting.append(entry)
-    bucket = best_bucket(len(waiting), run_s)
-    return Taken(waiting[:bucket], bucket, expired, gone_count, waiting[bucket:])
+    alike = _like_the_oldest(waiting)
+    bucket = best_bucket(len(alike), run_s)
+    batch = alike[:bucket]
+    if len(alike) == len(waiting):
+        return Taken(batch, bucket, expired, gone_count, waiting[bucket:])
+    in_batch = set(map(id, batch))
+    return Taken(batch, bucket, expired, gone_count, [entry for entry in waiting if id(entry) not in in_batch])
+
+
+def _like_the_oldest(waiting: list[Entry]) -> list[Entry]:
+    """The entries that can be stacked with the first one. Bundles' inputs all can; tensors may have free axes."""
+    if not waiting:
+        return waiting
+    dtype, shape = waiting[0].array.dtype, waiting[0].array.shape
+    return [entry for entry in waiting if entry.array.dtype == dtype and entry.array.shape == shape]
 
 
 def best_bucket(waiting_count: int, run_s: Mapping[int, float]) -> int:
@@ -184,7 +197,8 @@ class Batcher:
         self._run_s[bucket] += NEWEST_WEIGHT * (inference_s - self._run_s[bucket])
         outcomes: list[tuple[Entry, Scored | Exception]] = []
         for entry, row in zip(batch, scores, strict=False):  # the rows of the padding are left over
-            if np.isfinite(row).all():
+            # Rows of named tensors are their callers' own business: a model may well answer with NaN there.
+            if row.dtype.names is not None or np.isfinite(row).all():
                 outcomes.append((entry, Scored(row, started - entry.queued_at, inference_s, len(batch))))
             else:
                 outcomes.append((entry, InferenceFailedError("the model's scores for this input are not numbers")))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 
@@ -37,6 +37,25 @@ class Runs(Protocol):
         ...
 
 
+class Model(Protocol):
+    """What a repository must know of a model."""
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """A positive number."""
+        ...
+
+    @property
+    def runs(self) -> Runs:
+        """Where its inputs go."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """One version of one model, ready for calls."""
@@ -46,6 +65,16 @@ class Served:
     provider: str
     ranking: Ranking
     runs: Runs
+
+    @property
+    def name(self) -> str:
+        """The manifest's."""
+        return self.manifest.name
+
+    @property
+    def version(self) -> int:
+        """The manifest's."""
+        return self.manifest.version
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +90,26 @@ def ranking_of(manifest: Manifest) -> Ranking:
     return Ranking(manifest.task, manifest.thresholds.unknown, manifest.thresholds.labels)
 
 
-class Repository:
+ModelT = TypeVar("ModelT", bound=Model)
+
+
+class Repository(Generic[ModelT]):
     """The served models. Lives on the event loop; not thread-safe."""
 
-    def __init__(self, root: Path, on_publish: Callable[[Served], None] = lambda _: None) -> None:
+    def __init__(self, root: Path, on_publish: Callable[[ModelT], None] = lambda _: None) -> None:
         self._root = root
         self._on_publish = on_publish
-        self._served: dict[str, dict[int, Served]] = {}
+        self._served: dict[str, dict[int, ModelT]] = {}
         self._labels: dict[str, _Labels] = {}
 
-    def publish(self, served: Served) -> None:
+    def publish(self, served: ModelT) -> None:
         """Makes a version findable."""
-        self._served.setdefault(served.manifest.name, {})[served.manifest.version] = served
+        self._served.setdefault(served.name, {})[served.version] = served
         self._on_publish(served)
+
+    def retire(self, name: str) -> Sequence[ModelT]:
+        """Takes every version of a model out, and returns them: their runs still have to be closed."""
+        return list(self._served.pop(name, {}).values())
 
     def close(self) -> None:
         """Takes every model out and ends its runs. Blocks."""
@@ -85,7 +121,7 @@ class Repository:
     def __len__(self) -> int:
         return sum(len(versions) for versions in self._served.values())
 
-    def listing(self) -> Sequence[Served]:
+    def listing(self) -> Sequence[ModelT]:
         """Every served version, by name and version."""
         return [self._served[name][version] for name in sorted(self._served) for version in sorted(self._served[name])]
 
@@ -97,7 +133,7 @@ class Repository:
         stable = self._labels_of(name).get(version_labels.STABLE)
         return stable if stable in versions else max(versions)
 
-    def find(self, name: str, version: str) -> Served:
+    def find(self, name: str, version: str) -> ModelT:
         """The model that a call chooses.
 
         Args:

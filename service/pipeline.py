@@ -5,14 +5,15 @@ Knows no protobuf.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from service.decoding import Decoder, Payload
+from service.batching import Scored
+from service.decoding import Array, Decoder, Payload
 from service.errors import DeadlineTooShortError, QueueFullError
 from service.metrics import Metrics
-from service.models import Repository, Served
+from service.models import Repository, Runs, Served
 from service.ranking import Ranked
 
 
@@ -78,7 +79,7 @@ class Pipeline:
 
     def __init__(
         self,
-        repository: Repository,
+        repository: Repository[Served],
         permits: Permits,
         decoder: Decoder,
         metrics: Metrics,
@@ -102,22 +103,49 @@ class Pipeline:
             ServiceError: See `service.errors`.
             PictureError: See `taxon.bundle.pixels`.
         """
-        arrived = self._clock()
         served = self._repository.find(choice.model_name, choice.model_version)
+        scored, timing = await self.score(served, payload, deadline)
+        ranked = served.ranking.rank(scored.scores, choice.max_results, choice.min_score)
+        return Answer(ranked, served, timing)
+
+    async def score(self, served: Served, payload: Payload, deadline: float) -> tuple[Scored, Timing]:
+        """As `classify`, for a model that has been found, and without ranking."""
+        return await self._through(
+            served.name, served.runs, lambda: self._decoder.decode(payload, served.manifest, deadline), deadline
+        )
+
+    async def run(self, name: str, runs: Runs, array: Array, deadline: float) -> tuple[Scored, Timing]:
+        """As `score`, for an input that is already what the graph takes.
+
+        Args:
+            name: The model's, for the metrics.
+            runs: The model's.
+            array: Without the batch axis.
+            deadline: Point of `time.monotonic()`.
+        """
+
+        async def ready() -> Array:
+            return array
+
+        return await self._through(name, runs, ready, deadline)
+
+    async def _through(
+        self, name: str, runs: Runs, prepare: Callable[[], Awaitable[Array]], deadline: float
+    ) -> tuple[Scored, Timing]:
+        arrived = self._clock()
         with self._permits.hold():
             try:
                 async with asyncio.timeout_at(deadline):
-                    array = await self._decoder.decode(payload, served.manifest, deadline)
+                    array = await prepare()
                     decoded = self._clock()
-                    scored = await served.runs.submit(array, deadline)
+                    scored = await runs.submit(array, deadline)
             except TimeoutError:
                 raise DeadlineTooShortError(0.0, self._clock() - arrived) from None
-        ranked = served.ranking.rank(scored.scores, choice.max_results, choice.min_score)
         timing = Timing(
             decoded - arrived, scored.queue_s, scored.inference_s, self._clock() - arrived, scored.batch_size
         )
-        self._observe(served.manifest.name, timing)
-        return Answer(ranked, served, timing)
+        self._observe(name, timing)
+        return scored, timing
 
     def _observe(self, model: str, timing: Timing) -> None:
         seconds = self._metrics.stage_seconds

@@ -58,7 +58,7 @@ def answers_errors(method: Method[Request, Response]) -> Method[Request, Respons
 class ClassificationService(pb_grpc.ClassificationServiceServicer):
     """The public API."""
 
-    def __init__(self, pipeline: Pipeline, repository: Repository, metrics: Metrics, max_call_s: float) -> None:
+    def __init__(self, pipeline: Pipeline, repository: Repository[Served], metrics: Metrics, max_call_s: float) -> None:
         self._pipeline = pipeline
         self._repository = repository
         self._requests = metrics.requests

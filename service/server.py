@@ -68,7 +68,7 @@ class Server:
         self._buckets = _buckets(settings.max_batch_size or LARGEST_BATCH["cuda" if self._provider == CUDA else "cpu"])
         self._metrics = Metrics()
         self._readiness = Readiness()
-        self._repository = Repository(settings.models, self._on_publish)
+        self._repository: Repository[Served] = Repository(settings.models, self._on_publish)
         self._decoder = Decoder(self._cores, self._limits)
         self._stop = asyncio.Event()
         self.loaded = asyncio.Event()

@@ -5,7 +5,7 @@ Knows arrays and providers; not labels, pictures or batching. Never falls back t
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -17,7 +17,20 @@ from taxon.bundle.manifest import BundleError
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
-TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+TYPES = {
+    "tensor(bool)": "bool",
+    "tensor(uint8)": "uint8",
+    "tensor(uint16)": "uint16",
+    "tensor(uint32)": "uint32",
+    "tensor(uint64)": "uint64",
+    "tensor(int8)": "int8",
+    "tensor(int16)": "int16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(float16)": "float16",
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+}
 
 log = structlog.get_logger(__name__)
 
@@ -28,12 +41,13 @@ class Tensor:
 
     name: str
     dtype: str
+    """NumPy's name, or ONNX's if NumPy has no such type, such as `tensor(string)`."""
     shape: tuple[int | str | None, ...]
     """A string or None is an axis of any length."""
 
 
 class Session:
-    """A loaded graph with one input and one output."""
+    """A loaded graph."""
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._session = session
@@ -43,9 +57,16 @@ class Session:
         self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
 
     def run(self, batch: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
-        """Runs the graph on `[batch, …]`; returns float32 `[batch, classes]`. Any thread may call it."""
+        """Runs a graph of one input and one output on `[batch, …]`; returns float32 `[batch, classes]`. Any thread
+        may call it.
+        """
         scores: NDArray[np.float32] = self._session.run([self.outputs[0].name], {self.inputs[0].name: batch})[0]
         return scores
+
+    def run_tensors(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Runs the graph on an array for each input; returns one for each of `outputs`. Any thread may call it."""
+        results: list[NDArray[Any]] = self._session.run([output.name for output in self.outputs], dict(feeds))
+        return results
 
 
 def open_session(
