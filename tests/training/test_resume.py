@@ -1,0 +1,82 @@
+"""A killed run, started again, ends with the same bits; and nothing depends on the number of loader processes."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.folders import write_folder
+from training.finetune import main
+from training.networks import same_state
+from training.runs import Run
+
+OPTIONS = ["--model", "small_cnn", "--epochs", "4", "--batch-size", "8", "--no-report", "--ema", "0.9"]
+OPTIONS += ["--pad", "2", "--policy", "trivialaugment", "--mixup", "0.2", "--clip-norm", "1", "--save-seconds", "0"]
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return write_folder(tmp_path / "pictures", per_class=60)
+
+
+def train(pictures: Path, out: str, *more: str) -> Run:
+    assert main(["--data", str(pictures), *OPTIONS, "--out", out, *more]) == 0
+    return Run.open(pictures.parent / out)
+
+
+def last_state(run: Run) -> dict[str, torch.Tensor]:
+    return torch.load(run.last_path, weights_only=True)["state"]
+
+
+def start(pictures: Path, out: str) -> subprocess.Popen:
+    words = ["--data", str(pictures), *OPTIONS, "--out", out]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    code = "import sys; from training.finetune import main; sys.exit(main(sys.argv[1:]))"
+    return subprocess.Popen([sys.executable, "-c", code, *words], cwd=pictures.parent, env=environment)
+
+
+def kill_at(process: subprocess.Popen, run: Path, checkpoints: int) -> None:
+    """Kills when `last.pt` has been written so many times."""
+    seen: set[int] = set()
+    until = time.monotonic() + 60
+    while len(seen) < checkpoints:
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < until
+        if (run / "last.pt").exists():
+            seen.add((run / "last.pt").stat().st_mtime_ns)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_a_run_killed_at_three_random_moments_ends_with_the_same_bits(pictures):
+    whole = train(pictures, "whole")
+    moments = random.Random()
+    for _ in range(3):
+        process = start(pictures, "killed")
+        kill_at(process, pictures.parent / "killed", moments.randint(1, 10))
+    again = train(pictures, "killed")
+    assert same_state(last_state(whole), last_state(again))
+    assert same_state(dict(whole.checkpoint().state), dict(again.checkpoint().state))
+    lines = [[{**line, "seconds": 0} for line in run.metrics()] for run in (whole, again)]
+    assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize("cache", ["16", "0"])
+def test_loader_processes_change_nothing(pictures, cache):
+    states = [
+        last_state(train(pictures, f"workers-{count}", "--workers", str(count), "--cache-gib", cache))
+        for count in (0, 1, 2)
+    ]
+    assert same_state(states[0], states[1])
+    assert same_state(states[0], states[2])
+
+
+def test_pictures_decoded_each_time_train_the_same_as_cached_ones(pictures):
+    assert same_state(last_state(train(pictures, "cached")), last_state(train(pictures, "decoded", "--cache-gib", "0")))
