@@ -9,7 +9,9 @@ ServiceError
 ├── QueueFullError          no permit is free
 ├── NotServingError         starting, stopping, or the worker that held the call died
 ├── InferenceFailedError    the model failed on this input
-└── DeadlineTooShortError   the answer would come too late
+├── DeadlineTooShortError   the answer would come too late
+├── UnsupportedError        a part of a protocol that this server does not have, or not switched on
+└── ModelRefusedError       a model that was to be loaded is not fit to be served
 StartError                  the process cannot start; never reaches a caller
 """
 
@@ -68,6 +70,14 @@ class DeadlineTooShortError(ServiceError):
         )
         self.remaining_s = max(remaining_s, 0.0)
         self.predicted_s = predicted_s
+
+
+class UnsupportedError(ServiceError):
+    """A part of a protocol that this server does not have, or that is not switched on."""
+
+
+class ModelRefusedError(ServiceError):
+    """A model that was to be loaded is not fit to be served. The message says why."""
 
 
 class StartError(Exception):

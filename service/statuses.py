@@ -20,8 +20,10 @@ from service.errors import (
     FieldInvalidError,
     InferenceFailedError,
     ModelNotFoundError,
+    ModelRefusedError,
     NotServingError,
     QueueFullError,
+    UnsupportedError,
 )
 from taxon.bundle.manifest import BundleError
 from taxon.bundle.pixels import PictureTooLargeError, PictureUndecodableError
@@ -113,6 +115,8 @@ TABLE: Mapping[type[Exception], Row] = {
     NotServingError: Row(grpc.StatusCode.UNAVAILABLE, "NOT_SERVING", _not_serving),
     InferenceFailedError: Row(grpc.StatusCode.INTERNAL, "INFERENCE_FAILED", _nothing),
     DeadlineTooShortError: Row(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_TOO_SHORT", _deadline),
+    UnsupportedError: Row(grpc.StatusCode.UNIMPLEMENTED, "UNSUPPORTED", _nothing),
+    ModelRefusedError: Row(grpc.StatusCode.FAILED_PRECONDITION, "MODEL_REFUSED", _nothing),
     # A bundle that turns out bad while it answers is the operator's affair; the caller may try a replica.
     BundleError: Row(grpc.StatusCode.UNAVAILABLE, "NOT_SERVING", lambda _: Facts({}, (_retry(1.0),))),
 }

@@ -30,6 +30,8 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_INFERENCE_FAILED: _ClassVar[ErrorReason]
     ERROR_REASON_DEADLINE_TOO_SHORT: _ClassVar[ErrorReason]
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
+    ERROR_REASON_UNSUPPORTED: _ClassVar[ErrorReason]
+    ERROR_REASON_MODEL_REFUSED: _ClassVar[ErrorReason]
 TASK_UNSPECIFIED: Task
 TASK_SINGLE_LABEL: Task
 TASK_MULTI_LABEL: Task
@@ -43,6 +45,8 @@ ERROR_REASON_NOT_SERVING: ErrorReason
 ERROR_REASON_INFERENCE_FAILED: ErrorReason
 ERROR_REASON_DEADLINE_TOO_SHORT: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
+ERROR_REASON_UNSUPPORTED: ErrorReason
+ERROR_REASON_MODEL_REFUSED: ErrorReason
 
 class Model(_message.Message):
     __slots__ = ("name", "version", "default_version", "task", "labels", "input", "variant", "execution_provider", "unknown_threshold", "metrics")

@@ -45,6 +45,8 @@ ROWS = [
         {"remainingMilliseconds": "20", "predictedMilliseconds": "100"},
         [],
     ),
+    (errors.UnsupportedError("x"), Code.UNIMPLEMENTED, "UNSUPPORTED", {}, []),
+    (errors.ModelRefusedError("x"), Code.FAILED_PRECONDITION, "MODEL_REFUSED", {}, []),
 ]
 
 
