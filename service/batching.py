@@ -15,7 +15,7 @@ import structlog
 from numpy.typing import NDArray
 
 from service.decoding import Array
-from service.errors import DeadlineTooShortError, InferenceFailedError
+from service.errors import DeadlineTooShortError, InferenceFailedError, NotServingError
 
 # A larger batch must answer this much more per second to be worth the longer wait of its first inputs.
 WORTHWHILE_GAIN = 1.03
@@ -147,9 +147,12 @@ class Batcher:
         Raises:
             DeadlineTooShortError: The deadline came too near while the input waited.
             InferenceFailedError: The model raised on this input, or its scores are not finite.
+            NotServingError: The model is being unloaded.
         """
         entry = Entry(array, deadline, self._clock(), self._loop.create_future())
         with self._changed:
+            if self._closing:
+                raise NotServingError("the model is being unloaded")
             self._entries.append(entry)
             self._changed.notify()
         return await entry.future

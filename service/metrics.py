@@ -5,6 +5,8 @@ Knows nothing of requests or models beyond their names. Labels have few values: 
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from service.statistics import Statistics
+
 STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -14,6 +16,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.statistics = Statistics()
+        """What the Open Inference Protocol reports; not on the page."""
         self.requests = Counter(
             "taxon_requests",
             "Finished inputs, by method and outcome: OK or an error reason.",

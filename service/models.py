@@ -107,6 +107,10 @@ class Repository(Generic[ModelT]):
         self._served.setdefault(served.name, {})[served.version] = served
         self._on_publish(served)
 
+    def versions(self, name: str) -> Sequence[int]:
+        """The served versions of a model, ascending. Empty if there are none."""
+        return sorted(self._served.get(name, ()))
+
     def retire(self, name: str) -> Sequence[ModelT]:
         """Takes every version of a model out, and returns them: their runs still have to be closed."""
         return list(self._served.pop(name, {}).values())

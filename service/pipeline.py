@@ -13,8 +13,9 @@ from service.batching import Scored
 from service.decoding import Array, Decoder, Payload
 from service.errors import DeadlineTooShortError, QueueFullError
 from service.metrics import Metrics
-from service.models import Repository, Runs, Served
+from service.models import Model, Repository, Served
 from service.ranking import Ranked
+from service.statistics import Spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,10 @@ class Timing:
     inference_s: float
     total_s: float
     batch_size: int
+
+    def spent(self, output_s: float = 0.0) -> Spent:
+        """As the statistics of a request want it; `output_s` is the time since then."""
+        return Spent(self.total_s + output_s, self.preprocess_s, self.queue_s, self.inference_s, output_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,23 +108,27 @@ class Pipeline:
             ServiceError: See `service.errors`.
             PictureError: See `taxon.bundle.pixels`.
         """
+        arrived = self._clock()
         served = self._repository.find(choice.model_name, choice.model_version)
-        scored, timing = await self.score(served, payload, deadline)
+        key, statistics = (served.name, served.version), self._metrics.statistics
+        try:
+            scored, timing = await self.score(served, payload, deadline)
+        except (Exception, asyncio.CancelledError):
+            statistics.failed(key, self._clock() - arrived)
+            raise
+        statistics.answered(key, 1, timing.spent())
         ranked = served.ranking.rank(scored.scores, choice.max_results, choice.min_score)
         return Answer(ranked, served, timing)
 
     async def score(self, served: Served, payload: Payload, deadline: float) -> tuple[Scored, Timing]:
         """As `classify`, for a model that has been found, and without ranking."""
-        return await self._through(
-            served.name, served.runs, lambda: self._decoder.decode(payload, served.manifest, deadline), deadline
-        )
+        return await self._through(served, lambda: self._decoder.decode(payload, served.manifest, deadline), deadline)
 
-    async def run(self, name: str, runs: Runs, array: Array, deadline: float) -> tuple[Scored, Timing]:
+    async def run(self, model: Model, array: Array, deadline: float) -> tuple[Scored, Timing]:
         """As `score`, for an input that is already what the graph takes.
 
         Args:
-            name: The model's, for the metrics.
-            runs: The model's.
+            model: Found.
             array: Without the batch axis.
             deadline: Point of `time.monotonic()`.
         """
@@ -127,10 +136,10 @@ class Pipeline:
         async def ready() -> Array:
             return array
 
-        return await self._through(name, runs, ready, deadline)
+        return await self._through(model, ready, deadline)
 
     async def _through(
-        self, name: str, runs: Runs, prepare: Callable[[], Awaitable[Array]], deadline: float
+        self, model: Model, prepare: Callable[[], Awaitable[Array]], deadline: float
     ) -> tuple[Scored, Timing]:
         arrived = self._clock()
         with self._permits.hold():
@@ -138,13 +147,14 @@ class Pipeline:
                 async with asyncio.timeout_at(deadline):
                     array = await prepare()
                     decoded = self._clock()
-                    scored = await runs.submit(array, deadline)
+                    scored = await model.runs.submit(array, deadline)
             except TimeoutError:
                 raise DeadlineTooShortError(0.0, self._clock() - arrived) from None
         timing = Timing(
             decoded - arrived, scored.queue_s, scored.inference_s, self._clock() - arrived, scored.batch_size
         )
-        self._observe(name, timing)
+        self._observe(model.name, timing)
+        self._metrics.statistics.ran((model.name, model.version), scored.batch_size, scored.inference_s)
         return scored, timing
 
     def _observe(self, model: str, timing: Timing) -> None:

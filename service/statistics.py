@@ -1,0 +1,99 @@
+"""What each model has done since it was loaded: counts and times, as the Open Inference Protocol asks for them.
+
+Plain numbers of one process, which can be added to another's. Lives on the event loop.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+Key = tuple[str, int]
+"""Name and version of a model."""
+
+
+@dataclass(slots=True)
+class Figures:
+    """Of one version of a model. Times are in seconds and summed."""
+
+    success_count: int = 0
+    """Requests; one may hold several inputs."""
+    success_s: float = 0.0
+    fail_count: int = 0
+    fail_s: float = 0.0
+    queue_s: float = 0.0
+    input_s: float = 0.0
+    infer_s: float = 0.0
+    output_s: float = 0.0
+    inference_count: int = 0
+    """Inputs."""
+    last_ms: int = 0
+    """When the last request was answered, in milliseconds since 1970 UTC."""
+    run_counts: dict[int, float] = field(default_factory=dict)
+    """Runs by batch size. An input of a batch of four counts for a quarter of a run."""
+    run_s: dict[int, float] = field(default_factory=dict)
+    """Seconds of those runs."""
+
+    def add(self, other: "Figures") -> None:
+        """Adds what another process has done."""
+        for name in ("success_count", "success_s", "fail_count", "fail_s", "queue_s", "input_s", "infer_s", "output_s"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.inference_count += other.inference_count
+        self.last_ms = max(self.last_ms, other.last_ms)
+        for mine, others in ((self.run_counts, other.run_counts), (self.run_s, other.run_s)):
+            for size, value in others.items():
+                mine[size] = mine.get(size, 0.0) + value
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Where the seconds of one request went. The parts are those of its slowest input."""
+
+    total_s: float
+    input_s: float = 0.0
+    queue_s: float = 0.0
+    infer_s: float = 0.0
+    output_s: float = 0.0
+
+
+class Statistics:
+    """The figures of every loaded model."""
+
+    def __init__(self, clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
+        self._clock_ms = clock_ms
+        self._figures: dict[Key, Figures] = {}
+
+    def of(self, key: Key) -> Figures:
+        """The figures of one version, zero at first."""
+        return self._figures.setdefault(key, Figures())
+
+    def all(self) -> Mapping[Key, Figures]:
+        """The figures of every version that has been asked for anything."""
+        return self._figures
+
+    def forget(self, key: Key) -> None:
+        """Drops the figures of a version that is served no more."""
+        self._figures.pop(key, None)
+
+    def answered(self, key: Key, inference_count: int, spent: Spent) -> None:
+        """Counts one answered request."""
+        figures = self.of(key)
+        figures.success_count += 1
+        figures.inference_count += inference_count
+        figures.success_s += spent.total_s
+        figures.input_s += spent.input_s
+        figures.queue_s += spent.queue_s
+        figures.infer_s += spent.infer_s
+        figures.output_s += spent.output_s
+        figures.last_ms = self._clock_ms()
+
+    def failed(self, key: Key, total_s: float) -> None:
+        """Counts one request that found its model and was not answered."""
+        figures = self.of(key)
+        figures.fail_count += 1
+        figures.fail_s += total_s
+
+    def ran(self, key: Key, batch_size: int, inference_s: float) -> None:
+        """Counts the part that one input has in the run of its batch."""
+        figures = self.of(key)
+        figures.run_counts[batch_size] = figures.run_counts.get(batch_size, 0.0) + 1 / batch_size
+        figures.run_s[batch_size] = figures.run_s.get(batch_size, 0.0) + inference_s / batch_size
