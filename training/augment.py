@@ -102,11 +102,13 @@ def mixing(mixup: float, cutmix: float, class_count: int) -> v2.Transform | None
     return v2.RandomChoice(ways) if len(ways) > 1 else ways[0] if ways else None
 
 
-def normalised(pictures: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """uint8 [n, H, W, C] → float32 [n, C, H, W], `(x / 255 - mean) / std`.
+def normalised(inputs: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """uint8 [n, H, W, C] → float32 [n, C, H, W], `(x / 255 - mean) / std`; or float32 [n, F] → `(x - mean) / std`.
 
-    The result keeps the channels-last layout of its input: for free, and what convolutions like best.
+    Pictures keep the channels-last layout of their input: for free, and what convolutions like best.
     """
-    scale = torch.tensor([255.0 * value for value in std], device=pictures.device)
-    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=pictures.device)
-    return (pictures.float() / scale + shift).permute(0, 3, 1, 2)
+    unit = 255.0 if inputs.dtype == torch.uint8 else 1.0
+    scale = torch.tensor([unit * value for value in std], device=inputs.device)
+    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=inputs.device)
+    result = inputs.float() / scale - shift
+    return result.permute(0, 3, 1, 2) if inputs.dtype == torch.uint8 else result

@@ -30,6 +30,9 @@ class DataOptions(_Section):
     prepared_folder: Path = Field(
         Path("data/prepared"), description="where other formats are written as labelled folders of PNG files"
     )
+    task: Literal["auto", "single_label", "multi_label"] = Field(
+        "auto", description="several labels per picture, or one; auto: what the labels of a CSV file look like"
+    )
     download: bool = Field(False, description="allow the named data sets to be downloaded")
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.2, description="share of each class that validates, where the data has no validation split"

@@ -35,7 +35,9 @@ class Sample:
     group: str = ""
     """Samples of one group never part; empty means that only equal bytes are one group."""
     sha256: str = ""
-    """Of the file's bytes; empty until read."""
+    """Of the file's bytes, or of the row's numbers; empty until read."""
+    row: int = -1
+    """Of a file that holds many samples (a table of numbers), from 0; else -1."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ import sys
 import time
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -103,7 +102,7 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
     def to_network(pictures: Tensor) -> Tensor:
         return normalised(pictures.to(machine.device), preprocessing.mean, preprocessing.std)
 
-    example = to_network(torch.zeros((2, *preprocessing.pixels.shape), dtype=torch.uint8))
+    example = to_network(prepared.example())
     model.check_takes(network, example)
 
     # Loss, and what varies the pictures.
@@ -115,8 +114,9 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         if options.balance == "weights"
         else None,
     )
-    vary = Augmentation(preprocessing.pixels.crop, **recipe.augment.model_dump(exclude={"mixup", "cutmix"}))
-    mix = mixing(recipe.augment.mixup, recipe.augment.cutmix, len(labels))
+    crop = preprocessing.pixels and preprocessing.pixels.crop
+    vary = crop and Augmentation(crop, **recipe.augment.model_dump(exclude={"mixup", "cutmix"}))
+    mix = vary and mixing(recipe.augment.mixup, recipe.augment.cutmix, len(labels))
     autocast = machine.autocast(recipe.run.precision)
 
     # Where a stopped run left off.
@@ -192,7 +192,7 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
             started, title = time.monotonic(), f"epoch {epoch + 1}/{options.epochs} {phase.mode}"
             stages.train_mode(network, parts, trainable)
             if trainee is network:
-                train = replace(train, variation=partial(vary, seed=seed, epoch=epoch))
+                train = prepared.in_epoch(epoch, vary, seed)
             samples = order.of_epoch(seed, epoch, train.targets, balanced=options.balance == "sampling")
             shares = cut(samples, options.batch_size, rank=machine.rank, world=machine.world)
             steps = len(shares)

@@ -26,9 +26,13 @@ AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """How a picture becomes a network's input: `pixels`, then `/ 255`, then `(x - mean) / std` per channel."""
+    """How a picture becomes a network's input: `pixels`, then `/ 255`, then `(x - mean) / std` per channel.
 
-    pixels: PixelSpec
+    For numbers: only `(x - mean) / std`, per feature.
+    """
+
+    pixels: PixelSpec | None
+    """None for numbers."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
 

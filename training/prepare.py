@@ -6,7 +6,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from torch import Tensor
 
 from training import data, model
 from training.augment import Augmentation
@@ -37,8 +40,21 @@ class Prepared:
     val: LabelledArrays
     """Exactly what the service would make of the files."""
 
-    def varied(self, augmentation: Augmentation, seed: int, epoch: int) -> LabelledArrays:
-        """The training split as an epoch sees it."""
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one sample as loaded: (height, width, channels), or (features,)."""
+        spec = self.preprocessing.pixels
+        return (len(self.preprocessing.mean),) if spec is None else spec.shape
+
+    def example(self) -> Tensor:
+        """Two samples of zeros, as loaded."""
+        kind = torch.float32 if self.preprocessing.pixels is None else torch.uint8
+        return torch.zeros((2, *self.input_shape), dtype=kind)
+
+    def in_epoch(self, epoch: int, augmentation: Augmentation | None, seed: int) -> LabelledArrays:
+        """The training split as an epoch sees it; numbers never vary."""
+        if augmentation is None:
+            return self.train
         return replace(self.train, variation=partial(augmentation, seed=seed, epoch=epoch))
 
 
@@ -48,8 +64,16 @@ def load_data(options: DataOptions, network: ModelOptions, machine: MachineOptio
     Raises:
         TrainingError: See `open_source`, `split_source`, `choose_preprocessing` and `prepare`.
     """
-    found = open_source(options.source, digits_folder=options.digits_folder)
+    found, values = open_source(
+        options.source,
+        digits_folder=options.digits_folder,
+        prepared_folder=options.prepared_folder,
+        download=options.download,
+        task=options.task,
+    )
     found = split_source(found, fraction=options.val_fraction, seed=options.split_seed, validate_on=options.validate_on)
+    if values is not None:
+        return prepare_numbers(found, values, network.name)
     preprocessing = choose_preprocessing(
         network.name,
         None if network.weights == "none" else network.weights,
@@ -58,6 +82,25 @@ def load_data(options: DataOptions, network: ModelOptions, machine: MachineOptio
         color=options.color,
     )
     return prepare(found, preprocessing, machine.cache_folder, machine.cache_gib * 2**30)
+
+
+def prepare_numbers(found: Labelled, values: NDArray[np.float32], name: str) -> Prepared:
+    """Takes the splits of a table of numbers; what standardises them is that of the training rows.
+
+    Raises:
+        TrainingError: The model takes pictures.
+    """
+    if name != "mlp":
+        raise TrainingError(f"the data is a table of numbers, which {name} does not take: use --model mlp")
+    rows = {split: np.asarray([s.row for s in found.split(split)], dtype=np.int64) for split in ("train", "val")}
+    spread = values[rows["train"]].std(axis=0, dtype=np.float64)
+    mean = tuple(values[rows["train"]].mean(axis=0, dtype=np.float64).tolist())
+    std = tuple(np.where(spread > 0.0, spread, 1.0).tolist())  # a constant column says nothing, but divides
+    train, val = (
+        LabelledArrays(values[rows[split]], targets_of(found.split(split), len(found.labels), found.task))
+        for split in ("train", "val")
+    )
+    return Prepared(found, Preprocessing(None, mean, std), train, val)
 
 
 def choose_preprocessing(

@@ -3,7 +3,7 @@
     run.json          who, when, with what: run id, task, data, library versions
     recipe.toml       every option as it was resolved
     labels.json       classes in the order of the logits
-    samples.csv       path,label,split,sha256,group
+    samples.csv       path,label,split,sha256,group,row
     quarantine.json   files that could not be used, with reasons
     metrics.jsonl     one line per epoch
     best.pt, last.pt  see `checkpoint`
@@ -32,11 +32,10 @@ from training.config import Recipe
 from training.data import Fault, Labelled, Sample
 from training.errors import TrainingError
 from training.files import write_atomically
+from training.tables import SEPARATOR
 
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow")
-SAMPLE_COLUMNS = ("path", "label", "split", "sha256", "group")
-SEPARATOR = "|"
-"""Between several labels of one sample."""
+SAMPLE_COLUMNS = ("path", "label", "split", "sha256", "group", "row")
 
 
 class Run:
@@ -159,6 +158,7 @@ class Run:
                         split=split,
                         group=row["group"],
                         sha256=row["sha256"],
+                        row=int(row["row"]),
                     )
                 )
         return samples
@@ -217,7 +217,7 @@ def _samples_csv(source: Labelled) -> str:
         path = sample.path.resolve() if sample.path.is_absolute() else sample.path.absolute()
         relative = path.relative_to(root) if path.is_relative_to(root) else path
         labels = SEPARATOR.join(source.labels[i] for i in indices)
-        writer.writerow([relative.as_posix(), labels, sample.split, sample.sha256, sample.group])
+        writer.writerow([relative.as_posix(), labels, sample.split, sample.sha256, sample.group, sample.row])
     return text.getvalue()
 
 

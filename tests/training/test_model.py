@@ -23,8 +23,22 @@ def test_models_by_name_have_a_head_for_the_classes(name, side, channels):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    "alexnet convnext_tiny densenet121 efficientnet_b0 googlenet inception_v3 maxvit_t "
-    "mnasnet0_5 regnet_y_400mf resnext50_32x4d swin_t swin_v2_t vgg11 vit_b_16".split(),
+    [
+        "alexnet",
+        "convnext_tiny",
+        "densenet121",
+        "efficientnet_b0",
+        "googlenet",
+        "inception_v3",
+        "maxvit_t",
+        "mnasnet0_5",
+        "regnet_y_400mf",
+        "resnext50_32x4d",
+        "swin_t",
+        "swin_v2_t",
+        "vgg11",
+        "vit_b_16",
+    ],
 )
 def test_every_family_builds_splits_into_stages_and_names_its_head(name):
     loaded = model.load(name, 5)
