@@ -76,6 +76,10 @@ class Settings(BaseSettings):
     drain_grace_seconds: Annotated[
         NonNegativeFloat, Field(description="After the drain delay, time for calls in flight to finish.")
     ] = 30.0
+    model_control: Annotated[
+        Literal["none", "explicit"],
+        Field(description="explicit: any caller may load and unload models by the Open Inference Protocol."),
+    ] = "none"
     reflection: Annotated[bool, Field(description="Serve gRPC reflection, v1 and v1alpha.")] = True
     log_format: Annotated[Literal["json", "console"], Field(description="Form of the log on standard error.")] = "json"
     log_level: Annotated[

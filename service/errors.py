@@ -32,9 +32,9 @@ class FieldInvalidError(ServiceError):
 class ModelNotFoundError(ServiceError):
     """No such model or version is loaded."""
 
-    def __init__(self, name: str, version: str) -> None:
+    def __init__(self, name: str, version: str, message: str = "") -> None:
         what = f"model {name!r}" + (f" version {version!r}" if version else "")
-        super().__init__(f"{what} is not loaded; ListModels says which are")
+        super().__init__(message or f"{what} is not loaded; ListModels says which are")
         self.name = name
         self.version = version
 

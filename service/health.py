@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-SERVICES = ("", "taxon.v1.ClassificationService")
+SERVICES = ("", "taxon.v1.ClassificationService", "inference.GRPCInferenceService")
 Response = health_pb2.HealthCheckResponse
 SERVING = Response.SERVING
 NOT_SERVING = Response.NOT_SERVING

@@ -23,7 +23,7 @@ HONOURED = {
     "name", "platform", "backend", "version_policy", "max_batch_size", "input", "output", "dynamic_batching",
     "default_model_filename",
 }  # fmt: skip
-PRIORITY_LEVELS = 10
+FORMAT_NHWC = pb.ModelInput.FORMAT_NHWC
 
 log = structlog.get_logger(__name__)
 

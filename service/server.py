@@ -9,28 +9,35 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pydantic
 import structlog
+from numpy.typing import NDArray
 
 from service import config, logs, reflection
 from service.batching import Batcher
 from service.config import Settings
 from service.decoding import Decoder
 from service.errors import StartError
+from service.graphs import ProvenGraph, ServedGraph, prove_graph
 from service.health import Readiness
-from service.loading import load_all
+from service.inference import Inference
 from service.machine import available_cores
 from service.metrics import Metrics, MetricsPage
+from service.model_control import Makers, ModelControl
 from service.models import Repository, Served, ranking_of
+from service.open_inference import SERVICE as OPEN_INFERENCE
+from service.open_inference import Limit, OpenInferenceService
 from service.pipeline import Permits, Pipeline
 from service.proving import Proven, prove
-from service.rpc import SERVICE, ClassificationService
+from service.rpc import MAX_BATCH_ENTRIES, SERVICE, ClassificationService
 from service.session import CUDA, choose_provider
 from taxon.bundle.pixels import Limits
+from taxon.inference.open_inference_service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from taxon.v1.classification_service_pb2_grpc import add_ClassificationServiceServicer_to_server
 
 LARGEST_BATCH = {"cpu": 8, "cuda": 64}
@@ -69,6 +76,10 @@ class Server:
         self._metrics = Metrics()
         self._readiness = Readiness()
         self._repository: Repository[Served] = Repository(settings.models, self._on_publish)
+        self._tensor_models: Repository[ServedGraph] = Repository(settings.models, self._on_publish_graph)
+        self._control = ModelControl(
+            settings.models, self._repository, self._tensor_models, self._makers(), self._metrics.refused_bundles.set
+        )
         self._decoder = Decoder(self._cores, self._limits)
         self._stop = asyncio.Event()
         self.loaded = asyncio.Event()
@@ -114,9 +125,22 @@ class Server:
         )
         servicer = ClassificationService(pipeline, self._repository, self._metrics, settings.max_call_seconds)
         add_ClassificationServiceServicer_to_server(servicer, server)
+        inference = Inference(
+            pipeline, self._repository, self._tensor_models, self._control, self._buckets, MAX_BATCH_ENTRIES
+        )
+        add_GRPCInferenceServiceServicer_to_server(
+            OpenInferenceService(
+                inference,
+                self._control,
+                self._metrics,
+                lambda: self._readiness.serving,
+                Limit(settings.max_call_seconds, settings.max_queued_requests, settings.model_control == "explicit"),
+            ),
+            server,
+        )
         self._readiness.register(server)
         if settings.reflection:
-            reflection.register(server, [SERVICE, "grpc.health.v1.Health"])
+            reflection.register(server, [SERVICE, OPEN_INFERENCE, "grpc.health.v1.Health"])
         try:
             port = server.add_insecure_port(settings.listen)
         except RuntimeError as error:
@@ -127,32 +151,54 @@ class Server:
         return server, port
 
     async def _load(self) -> None:
-        """Proves on a thread of its own, so that health is answered meanwhile; publishes as each is proven."""
-        settings = self._settings
-        prove_here = functools.partial(
-            prove,
-            precision=settings.variant,
-            provider=self._provider,
-            thread_count=self._cores,
-            buckets=self._buckets,
-            limits=self._limits,
-        )
-        loop = asyncio.get_running_loop()
-
-        def load() -> None:
-            for proven in load_all(settings.models, prove_here, self._metrics.refused_bundles.inc):
-                asyncio.run_coroutine_threadsafe(self._publish(proven), loop).result()
-
-        await asyncio.to_thread(load)
+        await self._control.load_all()
         self.loaded.set()
-        if len(self._repository):
+        if count := len(self._repository) + len(self._tensor_models):
             self._readiness.set_serving(True)
-            log.info("serving", models=len(self._repository))
+            log.info("serving", models=count)
         else:
-            log.error("nothing is servable; staying up as NOT_SERVING", folder=str(settings.models))
+            log.error("nothing is servable; staying up as NOT_SERVING", folder=str(self._settings.models))
 
-    async def _publish(self, proven: Proven) -> None:
-        name, version = proven.manifest.name, proven.manifest.version
+    def _makers(self) -> Makers:
+        settings = self._settings
+        return Makers(
+            prove_bundle=functools.partial(
+                prove,
+                precision=settings.variant,
+                provider=self._provider,
+                thread_count=self._cores,
+                buckets=self._buckets,
+                limits=self._limits,
+            ),
+            prove_graph=functools.partial(
+                prove_graph,
+                settings.models,
+                provider=self._provider,
+                thread_count=self._cores,
+                buckets=self._buckets,
+                max_batch_size=MAX_BATCH_ENTRIES,
+            ),
+            serve_bundle=self._serve_bundle,
+            serve_graph=self._serve_graph,
+        )
+
+    def _serve_bundle(self, proven: Proven) -> Served:
+        manifest = proven.manifest
+        return Served(
+            manifest,
+            proven.variant.precision,
+            proven.session.provider,
+            ranking_of(manifest),
+            self._batcher(manifest.name, manifest.version, proven.session.run, proven.run_s),
+        )
+
+    def _serve_graph(self, proven: ProvenGraph) -> ServedGraph:
+        described = proven.described
+        return ServedGraph(described, self._batcher(described.name, described.version, proven.run, proven.run_s))
+
+    def _batcher(
+        self, name: str, version: int, run: Callable[[Any], NDArray[Any]], run_s: Mapping[int, float]
+    ) -> Batcher:
         batch_size, dropped = self._metrics.batch_size.labels(name), self._metrics.dropped.labels(name)
 
         def on_batch(size: int, dropped_count: int) -> None:
@@ -160,20 +206,15 @@ class Server:
                 batch_size.observe(size)
             dropped.inc(dropped_count)
 
-        batcher = Batcher(f"{name}-{version}", proven.session.run, proven.run_s, on_batch)
-        self._repository.publish(
-            Served(
-                proven.manifest,
-                proven.variant.precision,
-                proven.session.provider,
-                ranking_of(proven.manifest),
-                batcher,
-            )
-        )
+        return Batcher(f"{name}-{version}", run, run_s, on_batch)
 
     def _on_publish(self, served: Served) -> None:
         manifest = served.manifest
         self._metrics.model_info.labels(manifest.name, manifest.version, served.precision, served.provider).set(1)
+
+    def _on_publish_graph(self, graph: ServedGraph) -> None:
+        described = graph.described
+        self._metrics.model_info.labels(described.name, described.version, described.variant, described.provider).set(1)
 
     async def _drain(self, server: grpc.aio.Server, loading: "asyncio.Task[None]") -> None:
         log.info("draining", delay_s=self._settings.drain_delay_seconds, grace_s=self._settings.drain_grace_seconds)
@@ -193,6 +234,7 @@ class Server:
     def _close(self) -> None:
         self._decoder.close()
         self._repository.close()
+        self._tensor_models.close()
 
 
 def _buckets(largest: int) -> Sequence[int]:

@@ -8,9 +8,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
-from service.loading import load_all
+from service.loading import load_bundles
 from service.proving import prove
 from service.session import CPU
+from taxon.bundle import store
 from taxon.bundle.pixels import Limits
 from taxon.v1 import classification_service_pb2 as pb
 from tests.fakes import COLORS, picture, toy_bundle, toy_graph
@@ -19,7 +20,15 @@ from tests.fakes import COLORS, picture, toy_bundle, toy_graph
 def load(root):
     """(names of what is servable, reasons of what is not)"""
     with capture_logs() as events:
-        proven = list(load_all(root, lambda bundle: prove(bundle, "fp32", CPU, 1, [1, 2, 4], Limits()), lambda: None))
+        proven = list(
+            load_bundles(
+                root,
+                store.names(root),
+                lambda name, version: True,
+                lambda bundle: prove(bundle, "fp32", CPU, 1, [1, 2, 4], Limits()),
+                lambda name, version, reason: None,
+            )
+        )
     reasons = [event["reason"] for event in events if event["event"] == "bundle refused"]
     return [(one.manifest.name, one.manifest.version) for one in proven], reasons
 
