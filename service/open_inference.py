@@ -32,12 +32,11 @@ SERVER_NAME = "taxon"
 EXTENSIONS = (
     "classification",
     "model_configuration",
-    "model_repository",
-    "model_repository(unload_dependents)",
     "parameters",
     "schedule_policy",
     "statistics",
 )
+CONTROL_EXTENSIONS = ("model_repository", "model_repository(unload_dependents)")
 # Requests of one stream that are worked on at once.
 STREAM_WINDOW = 32
 FINAL_RESPONSE = "triton_final_response"
@@ -112,7 +111,8 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
     @answers_errors
     async def ServerMetadata(self, _: pb.ServerMetadataRequest, __: Context) -> pb.ServerMetadataResponse:  # noqa: N802
         """Names the extensions that work."""
-        return pb.ServerMetadataResponse(name=SERVER_NAME, version=__version__, extensions=EXTENSIONS)
+        extensions = (*EXTENSIONS, *(CONTROL_EXTENSIONS if self._limit.model_control else ()))
+        return pb.ServerMetadataResponse(name=SERVER_NAME, version=__version__, extensions=extensions)
 
     @answers_errors
     async def ModelReady(self, request: pb.ModelReadyRequest, _: Context) -> pb.ModelReadyResponse:  # noqa: N802

@@ -68,6 +68,16 @@ class Session:
         results: list[NDArray[Any]] = self._session.run([output.name for output in self.outputs], dict(feeds))
         return results
 
+    def probe(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]] | None:
+        """As `run_tensors`, but None if the graph fails on these arrays. Its complaints go to the debug log only."""
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = 4
+        try:
+            return list(self._session.run([output.name for output in self.outputs], dict(feeds), options))
+        except Exception as error:  # noqa: BLE001 - onnxruntime's own exceptions share no base class
+            log.debug("graph fails on a probe", reason=str(error))
+            return None
+
 
 def open_session(
     graph: bytes, provider: str, thread_count: int, provider_options: Mapping[str, Mapping[str, str]]
