@@ -5,24 +5,24 @@ and a busy one fills its batches. Knows arrays and deadlines; not pictures, labe
 """
 
 import asyncio
+import bisect
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from service.decoding import Array
-from service.errors import DeadlineTooShortError, InferenceFailedError, NotServingError
+from service.errors import DeadlineTooShortError, NotServingError
+from service.running import answer_batch
 
 # A larger batch must answer this much more per second to be worth the longer wait of its first inputs.
-WORTHWHILE_GAIN = 1.03
+WORTHWHILE_GAIN = 1.02
 # Weight of the newest run in the measured time per bucket.
 NEWEST_WEIGHT = 0.1
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +34,24 @@ class Scored:
     queue_s: float
     inference_s: float
     batch_size: int
+    preprocess_s: float = 0.0
+    """Of decoding in a worker."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
     """One input that waits."""
 
-    array: Array
+    payload: Array | bytes
+    """What the graph takes, without the batch axis; or an encoded picture, where workers decode."""
     deadline: float
     """Point of the batcher's clock."""
     queued_at: float
     future: "asyncio.Future[Scored]"
+    priority: int = 0
+    """1 is the most urgent, 0 less urgent than any other."""
+    alone: bool = False
+    """Whether it must not make others of its batch wait: a picture of many megapixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +68,27 @@ class Taken:
     rest: list[Entry]
 
 
-def take(entries: Sequence[Entry], now: float, run_s: Mapping[int, float]) -> Taken:
-    """Picks the next batch: the oldest entries that somebody still waits for, as many as answers the most inputs
-    per second. Only entries of the oldest one's type and shape can share its batch.
+def insert(entries: list[Entry], entry: Entry) -> None:
+    """Queues an entry behind all that are as urgent or more."""
+    if not entry.priority and (not entries or not entries[-1].priority):
+        entries.append(entry)  # the usual case, without a search
+    else:
+        bisect.insort_right(entries, entry, key=_urgency)
+
+
+def _urgency(entry: Entry) -> float:
+    return entry.priority or math.inf
+
+
+def take(entries: Sequence[Entry], now: float, run_s: Mapping[int, float], runner_count: int = 1) -> Taken:
+    """Picks the next batch: the first entries that somebody still waits for, as many as answers the most inputs
+    per second. Only entries of the first one's type and shape can share its batch.
 
     Args:
-        entries: Oldest first.
+        entries: Most urgent first, then oldest first.
         now: Point of the clock that deadlines are measured on.
         run_s: Seconds of one run by bucket, ascending in the bucket; the first is bucket 1.
+        runner_count: How many runners are free: each gets its share of a short queue.
     """
     fastest_s = next(iter(run_s.values()))
     waiting: list[Entry] = []
@@ -81,8 +101,8 @@ def take(entries: Sequence[Entry], now: float, run_s: Mapping[int, float]) -> Ta
             expired.append(entry)
         else:
             waiting.append(entry)
-    alike = _like_the_oldest(waiting)
-    bucket = best_bucket(len(alike), run_s)
+    alike = _like_the_first(waiting)
+    bucket = best_bucket(-(-len(alike) // runner_count), run_s)
     batch = alike[:bucket]
     if len(alike) == len(waiting):
         return Taken(batch, bucket, expired, gone_count, waiting[bucket:])
@@ -90,12 +110,18 @@ def take(entries: Sequence[Entry], now: float, run_s: Mapping[int, float]) -> Ta
     return Taken(batch, bucket, expired, gone_count, [entry for entry in waiting if id(entry) not in in_batch])
 
 
-def _like_the_oldest(waiting: list[Entry]) -> list[Entry]:
+def _like_the_first(waiting: list[Entry]) -> list[Entry]:
     """The entries that can be stacked with the first one. Bundles' inputs all can; tensors may have free axes."""
     if not waiting:
         return waiting
-    dtype, shape = waiting[0].array.dtype, waiting[0].array.shape
-    return [entry for entry in waiting if entry.array.dtype == dtype and entry.array.shape == shape]
+    if waiting[0].alone:
+        return waiting[:1]
+    kind = _kind(waiting[0])
+    return [entry for entry in waiting if not entry.alone and _kind(entry) == kind]
+
+
+def _kind(entry: Entry) -> object:
+    return None if isinstance(entry.payload, bytes) else (entry.payload.dtype, entry.payload.shape)
 
 
 def best_bucket(waiting_count: int, run_s: Mapping[int, float]) -> int:
@@ -141,19 +167,24 @@ class Batcher:
         self._thread = threading.Thread(target=self._work, name=f"batch-{name}")
         self._thread.start()
 
-    async def submit(self, array: Array, deadline: float) -> Scored:
+    async def submit(self, payload: Array | bytes, deadline: float, priority: int = 0) -> Scored:
         """Waits for the scores of one input. Cancelling the call takes the input out of the queue.
+
+        Args:
+            payload: What the graph takes, without the batch axis.
+            deadline: Point of `time.monotonic()`.
+            priority: 1 is the most urgent, 0 less urgent than any other.
 
         Raises:
             DeadlineTooShortError: The deadline came too near while the input waited.
             InferenceFailedError: The model raised on this input, or its scores are not finite.
             NotServingError: The model is being unloaded.
         """
-        entry = Entry(array, deadline, self._clock(), self._loop.create_future())
+        entry = Entry(payload, deadline, self._clock(), self._loop.create_future(), priority)
         with self._changed:
             if self._closing:
                 raise NotServingError("the model is being unloaded")
-            self._entries.append(entry)
+            insert(self._entries, entry)
             self._changed.notify()
         return await entry.future
 
@@ -174,41 +205,37 @@ class Batcher:
                 now = self._clock()
                 taken = take(self._entries, now, self._run_s)
                 self._entries = taken.rest
-            fastest_s = next(iter(self._run_s.values()))
-            late = [(entry, DeadlineTooShortError(entry.deadline - now, fastest_s)) for entry in taken.expired]
-            outcomes = self._answer(taken) if taken.batch else []
+            outcomes = late(taken.expired, now, self._run_s)
+            if taken.batch:
+                outcomes += self._answer(taken)
             self._on_batch(len(taken.batch), len(taken.expired) + taken.gone_count)
-            self._loop.call_soon_threadsafe(_settle, [*late, *outcomes])
+            self._loop.call_soon_threadsafe(settle, outcomes)
 
     def _answer(self, taken: Taken) -> list[tuple[Entry, Scored | Exception]]:
-        try:
-            return self._run_batch(taken.batch, taken.bucket)
-        except Exception as error:
-            log.error("model run failed", batch_size=len(taken.batch), exc_info=error)
-            if len(taken.batch) == 1:
-                return [(taken.batch[0], InferenceFailedError("the model failed on this input"))]
-        # Singly, once, so that one poisoned input fails alone.
-        return [outcome for entry in taken.batch for outcome in self._answer(Taken([entry], 1, (), 0, []))]
-
-    def _run_batch(self, batch: Sequence[Entry], bucket: int) -> list[tuple[Entry, Scored | Exception]]:
-        first = batch[0].array
-        stacked = np.zeros((bucket, *first.shape), first.dtype)
-        np.stack([entry.array for entry in batch], out=stacked[: len(batch)])
+        arrays = [entry.payload for entry in taken.batch if not isinstance(entry.payload, bytes)]
         started = self._clock()
-        scores = self._run(stacked)
+        answers = answer_batch(self._run, arrays, taken.bucket)
         inference_s = self._clock() - started
-        self._run_s[bucket] += NEWEST_WEIGHT * (inference_s - self._run_s[bucket])
-        outcomes: list[tuple[Entry, Scored | Exception]] = []
-        for entry, row in zip(batch, scores, strict=False):  # the rows of the padding are left over
-            # Rows of named tensors are their callers' own business: a model may well answer with NaN there.
-            if row.dtype.names is not None or np.isfinite(row).all():
-                outcomes.append((entry, Scored(row, started - entry.queued_at, inference_s, len(batch))))
-            else:
-                outcomes.append((entry, InferenceFailedError("the model's scores for this input are not numbers")))
-        return outcomes
+        self._run_s[taken.bucket] += NEWEST_WEIGHT * (inference_s - self._run_s[taken.bucket])
+        return [
+            (
+                entry,
+                answer
+                if isinstance(answer, Exception)
+                else Scored(answer, started - entry.queued_at, inference_s, len(taken.batch)),
+            )
+            for entry, answer in zip(taken.batch, answers, strict=True)
+        ]
 
 
-def _settle(outcomes: Sequence[tuple[Entry, Scored | Exception]]) -> None:
+def late(expired: Sequence[Entry], now: float, run_s: Mapping[int, float]) -> list[tuple[Entry, Scored | Exception]]:
+    """What the entries are told that `take` found to be too late."""
+    fastest_s = next(iter(run_s.values()))
+    return [(entry, DeadlineTooShortError(entry.deadline - now, fastest_s)) for entry in expired]
+
+
+def settle(outcomes: Sequence[tuple[Entry, Scored | Exception]]) -> None:
+    """Wakes the callers, on their event loop."""
     for entry, outcome in outcomes:
         if entry.future.done():
             continue
