@@ -96,9 +96,15 @@ ModelT = TypeVar("ModelT", bound=Model)
 class Repository(Generic[ModelT]):
     """The served models. Lives on the event loop; not thread-safe."""
 
-    def __init__(self, root: Path, on_publish: Callable[[ModelT], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        on_publish: Callable[[ModelT], None] = lambda _: None,
+        on_retire: Callable[[ModelT], None] = lambda _: None,
+    ) -> None:
         self._root = root
         self._on_publish = on_publish
+        self._on_retire = on_retire
         self._served: dict[str, dict[int, ModelT]] = {}
         self._labels: dict[str, _Labels] = {}
 
@@ -113,7 +119,10 @@ class Repository(Generic[ModelT]):
 
     def retire(self, name: str) -> Sequence[ModelT]:
         """Takes every version of a model out, and returns them: their runs still have to be closed."""
-        return list(self._served.pop(name, {}).values())
+        retired = list(self._served.pop(name, {}).values())
+        for model in retired:
+            self._on_retire(model)
+        return retired
 
     def close(self) -> None:
         """Takes every model out and ends its runs. Blocks."""

@@ -214,7 +214,10 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
     ) -> pb.RepositoryModelUnloadResponse:
         """Ends the serving of a model."""
         name = self._controlled(request)
+        versions = self._inference.versions(name)
         await self._control.unload(name)
+        for version in versions:
+            self._statistics.forget((name, version))
         return pb.RepositoryModelUnloadResponse(model_name=name, is_unloaded=True)
 
     def _controlled(self, request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest) -> str:

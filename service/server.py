@@ -75,8 +75,10 @@ class Server:
         self._buckets = _buckets(settings.max_batch_size or LARGEST_BATCH["cuda" if self._provider == CUDA else "cpu"])
         self._metrics = Metrics()
         self._readiness = Readiness()
-        self._repository: Repository[Served] = Repository(settings.models, self._on_publish)
-        self._tensor_models: Repository[ServedGraph] = Repository(settings.models, self._on_publish_graph)
+        self._repository: Repository[Served] = Repository(settings.models, self._on_publish, self._on_retire)
+        self._tensor_models: Repository[ServedGraph] = Repository(
+            settings.models, self._on_publish_graph, self._on_retire_graph
+        )
         self._control = ModelControl(
             settings.models, self._repository, self._tensor_models, self._makers(), self._metrics.refused_bundles.set
         )
@@ -209,12 +211,18 @@ class Server:
         return Batcher(f"{name}-{version}", run, run_s, on_batch)
 
     def _on_publish(self, served: Served) -> None:
-        manifest = served.manifest
-        self._metrics.model_info.labels(manifest.name, manifest.version, served.precision, served.provider).set(1)
+        self._metrics.model_info.labels(served.name, served.version, served.precision, served.provider).set(1)
+
+    def _on_retire(self, served: Served) -> None:
+        self._metrics.model_info.remove(served.name, served.version, served.precision, served.provider)
 
     def _on_publish_graph(self, graph: ServedGraph) -> None:
         described = graph.described
-        self._metrics.model_info.labels(described.name, described.version, described.variant, described.provider).set(1)
+        self._metrics.model_info.labels(graph.name, graph.version, described.variant, described.provider).set(1)
+
+    def _on_retire_graph(self, graph: ServedGraph) -> None:
+        described = graph.described
+        self._metrics.model_info.remove(graph.name, graph.version, described.variant, described.provider)
 
     async def _drain(self, server: grpc.aio.Server, loading: "asyncio.Task[None]") -> None:
         log.info("draining", delay_s=self._settings.drain_delay_seconds, grace_s=self._settings.drain_grace_seconds)

@@ -1,10 +1,10 @@
 """What each model has done since it was loaded: counts and times, as the Open Inference Protocol asks for them.
 
-Plain numbers of one process, which can be added to another's. Lives on the event loop.
+Plain numbers. Lives on the event loop.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 Key = tuple[str, int]
@@ -33,16 +33,6 @@ class Figures:
     run_s: dict[int, float] = field(default_factory=dict)
     """Seconds of those runs."""
 
-    def add(self, other: "Figures") -> None:
-        """Adds what another process has done."""
-        for name in ("success_count", "success_s", "fail_count", "fail_s", "queue_s", "input_s", "infer_s", "output_s"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.inference_count += other.inference_count
-        self.last_ms = max(self.last_ms, other.last_ms)
-        for mine, others in ((self.run_counts, other.run_counts), (self.run_s, other.run_s)):
-            for size, value in others.items():
-                mine[size] = mine.get(size, 0.0) + value
-
 
 @dataclass(frozen=True, slots=True)
 class Spent:
@@ -65,10 +55,6 @@ class Statistics:
     def of(self, key: Key) -> Figures:
         """The figures of one version, zero at first."""
         return self._figures.setdefault(key, Figures())
-
-    def all(self) -> Mapping[Key, Figures]:
-        """The figures of every version that has been asked for anything."""
-        return self._figures
 
     def forget(self, key: Key) -> None:
         """Drops the figures of a version that is served no more."""

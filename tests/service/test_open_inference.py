@@ -440,6 +440,7 @@ async def test_index_says_what_is_refused_and_why(serve, models):
 async def test_unload_and_load_again(serve, models, refused):
     async with serve(models, *CONTROL) as running:
         stub = stub_of(running)
+        await stub.ModelInfer(encoded(PICTURES[0]))
         assert "model_repository" in (await stub.ServerMetadata(pb.ServerMetadataRequest())).extensions
         await stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="colors"))
         assert not (await stub.ModelReady(pb.ModelReadyRequest(name="colors"))).ready
@@ -448,6 +449,8 @@ async def test_unload_and_load_again(serve, models, refused):
         assert (gone.state, gone.reason) == ("UNAVAILABLE", "unloaded")
         await stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="colors"))
         assert (await stub.ModelReady(pb.ModelReadyRequest(name="colors"))).ready
+        (figures,) = (await stub.ModelStatistics(pb.ModelStatisticsRequest())).model_stats
+        assert figures.inference_count == 0  # they count from the load on
         assert (await stub.ModelInfer(encoded(PICTURES[0]))).outputs
 
 
