@@ -4,6 +4,7 @@ commands that a user types. Each is printed before it runs.
 
 import argparse
 import asyncio
+import dataclasses
 import shlex
 import shutil
 import subprocess
@@ -38,6 +39,7 @@ def main(argv: list[str]) -> int:
         with _serving(console, models, folder) as server:
             pictures = find_pictures([digits / "val"])
             rows = asyncio.run(classify_files(pictures, server, Choice(max_results=3), timeout_s=10, concurrency=16))
+            rows = [dataclasses.replace(row, path=row.path.relative_to(digits)) for row in rows]
     except subprocess.CalledProcessError as error:
         console.print(f"[red]taxon demo: this step failed with exit code {error.returncode}: {shlex.join(error.cmd)}")
         return 1

@@ -70,9 +70,8 @@ def torch_scores(folder: Path, path: Path) -> np.ndarray:
     interpolation = functional.InterpolationMode[pixels.interpolation.upper()]
     resize = pixels.resize if isinstance(pixels.resize, int) else list(pixels.resize)
     picture = functional.resize(Image.open(path).convert("RGB"), resize, interpolation)
-    tensor = functional.normalize(
-        functional.to_tensor(functional.center_crop(picture, list(pixels.crop))), checkpoint.mean, checkpoint.std
-    )
+    cropped = functional.to_tensor(functional.center_crop(picture, list(pixels.crop)))
+    tensor = functional.normalize(cropped, checkpoint.mean, checkpoint.std)
     with torch.inference_mode():
         return checkpoint.build_model()(tensor[None]).softmax(-1)[0].numpy()
 
