@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from taxon.bundle import store
-from taxon.bundle.manifest import Golden, ImageInput, Manifest, Provenance, Variant
+from taxon.bundle.manifest import Golden, ImageInput, Manifest, Provenance, Variant, contract
 from taxon.bundle.store import Bundle
-from training import calibrate, gate, goldens, graph, parity
+from training import calibrate, gate, goldens, graph, parity, variants
 from training.calibrate import UNCALIBRATED, Calibrated
 from training.candidate import Candidate, ExportError, check_measured_again, target_matrix
 from training.gate import Attempt, Passed, WriteGraph
 from training.graph import Served, Strategy
 from training.parity import Parity
+from training.variants import Dropped, Kept
 
 GRAPH_FILE = "model.onnx"
+MAKERS = {"fp16": variants.half_precision, "int8": variants.eight_bits}
 LIBRARIES = ("taxon", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow")
 
 
@@ -37,6 +39,10 @@ class Settings:
     """Share of validation pictures that keep an answer; None for no `unknown` threshold."""
     tolerance: float | None = None
     """Largest score difference on every provider; each provider's own by default."""
+    precisions: tuple[str, ...] = ()
+    """Lighter variants to try: `fp16`, `int8`."""
+    budget: float = variants.BUDGET
+    """Accuracy that a variant may lose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,8 @@ class Export:
     attempts: tuple[Attempt, ...]
     """What failed before `strategy`."""
     parities: tuple[Parity, ...]
+    notes: tuple[str, ...]
+    """What became of each lighter variant."""
 
 
 def publish(
@@ -89,25 +97,43 @@ def publish(
     reference = parity.scores_of(logits, candidate.task, calibrated.temperature)
     served = Served(candidate.network, candidate.mean, candidate.std, candidate.task, calibrated.temperature)
     with store.staging(root, name) as staged:
-        draft = draft_manifest(candidate, name, goldens.copy(candidate, reference, staged), calibrated)
         passed = gate.climb(
             candidate,
             served,
             reference,
-            draft.contract(),
+            contract(candidate.labels, candidate.pixels, candidate.task),
             staged / GRAPH_FILE,
             ladder=ladder,
             tolerance=settings.tolerance,
             write_graph=write_graph,
         )
-        goldens.replay(staged, GRAPH_FILE, draft)
-        draft = with_results(draft, candidate, passed)
-        write_report(staged, "metrics.json", report(draft, passed))
+        accuracy = passed.parities[-1].accuracy
+        lighter = [
+            MAKERS[precision](staged / GRAPH_FILE, candidate, accuracy or 0.0, settings.budget)
+            for precision in settings.precisions
+        ]
+        kept = [result for result in lighter if isinstance(result, Kept)]
+        tolerances = goldens.choose(candidate.answers, reference, [result.scores for result in kept])
+        lighter = [
+            variants.with_tolerance(result, reference, [*tolerances]) if isinstance(result, Kept) else result
+            for result in lighter
+        ]
+        kept = [result for result in lighter if isinstance(result, Kept)]
+        dropped = [result for result in lighter if isinstance(result, Dropped)]
+        for result in dropped:
+            (staged / f"model.{result.precision}.onnx").unlink(missing_ok=True)
+        draft = draft_manifest(candidate, name, goldens.copy(candidate, reference, tolerances, staged), calibrated)
+        draft = with_results(draft, candidate, passed, [result.variant for result in kept])
+        goldens.replay(staged, draft)
+        write_report(staged, "metrics.json", report(draft, passed, dropped))
         bundle = store.publish(staged, draft)
-    return Export(bundle, passed.strategy, passed.attempts, passed.parities)
+    notes = [
+        result.note if isinstance(result, Kept) else f"no {result.precision}: {result.reason}" for result in lighter
+    ]
+    return Export(bundle, passed.strategy, passed.attempts, passed.parities, tuple(notes))
 
 
-def with_results(draft: Manifest, candidate: Candidate, passed: Passed) -> Manifest:
+def with_results(draft: Manifest, candidate: Candidate, passed: Passed, lighter: Sequence[Variant]) -> Manifest:
     """The draft with what the gate measured."""
     on_cpu = passed.parities[-1]
     metrics = {
@@ -124,19 +150,20 @@ def with_results(draft: Manifest, candidate: Candidate, passed: Passed) -> Manif
     return draft.model_copy(
         update={
             "metrics": metrics,
-            "variants": (Variant(file=GRAPH_FILE, precision="fp32", accuracy=on_cpu.accuracy),),
+            "variants": (Variant(file=GRAPH_FILE, precision="fp32", accuracy=on_cpu.accuracy), *lighter),
             "provenance": draft.provenance.model_copy(update={"exporter": exporter}),
         }
     )
 
 
-def report(manifest: Manifest, passed: Passed) -> dict[str, Any]:
+def report(manifest: Manifest, passed: Passed, dropped: Sequence[Dropped]) -> dict[str, Any]:
     """What `report/metrics.json` holds beyond the manifest: every figure of the gate."""
     return {
         "metrics": manifest.metrics,
         "calibration": manifest.calibration and manifest.calibration.model_dump(),
         "strategy": dataclasses.asdict(passed.strategy),
         "failed_strategies": [dataclasses.asdict(attempt) for attempt in passed.attempts],
+        "dropped_variants": {result.precision: result.reason for result in dropped},
         "batch_sizes": parity.BATCH_SIZES,
         "parity": [dataclasses.asdict(result) for result in passed.parities],
     }

@@ -17,8 +17,6 @@ from training.parity import accuracy, scores_of
 
 BINS = 15
 TEMPERATURES = (0.1, 10.0)
-MIN_ERRORS = 5
-"""With fewer wrong answers the likelihood only says "be more certain"."""
 MIN_POSITIVES = 10
 """A label with fewer keeps the threshold 0.5."""
 
@@ -85,10 +83,11 @@ def calibrate(
 
 
 def fit_temperature(logits: NDArray[np.float32], targets: NDArray[np.bool_], task: Task) -> float:
-    """The temperature with the smallest negative log-likelihood; 1 where too few answers are wrong to tell."""
-    wrong = round((1.0 - accuracy(scores_of(logits, task), targets, task)) * len(logits))
-    if wrong < MIN_ERRORS:
-        return 1.0
+    """The temperature with the smallest negative log-likelihood.
+
+    The targets are softened as Platt did (1999): of N answers one more counts as wrong. Without it a network that
+    makes no mistake on the few pictures at hand would be told to be infinitely certain.
+    """
     result = minimize_scalar(
         lambda exponent: negative_log_likelihood(scores_of(logits, task, float(np.exp(exponent))), targets, task),
         bounds=tuple(np.log(TEMPERATURES)),
@@ -98,13 +97,15 @@ def fit_temperature(logits: NDArray[np.float32], targets: NDArray[np.bool_], tas
 
 
 def negative_log_likelihood(scores: NDArray[np.float32], targets: NDArray[np.bool_], task: Task) -> float:
-    """Mean over pictures, in nats; over pictures and labels for several labels."""
-    tiny = 1e-12
+    """Of softened targets, in nats: mean over pictures, for several labels over pictures and labels."""
+    tiny, doubt = 1e-12, 1.0 / (len(scores) + 2)
     right = np.log(np.clip(scores.astype(np.float64), tiny, 1.0))
     if task == "single_label":
-        return float(-right[targets].mean())
+        softened = np.where(targets, 1.0 - doubt, doubt / (scores.shape[1] - 1))
+        return float(-(softened * right).sum(axis=1).mean())
     wrong = np.log(np.clip(1.0 - scores.astype(np.float64), tiny, 1.0))
-    return float(-np.where(targets, right, wrong).mean())
+    softened = np.where(targets, 1.0 - doubt, doubt)
+    return float(-(softened * right + (1.0 - softened) * wrong).mean())
 
 
 def expected_calibration_error(scores: NDArray[np.float32], targets: NDArray[np.bool_], task: Task) -> float:

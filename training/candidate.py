@@ -47,6 +47,8 @@ class Candidate:
     git: str | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    training_files: tuple[Path, ...] = ()
+    """Training pictures, for the ranges of int8."""
     parents: tuple[str, ...] = ()
     """What it was made from, if not from pictures alone."""
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from taxon.bundle.manifest import BundleError, check_name
-from training import bundling, parity
+from training import bundling, parity, variants
 from training.bundling import Export, Settings
 from training.candidate import Candidate, ExportError
 from training.errors import TrainingError
@@ -42,6 +42,21 @@ def main(argv: list[str]) -> int:
         help='choose the threshold below which the service says "unknown" so that this share of the validation '
         "pictures keeps an answer, for example 0.98; none by default",
     )
+    parser.add_argument(
+        "--variants",
+        type=precisions,
+        default=(),
+        metavar="LIST",
+        help="lighter graphs to try beside fp32: fp16 (for CUDA), int8 (for CPUs), or both, separated by a comma; one "
+        "that is slower or loses more than the budget is left out, with the reason",
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=variants.BUDGET,
+        metavar="SHARE",
+        help=f"accuracy that a variant may lose ({variants.BUDGET})",
+    )
     options = parser.parse_args(argv)
     try:
         name = model_name(options.name, options.run)
@@ -49,6 +64,8 @@ def main(argv: list[str]) -> int:
             calibration=options.calibration == "temperature",
             unknown_coverage=options.unknown_coverage,
             tolerance=options.tolerance,
+            precisions=options.variants,
+            budget=options.budget,
         )
         export = bundling.publish(from_run(options.run), options.models, name, settings)
     except (TrainingError, BundleError) as error:
@@ -81,6 +98,14 @@ def coverage(text: str) -> float:
     if not 0.0 < share <= 1.0:
         raise argparse.ArgumentTypeError(f"{text} must be above 0 and at most 1")
     return share
+
+
+def precisions(text: str) -> tuple[str, ...]:
+    """A list such as `fp16,int8`, for argparse."""
+    chosen = tuple(part.strip() for part in text.split(",") if part.strip() not in ("", "none"))
+    if unknown := set(chosen) - {"fp16", "int8"}:
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))} must be fp16 or int8")
+    return tuple(dict.fromkeys(chosen))
 
 
 def from_run(folder: Path) -> Candidate:
@@ -117,6 +142,7 @@ def from_run(folder: Path) -> Candidate:
         expected_accuracy=checkpoint.metrics.get("accuracy") if checkpoint.task == "single_label" else None,
         seed=run.facts.get("seed"),
         git=run.facts.get("git"),
+        training_files=tuple(sample.path for sample in run.samples("train")),
         recipe=tomllib.loads((run.folder / "recipe.toml").read_text(encoding="utf-8")),
         metrics={name: float(value) for name, value in checkpoint.metrics.items()},
     )
@@ -142,7 +168,8 @@ def print_summary(export: Export) -> None:
     if (calibration := manifest.calibration) is not None and calibration.ece is not None:
         console.print(
             f"calibration: temperature {calibration.temperature:.2f}, expected calibration error "
-            f"{calibration.ece_before:.3f} → {calibration.ece:.3f}",
+            f"{calibration.ece_before:.3f} → {calibration.ece:.3f}"
+            + (" (a fitted temperature did not help)" if calibration.temperature == 1.0 else ""),
             highlight=False,
         )
     if calibration is not None and calibration.unknown_coverage is not None:
@@ -151,6 +178,8 @@ def print_summary(export: Export) -> None:
             f"keep an answer, {calibration.unknown_accuracy:.2%} of those are right",
             highlight=False,
         )
+    for note in export.notes:
+        console.print(note, highlight=False)
     console.print(
         f"batches of {', '.join(map(str, parity.BATCH_SIZES))} · exporter {export.strategy.name} · "
         f"{len(manifest.golden)} golden pictures\n"

@@ -1,7 +1,7 @@
 """Golden pictures: which validation pictures go into a bundle, and whether it answers them as torch did."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,24 +12,61 @@ from training import parity
 from training.candidate import Candidate, ExportError
 
 GOLDEN_COUNT = 16
+MIN_STEADY = 8
+CLEAR = 3e-5
+"""A margin below it may be the order of a sum."""
 GOLDEN_TOLERANCE = 0.02
 """Of a score. Room for the CUDA provider's TF32 (ten bits of mantissa); docs/bundle_format.md has the figures."""
 
 
-def copy(candidate: Candidate, reference: NDArray[np.float32], staged: Path) -> tuple[Golden, ...]:
-    """Copies validation pictures, spread over the classes, with torch's scores for them.
+def choose(
+    answers: Sequence[tuple[str, ...]], reference: NDArray[np.float32], others: Sequence[NDArray[np.float32]] = ()
+) -> dict[int, float]:
+    """Chooses validation pictures, spread over the classes.
 
-    Of each class the least certain come first: where two scores are near each other, a fault shows most.
+    Of each class the least certain come first, because there a fault shows most; but the two best scores must be
+    further apart than rounding on any provider could move them, because the service wants the same decision.
+
+    Args:
+        answers: The true labels, by file.
+        reference: float32 `[files, K]`, torch's scores.
+        others: The scores of the lighter variants, which must decide alike.
+
+    Returns:
+        The tolerance by index. Where fewer than 8 pictures are that clear, the clearest others are taken with a third
+        of their margin.
+
+    Raises:
+        ExportError: No picture has a clear answer.
     """
+    margin = np.diff(np.sort(reference, axis=1)[:, -2:], axis=1)[:, 0]
+    steady = margin > 2 * GOLDEN_TOLERANCE
+    for scores in others:
+        own_margin = np.diff(np.sort(scores, axis=1)[:, -2:], axis=1)[:, 0]
+        steady &= (scores.argmax(axis=1) == reference.argmax(axis=1)) & (own_margin > GOLDEN_TOLERANCE)
+    pool = np.flatnonzero(steady)
+    if len(pool) < MIN_STEADY:
+        unclear = [index for index in np.argsort(-margin, kind="stable") if not steady[index] and margin[index] > CLEAR]
+        pool = np.concatenate([pool, np.array(unclear[: MIN_STEADY - len(pool)], dtype=np.int64)])
+    if len(pool) == 0:
+        raise ExportError("the network is undecided on every validation picture: it has learned nothing to prove")
+    places = spread_over_classes([answers[index] for index in pool], reference[pool].max(axis=1), GOLDEN_COUNT)
+    chosen = [int(pool[place]) for place in places]
+    return {index: float(min(GOLDEN_TOLERANCE, margin[index] / 3)) for index in chosen}
+
+
+def copy(
+    candidate: Candidate, reference: NDArray[np.float32], tolerances: Mapping[int, float], staged: Path
+) -> tuple[Golden, ...]:
+    """Copies the chosen pictures into the bundle, with torch's scores for them."""
     (staged / "golden").mkdir()
-    chosen = spread_over_classes(candidate.answers, reference.max(axis=1), GOLDEN_COUNT)
     goldens = []
-    for number, index in enumerate(chosen):
+    for number, (index, tolerance) in enumerate(tolerances.items()):
         source = candidate.files[index]
         file = f"golden/{number:02d}{source.suffix.lower()}"
         shutil.copyfile(source, staged / file)
         scores = tuple(float(score) for score in reference[index])
-        goldens.append(Golden(file=file, scores=scores, tolerance=GOLDEN_TOLERANCE))
+        goldens.append(Golden(file=file, scores=scores, tolerance=tolerance))
     return tuple(goldens)
 
 
@@ -45,17 +82,20 @@ def spread_over_classes(answers: Sequence[tuple[str, ...]], certainty: NDArray[n
     return [queues[label][place] for place, label in turns[:count]]
 
 
-def replay(folder: Path, graph_file: str, manifest: Manifest) -> None:
-    """Does what the service does at load: decodes the goldens as they lie in the folder and compares the scores.
+def replay(folder: Path, manifest: Manifest) -> None:
+    """Does what the service does at load: decodes the goldens as they lie in the folder and compares the scores of
+    every variant.
 
     Raises:
         ExportError: A golden answers differently.
     """
     if manifest.pixels is None:
         raise ExportError("only bundles of pictures can be replayed here")
-    session = parity.open_session(folder / graph_file)
     files = [folder / golden.file for golden in manifest.golden]
-    scores = parity.graph_scores(session, files, manifest.pixels, (1,))
-    for golden, answer in zip(manifest.golden, scores, strict=True):
-        if not (difference := float(np.abs(answer - np.array(golden.scores)).max())) <= golden.tolerance:
-            raise ExportError(f"{golden.file} answers differently in the bundle, by {difference:.1e}")
+    for variant in manifest.variants:
+        scores = parity.graph_scores(parity.open_session(folder / variant.file), files, manifest.pixels, (1,))
+        for golden, answer in zip(manifest.golden, scores, strict=True):
+            expected = np.array(golden.scores)
+            difference = float(np.abs(answer - expected).max())
+            if not difference <= (variant.golden_tolerance or golden.tolerance) or answer.argmax() != expected.argmax():
+                raise ExportError(f"{golden.file} answers differently in {variant.file}, by {difference:.1e}")

@@ -205,12 +205,16 @@ class Manifest(_Part):
         """What the graph must carry in its own metadata, as strings, so that neither a label nor a
         preprocessing step can change beside an unchanged graph.
         """
-        pixels = self.pixels.model_dump(mode="json") if self.pixels else None
-        return {
-            "taxon.labels": json.dumps(self.labels, ensure_ascii=False),
-            "taxon.pixels": json.dumps(pixels, sort_keys=True),
-            "taxon.task": self.task,
-        }
+        return contract(self.labels, self.pixels, self.task)
+
+
+def contract(labels: tuple[str, ...], pixels: PixelSpec | None, task: str) -> dict[str, str]:
+    """`Manifest.contract`, for a graph that is older than its manifest."""
+    return {
+        "taxon.labels": json.dumps(labels, ensure_ascii=False),
+        "taxon.pixels": json.dumps(pixels.model_dump(mode="json") if pixels else None, sort_keys=True),
+        "taxon.task": task,
+    }
 
 
 def parse(text: str | bytes) -> Manifest:

@@ -48,7 +48,7 @@ def test_goldens_are_real_files_with_torchs_scores(tmp_path):
     folder = tmp_path / "models" / "toy" / "1"
     assert len(manifest.golden) == 16
     assert all((folder / golden.file).read_bytes() in originals for golden in manifest.golden)
-    goldens.replay(folder, "model.onnx", manifest)
+    goldens.replay(folder, manifest)
 
 
 def test_versions_count_up(tmp_path):
@@ -185,7 +185,7 @@ def test_a_golden_that_answers_differently_is_found(tmp_path):
     folder = tmp_path / "models" / "toy" / "1"
     shutil.copyfile(folder / manifest.golden[1].file, folder / manifest.golden[0].file)
     with pytest.raises(ExportError, match=r"golden/00\.png answers differently"):
-        goldens.replay(folder, "model.onnx", manifest)
+        goldens.replay(folder, manifest)
 
 
 def test_several_labels_are_exported_with_a_sigmoid(tmp_path):

@@ -36,9 +36,13 @@ def test_good_scores_are_left_alone():
     assert result.calibration.ece <= result.calibration.ece_before
 
 
-def test_without_errors_there_is_nothing_to_fit():
-    logits = np.eye(4, dtype=np.float32)[np.arange(400) % 4]
-    assert calibrate.fit_temperature(logits, logits > 0, "single_label") == 1.0
+@pytest.mark.parametrize("scale", [2.0, 30.0])
+def test_without_errors_certainty_ends_where_the_number_of_pictures_says(scale):
+    """400 of 400 right is evidence for about 401 of 402, whatever the network itself thinks of it."""
+    logits = scale * np.eye(4, dtype=np.float32)[np.arange(400) % 4]
+    temperature = calibrate.fit_temperature(logits, logits > 0, "single_label")
+    certainty = scores_of(logits, "single_label", temperature).max(axis=1).mean()
+    assert certainty == pytest.approx(1 - 1 / 402, abs=2e-3)
 
 
 def test_the_error_of_certain_and_wrong_answers_is_one():
