@@ -21,6 +21,7 @@ from training import features, flags, model, networks, optim, order, stages
 from training.augment import Augmentation, mixing, normalised
 from training.checkpoint import Checkpoint
 from training.config import Recipe
+from training.dryrun import describe
 from training.errors import TrainingError
 from training.evaluate import answer, summary
 from training.loading import batches, cut
@@ -42,6 +43,9 @@ def main(argv: list[str]) -> int:
     try:
         call = flags.parse(argv, parser)
         recipe = resolved(call.recipe)
+        if call.dry_run:
+            print(describe(recipe, load_data(recipe.data, recipe.model, recipe.machine)))  # noqa: T201 - the answer
+            return 0
         finetune(recipe, call.out or Path("runs", f"{recipe.model.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}"))
     except TrainingError as error:
         sys.stderr.write(f"taxon train: {error}\n")

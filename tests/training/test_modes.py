@@ -1,0 +1,127 @@
+"""What trains and what does not, proven on the weights of finished runs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.folders import write_folder
+from training import features, model, stages
+from training.errors import TrainingError
+from training.finetune import main
+from training.runs import Run
+
+SMALL = ["--model", "resnet18", "--image-size", "32", "--epochs", "2", "--batch-size", "8", "--no-report"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """A folder with pictures and `weights.pth` for resnet18, whose normalisation has seen something."""
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "pictures", 12, side=32)
+    torch.manual_seed(1)
+    network = model.build("resnet18", 2)
+    network(torch.rand(8, 3, 32, 32))
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    return tmp_path
+
+
+def train(here: Path, *words: object, weights: str = "weights.pth") -> tuple[Run, set[str]]:
+    """The run, and which stages' parameters or statistics it changed."""
+    words = ["--data", "pictures", *SMALL, "--weights", weights, "--out", "run", *words]
+    assert main([str(word) for word in words]) == 0
+    run = Run.open(here / "run")
+    before = torch.load(here / "weights.pth", weights_only=True)
+    after = torch.load(run.last_path, weights_only=True)["state"]
+    return run, {key.partition(".")[0] for key in before if not torch.equal(before[key], after[key])}
+
+
+@pytest.mark.parametrize("kind", ["cached", "live"])
+def test_head_leaves_the_backbone_alone_to_the_last_bit_of_its_statistics(here, kind):
+    run, changed = train(here, "--mode", "head", "--features", kind)
+    assert changed == {"fc"}
+    stored = run.checkpoint().build_model()
+    original = model.build("resnet18", 2, weights=str(here / "weights.pth"))
+    assert features.backbone_digest(stored, "fc") == features.backbone_digest(original, "fc")
+
+
+def test_last_n_trains_the_last_stages(here):
+    assert train(here, "--mode", "last-n", "--last", 1)[1] == {"layer4", "fc"}
+
+
+def test_full_trains_everything(here):
+    assert train(here, "--mode", "full")[1] == {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc"}
+
+
+def test_hybrid_keeps_resets_and_tunes_stages_by_name(here):
+    words = ["--mode", "hybrid", "--frozen", "conv1", "layer1", "--reset", "layer4", "--lr", "1e-7"]
+    run, changed = train(here, *words)
+    assert changed == {"layer2", "layer3", "layer4", "fc"}
+    before = torch.load(here / "weights.pth", weights_only=True)
+    after = dict(run.checkpoint().state)
+    moved = {key: float((before[key] - after[key]).abs().max()) for key in before if key.endswith("conv1.weight")}
+    assert moved["layer3.0.conv1.weight"] < 1e-4
+    assert moved["layer4.0.conv1.weight"] > 1e-2
+
+
+def test_with_weights_the_head_goes_first_and_everything_follows(here):
+    run, changed = train(here)
+    assert [line["phase"] for line in run.metrics()] == ["head", "full"]
+    assert "conv1" in changed
+
+
+def test_scratch_ignores_weights(here):
+    _, changed = train(here, "--mode", "scratch")
+    assert "conv1" in changed
+
+
+def test_features_are_computed_once(here):
+    train(here, "--mode", "head")
+    files = sorted((here / "runs" / ".cache").glob("features-*.npy"))
+    times = [file.stat().st_mtime_ns for file in files]
+    train(here, "--mode", "head", "--lr", "0.01", "--out", "second")
+    assert len(files) == 2
+    assert sorted((here / "runs" / ".cache").glob("features-*.npy")) == files
+    assert [file.stat().st_mtime_ns for file in files] == times
+
+
+def test_other_weights_or_pictures_get_other_features(here):
+    train(here, "--mode", "head")
+    torch.save(model.build("resnet18", 2).state_dict(), here / "other.pth")
+    train(here, "--mode", "head", "--out", "second", weights="other.pth")
+    assert len(list((here / "runs" / ".cache").glob("features-*.npy"))) == 4
+
+
+def test_a_network_that_computes_behind_its_head_is_not_cached():
+    example = torch.rand(2, 3, 64, 64)
+    assert not features.cacheable(model.build("squeezenet1_1", 2), "classifier.1", example)
+    assert features.cacheable(model.build("vgg11", 2), "classifier.6", example)
+    loaded = model.load("vgg11", 2, head="mlp:8")
+    assert features.cacheable(loaded.network, loaded.head, example)
+
+
+def test_stages_of_a_sequence_are_its_parts_and_normalisation_belongs_to_the_layer_before():
+    network = model.build("vgg11_bn", 2)
+    names = list(stages.stages(network, "classifier.6"))
+    assert names[:2] == ["features.0", "features.4"]
+    assert names[-3:] == ["classifier.0", "classifier.3", "classifier.6"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--mode", "last-n", "--last", "99"], "--last 99 is too many"),
+        (["--mode", "hybrid", "--frozen", "layer9"], "did you mean 'layer"),
+        (["--mode", "hybrid", "--frozen", "fc"], "cannot be frozen"),
+        (["--mode", "hybrid", "--frozen", "conv1", "--reset", "conv1"], "both frozen and reset"),
+        (["--mode", "lp-ft", "--epochs", "1"], "none is left for the rest"),
+    ],
+)
+def test_modes_that_do_not_fit_are_refused(here, capfd, words, message):
+    assert main(["--data", "pictures", *SMALL, "--weights", "weights.pth", *words]) == 2
+    assert message in capfd.readouterr().err
+
+
+def test_an_unknown_stage_list_names_those_that_exist():
+    with pytest.raises(TrainingError, match=r"there are \['a', 'b'\]"):
+        stages.trainable_stages("hybrid", ["a", "b"], frozen=["zzzz"])
