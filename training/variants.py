@@ -71,7 +71,7 @@ def half_precision(source: Path, candidate: Candidate, accuracy: float, budget: 
     latency = {}
     note = f"fp16: accuracy {measured:.2%}; its speed shows only on CUDA, which this machine lacks"
     if (provider := parity.providers()[0]) != CPU:
-        full, latency = latencies([source, target], _timed_pictures(candidate), provider)
+        full, latency = latencies([source, target], timed_pictures(candidate), provider)
         note = f"fp16: accuracy {measured:.2%}, {_ratio(full, latency):.2f} times as fast as fp32 on CUDA"
     return Kept(Variant(file=target.name, precision="fp16", accuracy=measured, latency_ms=latency), scores, note)
 
@@ -122,7 +122,7 @@ def _eight_bits(
     else:
         target.unlink()
         return Dropped("int8", f"it loses {', '.join(losses)}; {budget:.2%} is allowed")
-    full, latency = latencies([source, target], _timed_pictures(candidate), CPU)
+    full, latency = latencies([source, target], timed_pictures(candidate), CPU)
     if min(full[size] / latency[size] for size in latency) <= 1.0:
         target.unlink()
         return Dropped("int8", f"with {len(excluded)} nodes in float it is not faster than fp32 any more")
@@ -142,7 +142,7 @@ def _fastest_plan(
     for plan in quantise.PLANS:
         if quantise.write_int8(prepared, target, pictures[:8], plan) == 0:
             continue
-        full, latency = latencies([source, target], _timed_pictures(candidate), CPU)
+        full, latency = latencies([source, target], timed_pictures(candidate), CPU)
         by_size = [full[size] / latency[size] for size in latency]
         tried.append(f"{plan.name}: {', '.join(f'{ratio:.2f} times' for ratio in by_size)}")
         if min(by_size) > 1.0:
@@ -212,7 +212,8 @@ def _training_pictures(candidate: Candidate) -> NDArray[np.uint8]:
     return pictures
 
 
-def _timed_pictures(candidate: Candidate) -> NDArray[np.uint8]:
+def timed_pictures(candidate: Candidate) -> NDArray[np.uint8]:
+    """Validation pictures, enough for the largest timed batch: uint8 `[N, H, W, C]`."""
     sizes = (min(max(TIMED_BATCHES), len(candidate.files)),)
     _, pictures = next(parity.decoded_batches(candidate.files, candidate.pixels, sizes))
     return pictures
