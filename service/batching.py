@@ -188,6 +188,10 @@ class Batcher:
             self._changed.notify()
         return await entry.future
 
+    def predicted_wait_s(self) -> float:
+        """How long a new input would wait for the model, by the best measured rate."""
+        return len(self._entries) * min(seconds / bucket for bucket, seconds in self._run_s.items())
+
     def close(self) -> None:
         """Runs what still waits, then joins the thread. Must not be called on the event loop."""
         with self._changed:

@@ -46,9 +46,20 @@ class Settings(BaseSettings):
         Literal["fp32", "fp16", "int8"],
         Field(description="Precision to serve; a bundle that lacks it is served as fp32, and the log says so."),
     ] = "fp32"
+    workers: Annotated[
+        Literal["auto"] | NonNegativeInt,
+        Field(
+            description="Worker processes that decode and run models. 0: none, everything on threads of one process. "
+            "auto: one for each core that the container grants; 0 on CUDA."
+        ),
+    ] = "auto"
+    max_run_seconds: Annotated[
+        PositiveFloat,
+        Field(description="A worker that takes longer over one batch is taken to hang: it is killed and replaced."),
+    ] = 30.0
     threads: Annotated[
         NonNegativeInt,
-        Field(description="Threads that decode, and that run a model. 0: the cores that the container grants."),
+        Field(description="With --workers 0, threads that decode and that run a model. 0: as many as granted cores."),
     ] = 0
     max_batch_size: Annotated[
         NonNegativeInt,

@@ -9,9 +9,11 @@ import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from service.errors import DeadlineTooShortError, FieldInvalidError
 from taxon.bundle import pixels
@@ -51,6 +53,15 @@ def golden_payload(stored: bytes, manifest: Manifest) -> Payload:
         return stored
     values: list[float] = json.loads(stored)
     return values
+
+
+def header_pixels(encoded: bytes) -> int:
+    """The pixels of a picture as its header states them, without decoding; 0 if the header cannot be read."""
+    try:
+        with Image.open(BytesIO(encoded), formats=pixels.FORMATS) as picture:
+            return picture.width * picture.height
+    except Exception:  # noqa: BLE001 - Pillow's parsers raise anything on hostile bytes; `decode` will say why
+        return 0
 
 
 class Decoder:

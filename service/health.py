@@ -67,11 +67,12 @@ class Readiness(health_pb2_grpc.HealthServicer):
             changed = self._changed
             status = self._status(request.service)
             if status != last:
-                yield Response(status=status)
                 last = status
-            if self._ended:
+                yield Response(status=status)  # it may change while this is being sent: look again
+            elif self._ended:
                 return
-            await changed.wait()
+            else:
+                await changed.wait()
 
     def _status(self, service: str) -> Any:
         if service not in SERVICES:

@@ -28,8 +28,8 @@ log = structlog.get_logger(__name__)
 class Runs(Protocol):
     """Where a model's inputs go: a `Batcher`, or a fake."""
 
-    def submit(self, array: Array, deadline: float) -> Awaitable[Scored]:
-        """Waits for the scores of one input."""
+    def submit(self, payload: Array | bytes, deadline: float, priority: int = 0) -> Awaitable[Scored]:
+        """Waits for the scores of one input. Of priorities 1 is the most urgent, 0 less urgent than any other."""
         ...
 
     def close(self) -> None:

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from service.batching import Scored
-from service.decoding import Array, Decoder, Payload
+from service.decoding import Array, Payload
 from service.errors import DeadlineTooShortError, QueueFullError
+from service.lanes import retry_delay_s
 from service.metrics import Metrics
 from service.models import Model, Repository, Served
+from service.placement import Placement
 from service.ranking import Ranked
 from service.statistics import Spent
 
@@ -58,8 +60,9 @@ class Answer:
 class Permits:
     """The right to occupy the server, for a bounded number of inputs. Lives on the event loop."""
 
-    def __init__(self, max_count: int, metrics: Metrics) -> None:
+    def __init__(self, max_count: int, metrics: Metrics, predicted_wait_s: Callable[[], float]) -> None:
         self._max_count = max_count
+        self._predicted_wait_s = predicted_wait_s
         self._held = 0
         metrics.in_flight.set_function(lambda: self._held)
 
@@ -71,7 +74,7 @@ class Permits:
             QueueFullError: None is free. Nobody waits for a permit: a longer queue helps no caller.
         """
         if self._held >= self._max_count:
-            raise QueueFullError(self._max_count, retry_s=0.5)
+            raise QueueFullError(self._max_count, retry_delay_s(self._predicted_wait_s()))
         self._held += 1
         try:
             yield
@@ -86,13 +89,13 @@ class Pipeline:
         self,
         repository: Repository[Served],
         permits: Permits,
-        decoder: Decoder,
+        placement: Placement,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._repository = repository
         self._permits = permits
-        self._decoder = decoder
+        self._placement = placement
         self._metrics = metrics
         self._clock = clock
 
@@ -120,38 +123,47 @@ class Pipeline:
         ranked = served.ranking.rank(scored.scores, choice.max_results, choice.min_score)
         return Answer(ranked, served, timing)
 
-    async def score(self, served: Served, payload: Payload, deadline: float) -> tuple[Scored, Timing]:
+    async def score(
+        self, served: Served, payload: Payload, deadline: float, priority: int = 0
+    ) -> tuple[Scored, Timing]:
         """As `classify`, for a model that has been found, and without ranking."""
-        return await self._through(served, lambda: self._decoder.decode(payload, served.manifest, deadline), deadline)
+        return await self._through(
+            served, lambda: self._placement.decode(payload, served.manifest, deadline), deadline, priority
+        )
 
-    async def run(self, model: Model, array: Array, deadline: float) -> tuple[Scored, Timing]:
+    async def run(self, model: Model, array: Array, deadline: float, priority: int = 0) -> tuple[Scored, Timing]:
         """As `score`, for an input that is already what the graph takes.
 
         Args:
             model: Found.
             array: Without the batch axis.
             deadline: Point of `time.monotonic()`.
+            priority: 1 is the most urgent, 0 less urgent than any other.
         """
 
         async def ready() -> Array:
             return array
 
-        return await self._through(model, ready, deadline)
+        return await self._through(model, ready, deadline, priority)
 
     async def _through(
-        self, model: Model, prepare: Callable[[], Awaitable[Array]], deadline: float
+        self, model: Model, prepare: Callable[[], Awaitable[Array | bytes]], deadline: float, priority: int
     ) -> tuple[Scored, Timing]:
         arrived = self._clock()
         with self._permits.hold():
             try:
                 async with asyncio.timeout_at(deadline):
-                    array = await prepare()
+                    payload = await prepare()
                     decoded = self._clock()
-                    scored = await model.runs.submit(array, deadline)
+                    scored = await model.runs.submit(payload, deadline, priority)
             except TimeoutError:
                 raise DeadlineTooShortError(0.0, self._clock() - arrived) from None
         timing = Timing(
-            decoded - arrived, scored.queue_s, scored.inference_s, self._clock() - arrived, scored.batch_size
+            decoded - arrived + scored.preprocess_s,
+            scored.queue_s,
+            scored.inference_s,
+            self._clock() - arrived,
+            scored.batch_size,
         )
         self._observe(model.name, timing)
         self._metrics.statistics.ran((model.name, model.version), scored.batch_size, scored.inference_s)

@@ -22,12 +22,19 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteSession:
+    """Stands for a session that lives in worker processes."""
+
+    provider: str
+
+
+@dataclass(frozen=True, slots=True)
 class Proven:
     """A bundle that may be served."""
 
     manifest: Manifest
     variant: Variant
-    session: Session
+    session: Session | RemoteSession
     run_s: dict[int, float]
     """Seconds of one run by bucket, ascending."""
     largest_difference: float

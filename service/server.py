@@ -9,19 +9,16 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pydantic
 import structlog
-from numpy.typing import NDArray
 
 from service import config, logs, reflection
 from service.batching import Batcher
 from service.config import Settings
-from service.decoding import Decoder
 from service.errors import StartError
 from service.graphs import ProvenGraph, ServedGraph, prove_graph
 from service.health import Readiness
@@ -33,9 +30,11 @@ from service.models import Repository, Served, ranking_of
 from service.open_inference import SERVICE as OPEN_INFERENCE
 from service.open_inference import Limit, OpenInferenceService
 from service.pipeline import Permits, Pipeline
-from service.proving import Proven, prove
+from service.placement import Placement, Threads, Workers, worker_count
+from service.proving import Proven
 from service.rpc import MAX_BATCH_ENTRIES, SERVICE, ClassificationService
 from service.session import CUDA, choose_provider
+from service.worker import WorkerSettings
 from taxon.bundle.pixels import Limits
 from taxon.inference.open_inference_service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from taxon.v1.classification_service_pb2_grpc import add_ClassificationServiceServicer_to_server
@@ -57,11 +56,15 @@ def main(argv: list[str]) -> int:
         return 2
     logs.configure(settings.log_format, settings.log_level)
     try:
-        asyncio.run(Server(settings).serve())
+        asyncio.run(_serve(settings))
     except StartError as error:
         sys.stderr.write(f"taxon serve: {error}\n")
         return 1
     return 0
+
+
+async def _serve(settings: Settings) -> None:
+    await Server(settings).serve()
 
 
 class Server:
@@ -79,10 +82,10 @@ class Server:
         self._tensor_models: Repository[ServedGraph] = Repository(
             settings.models, self._on_publish_graph, self._on_retire_graph
         )
+        self._placement = self._place()
         self._control = ModelControl(
             settings.models, self._repository, self._tensor_models, self._makers(), self._metrics.refused_bundles.set
         )
-        self._decoder = Decoder(self._cores, self._limits)
         self._stop = asyncio.Event()
         self.loaded = asyncio.Event()
         """Set once every bundle has been tried."""
@@ -106,12 +109,14 @@ class Server:
         try:
             server, port = await self._start()
             loading = asyncio.create_task(self._load())
+            watching = asyncio.create_task(self._watch())
             log.info("listening", port=port, metrics_port=self.metrics_port, threads=self._cores)
             told = asyncio.create_task(self._stop.wait())
             await asyncio.wait({told, loading}, return_when=asyncio.FIRST_COMPLETED)
             if loading.done():
                 loading.result()  # a fault of the loader itself must end the process, not hide in a task
             await told
+            watching.cancel()
             await self._drain(server, loading)
         finally:
             await asyncio.to_thread(self._close)
@@ -122,9 +127,8 @@ class Server:
     async def _start(self) -> tuple[grpc.aio.Server, int]:
         settings = self._settings
         server = grpc.aio.server(options=_channel_options(settings.max_message_bytes))
-        pipeline = Pipeline(
-            self._repository, Permits(settings.max_queued_requests, self._metrics), self._decoder, self._metrics
-        )
+        permits = Permits(settings.max_queued_requests, self._metrics, self._placement.predicted_wait_s)
+        pipeline = Pipeline(self._repository, permits, self._placement, self._metrics)
         servicer = ClassificationService(pipeline, self._repository, self._metrics, settings.max_call_seconds)
         add_ClassificationServiceServicer_to_server(servicer, server)
         inference = Inference(
@@ -161,17 +165,18 @@ class Server:
         else:
             log.error("nothing is servable; staying up as NOT_SERVING", folder=str(self._settings.models))
 
+    async def _watch(self) -> None:
+        """Follows the placement: not ready while nothing can run a model."""
+        while True:
+            able = await self._placement.changed()
+            if self.loaded.is_set():
+                log.warning("workers are back" if able else "no worker is ready", able=able)
+                self._readiness.set_serving(able)
+
     def _makers(self) -> Makers:
         settings = self._settings
         return Makers(
-            prove_bundle=functools.partial(
-                prove,
-                precision=settings.variant,
-                provider=self._provider,
-                thread_count=self._cores,
-                buckets=self._buckets,
-                limits=self._limits,
-            ),
+            prove_bundle=self._placement.prove,
             prove_graph=functools.partial(
                 prove_graph,
                 settings.models,
@@ -191,16 +196,17 @@ class Server:
             proven.variant.precision,
             proven.session.provider,
             ranking_of(manifest),
-            self._batcher(manifest.name, manifest.version, proven.session.run, proven.run_s),
+            self._placement.runs(proven, self._on_batch(manifest.name)),
         )
 
     def _serve_graph(self, proven: ProvenGraph) -> ServedGraph:
         described = proven.described
-        return ServedGraph(described, self._batcher(described.name, described.version, proven.run, proven.run_s))
+        return ServedGraph(
+            described,
+            Batcher(f"{described.name}-{described.version}", proven.run, proven.run_s, self._on_batch(described.name)),
+        )
 
-    def _batcher(
-        self, name: str, version: int, run: Callable[[Any], NDArray[Any]], run_s: Mapping[int, float]
-    ) -> Batcher:
+    def _on_batch(self, name: str) -> Callable[[int, int], None]:
         batch_size, dropped = self._metrics.batch_size.labels(name), self._metrics.dropped.labels(name)
 
         def on_batch(size: int, dropped_count: int) -> None:
@@ -208,7 +214,24 @@ class Server:
                 batch_size.observe(size)
             dropped.inc(dropped_count)
 
-        return Batcher(f"{name}-{version}", run, run_s, on_batch)
+        return on_batch
+
+    def _place(self) -> Placement:
+        settings = self._settings
+        count = worker_count(settings.workers, self._provider, self._cores)
+        if not count:
+            return Threads(settings.variant, self._provider, self._cores, self._buckets, self._limits)
+        told = WorkerSettings(
+            str(settings.models),
+            settings.variant,
+            self._provider,
+            tuple(self._buckets),
+            settings.max_picture_bytes,
+            settings.max_picture_pixels,
+            settings.log_format,
+            settings.log_level,
+        )
+        return Workers(told, count, settings.max_run_seconds)
 
     def _on_publish(self, served: Served) -> None:
         self._metrics.model_info.labels(served.name, served.version, served.precision, served.provider).set(1)
@@ -240,7 +263,7 @@ class Server:
             raise StartError(f"--metrics-port {port} cannot be bound: {error.strerror}") from error
 
     def _close(self) -> None:
-        self._decoder.close()
+        self._placement.close()
         self._repository.close()
         self._tensor_models.close()
 

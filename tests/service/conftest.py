@@ -29,7 +29,9 @@ class Running:
 @asynccontextmanager
 async def running(models: Path, *flags: str) -> AsyncIterator[Running]:
     port_file = models.parent / "port"
-    server = Server(parse(["--models", str(models), "--listen", "[::]:0", "--port-file", str(port_file), *flags]))
+    # Threads start faster than processes; test_workers.py is about those.
+    words = ["--models", str(models), "--listen", "[::]:0", "--port-file", str(port_file), "--workers", "0", *flags]
+    server = Server(parse(words))
     serving = asyncio.create_task(server.serve())
     loaded = asyncio.create_task(server.loaded.wait())
     await asyncio.wait({serving, loaded}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,0 +1,174 @@
+"""Where models run: on threads of this process, or in worker processes. The one place that decides.
+
+Threads suit a GPU, which one process must own, and which leaves the interpreter lock alone while it works. On CPUs
+worker processes of one thread each win; see docs/decisions.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, Literal, Protocol
+
+from numpy.typing import NDArray
+
+from service import proving
+from service.batching import Batcher
+from service.crew import Crew, LaneRuns
+from service.decoding import Array, Decoder, Payload, to_array
+from service.frames import Loaded
+from service.lanes import Lane
+from service.models import Runs
+from service.proving import Proven, RemoteSession
+from service.session import CUDA, Session
+from service.worker import WorkerSettings
+from taxon.bundle.manifest import BundleError, Manifest
+from taxon.bundle.pixels import Limits
+from taxon.bundle.store import Bundle
+
+OnBatch = Callable[[int, int], None]
+"""Told the size of each batch, and of inputs dropped before their run."""
+
+
+def worker_count(workers: int | Literal["auto"], provider: str, cores: int) -> int:
+    """How many worker processes: as asked; by default one for each core, and none on a GPU."""
+    if workers != "auto":
+        return workers
+    return 0 if provider == CUDA else cores
+
+
+class Placement(Protocol):
+    """How bundles are proven and where their inputs go."""
+
+    def prove(self, bundle: Bundle) -> Proven:
+        """Proves a bundle where it will run. Blocks; must not be called on the event loop.
+
+        Raises:
+            BundleError: It must not be served.
+        """
+        ...
+
+    def runs(self, proven: Proven, on_batch: OnBatch) -> Runs:
+        """Begins to take inputs for a proven bundle. Must be called on the event loop."""
+        ...
+
+    async def decode(self, payload: Payload, manifest: Manifest, deadline: float) -> Array | bytes:
+        """What `Runs.submit` takes for an input."""
+        ...
+
+    def predicted_wait_s(self) -> float:
+        """How long a new input would wait."""
+        ...
+
+    async def changed(self) -> bool:
+        """Waits until what can run models has changed; returns whether anything can."""
+        ...
+
+    def close(self) -> None:
+        """Ends threads and processes. Blocks."""
+        ...
+
+
+class Threads:
+    """Everything in this process: a pool that decodes, a batcher for each model."""
+
+    def __init__(
+        self,
+        precision: Literal["fp32", "fp16", "int8"],
+        provider: str,
+        cores: int,
+        buckets: Sequence[int],
+        limits: Limits,
+    ) -> None:
+        self._precision = precision
+        self._provider = provider
+        self._cores = cores
+        self._buckets = buckets
+        self._limits = limits
+        self._decoder = Decoder(cores, limits)
+        self._batchers: list[Batcher] = []
+
+    def prove(self, bundle: Bundle) -> Proven:
+        """See `Placement`."""
+        return proving.prove(bundle, self._precision, self._provider, self._cores, self._buckets, self._limits)
+
+    def runs(self, proven: Proven, on_batch: OnBatch) -> Runs:
+        """See `Placement`."""
+        if not isinstance(proven.session, Session):
+            raise TypeError("proven elsewhere")
+        name = f"{proven.manifest.name}-{proven.manifest.version}"
+        return self.batcher(name, proven.session.run, proven.run_s, on_batch)
+
+    def batcher(
+        self, name: str, run: Callable[[Any], NDArray[Any]], run_s: dict[int, float], on_batch: OnBatch
+    ) -> Batcher:
+        """The thread of one model."""
+        batcher = Batcher(name, run, run_s, on_batch)
+        self._batchers.append(batcher)
+        return batcher
+
+    async def decode(self, payload: Payload, manifest: Manifest, deadline: float) -> Array | bytes:
+        """See `Placement`."""
+        return await self._decoder.decode(payload, manifest, deadline)
+
+    def predicted_wait_s(self) -> float:
+        """See `Placement`."""
+        return max((batcher.predicted_wait_s() for batcher in self._batchers), default=0.0)
+
+    async def changed(self) -> bool:
+        """See `Placement`. Threads stay."""
+        await asyncio.Event().wait()
+        return True
+
+    def close(self) -> None:
+        """See `Placement`."""
+        self._decoder.close()
+        for batcher in self._batchers:
+            batcher.close()
+
+
+class Workers:
+    """Models in worker processes, which decode too."""
+
+    def __init__(self, settings: WorkerSettings, count: int, max_run_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._limits = Limits(settings.max_picture_bytes, settings.max_picture_pixels)
+        self.crew = Crew(settings, count, max_run_s)
+
+    def prove(self, bundle: Bundle) -> Proven:
+        """See `Placement`. The first worker's word counts; the others go on proving."""
+        manifest = bundle.manifest
+        answer: Future[Loaded] = asyncio.run_coroutine_threadsafe(
+            self.crew.load(manifest.name, manifest.version), self._loop
+        )
+        loaded = answer.result()
+        if loaded.refused:
+            raise BundleError(loaded.refused)
+        variant = next(variant for variant in manifest.variants if variant.precision == loaded.precision)
+        return Proven(manifest, variant, RemoteSession(loaded.provider), loaded.run_s, loaded.largest_difference)
+
+    def runs(self, proven: Proven, on_batch: OnBatch) -> Runs:
+        """See `Placement`."""
+        manifest = proven.manifest
+        return LaneRuns(self.crew, Lane(manifest.name, manifest.version, dict(proven.run_s), on_batch))
+
+    async def decode(self, payload: Payload, manifest: Manifest, deadline: float) -> Array | bytes:  # noqa: ARG002 - workers look at it
+        """See `Placement`. Encoded pictures pass as they are."""
+        if isinstance(payload, bytes) and manifest.pixels is not None:
+            return payload
+        return to_array(payload, manifest, self._limits)
+
+    def predicted_wait_s(self) -> float:
+        """See `Placement`."""
+        return self.crew.predicted_wait_s()
+
+    async def changed(self) -> bool:
+        """See `Placement`."""
+        was_able = self.crew.ready_count > 0
+        while (self.crew.ready_count > 0) == was_able:
+            self.crew.ready_changed.clear()
+            await self.crew.ready_changed.wait()
+        return not was_able
+
+    def close(self) -> None:
+        """See `Placement`."""
+        self.crew.close()
