@@ -2,10 +2,10 @@
 
     python -m benchmarks.bench_precision --data cats_dogs resnet18 mobilenet_v3_small
 
-Per family: top-1 agreement, largest difference, strategy, gate time, and of fp32, fp16, int8 accuracy and speed. No weights
-are downloaded: the backbone is random, its batch statistics are taken from training pictures, and the head is fitted
-by logistic regression on its features. That is a weak classifier with real, unsaturated scores. Real pictures, labelled
-folders. The last line is one JSON object.
+Per family: top-1 agreement, largest difference, strategy, gate time, and of fp32, fp16, int8 accuracy and speed.
+No weights are downloaded: the backbone is random, its batch statistics are taken from training pictures, and the head
+is fitted by logistic regression on its features. That is a weak classifier with real, unsaturated scores. Takes a
+folder of labelled folders. The last line is one JSON object.
 """
 
 import argparse
