@@ -29,7 +29,9 @@ from training.machine import choose_machine
 from training.plan import Position, check_task, phases, resolved
 from training.prepare import load_data
 from training.progress import Display
+from training.report import write_report
 from training.runs import Run, open_or_create
+from training.tensorboard import Events
 
 EVALUATION_FACTOR = 2
 """Evaluation keeps no gradients, so larger batches fit."""
@@ -147,6 +149,8 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         run_id=run.id,
     )
 
+    events = Events(run.folder, position.epochs_done) if recipe.run.tensorboard and machine.rank == 0 else None
+
     first_epoch = 0
     for phase in phases(recipe.model.mode, options.epochs, options.head_epochs, options.lr, options.head_lr):
         last_epoch, begin = first_epoch + phase.epochs, max(first_epoch, position.epochs_done)
@@ -260,6 +264,8 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
             position.step, position.loss_sum = 0, 0.0
             if machine.rank == 0:
                 run.write_metrics(history)
+                if events is not None:
+                    events.write(history[-1])
             display.epoch_done(title, history[-1], best=better)
             if options.early_stop and position.stale_epochs >= options.early_stop:
                 display.say(f"no better epoch among {options.early_stop}: {phase.mode} ends here")
@@ -267,5 +273,14 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         position.phase_ends(last_epoch)
         save(best)
         first_epoch = last_epoch
-    display.finish(run.folder, run.checkpoint())
+
+    # The report is on the best weights.
+    if recipe.run.report and best is not None and not (run.folder / "report" / "index.html").exists():
+        network.load_state_dict(dict(best.state))
+        size = options.batch_size * EVALUATION_FACTOR
+        answers = answer(network, prepared.val, to_network, machine, size, autocast=autocast, workers=workers)
+        if machine.rank == 0:
+            write_report(run, answers)
+    if machine.rank == 0:
+        display.finish(run.folder, run.checkpoint())
     return run
