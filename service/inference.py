@@ -126,13 +126,16 @@ class Inference:
             {name: FORMAT_NHWC} if manifest.input.kind == "image" else {},
         )
 
-    async def infer(self, model: Served | ServedGraph, tensors: dict[str, Tensor], deadline: float) -> Inferred:
+    async def infer(
+        self, model: Served | ServedGraph, tensors: dict[str, Tensor], deadline: float, priority: int
+    ) -> Inferred:
         """Runs a model on the tensors of one request, which fit its description.
 
         Args:
             model: Found.
             tensors: By name.
             deadline: Point of `time.monotonic()`.
+            priority: 1 is the most urgent, 0 less urgent than any other.
 
         Raises:
             FieldInvalidError: The batch is too large or not the same for all tensors, or a feature is not finite.
@@ -140,27 +143,29 @@ class Inference:
             PictureError: As above.
         """
         if isinstance(model, ServedGraph):
-            return await self._infer_graph(model, tensors, deadline)
+            return await self._infer_graph(model, tensors, deadline, priority)
         (tensor,) = tensors.values()
         _check_batch([len(tensor)], self._max_batch_size)
         steps: list[Callable[[], Awaitable[OneResult]]]
         if isinstance(tensor, tuple):
-            steps = [_step(self._pipeline.score, model, encoded, deadline) for encoded in tensor]
+            steps = [_step(self._pipeline.score, model, encoded, deadline, priority) for encoded in tensor]
         else:
             if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
                 raise FieldInvalidError("inputs[0]", "every value must be finite")
-            steps = [_step(self._pipeline.run, model, array, deadline) for array in tensor]
+            steps = [_step(self._pipeline.run, model, array, deadline, priority) for array in tensor]
         results = await _together(steps)
         return _inferred([np.stack([scored.scores for scored, _ in results])], results)
 
-    async def _infer_graph(self, model: ServedGraph, tensors: dict[str, Tensor], deadline: float) -> Inferred:
+    async def _infer_graph(
+        self, model: ServedGraph, tensors: dict[str, Tensor], deadline: float, priority: int
+    ) -> Inferred:
         described = model.described
         batched = described.max_batch_size > 0
         arrays = [np.asarray(tensors[spec.name]) for spec in described.inputs]
         if batched:
             _check_batch([len(array) for array in arrays], described.max_batch_size)
         results = await _together(
-            [_step(self._pipeline.run, model, item, deadline) for item in pack(arrays, batched=batched)]
+            [_step(self._pipeline.run, model, item, deadline, priority) for item in pack(arrays, batched=batched)]
         )
         try:
             outputs = unpack([scored.scores for scored, _ in results], len(described.outputs), batched=batched)
@@ -181,9 +186,13 @@ def _check_batch(sizes: Sequence[int], largest: int) -> None:
 
 
 def _step(
-    way: Callable[..., Awaitable[OneResult]], model: Served | ServedGraph, payload: Any, deadline: float
+    way: Callable[..., Awaitable[OneResult]],
+    model: Served | ServedGraph,
+    payload: Any,
+    deadline: float,
+    priority: int,
 ) -> Callable[[], Awaitable[OneResult]]:
-    return lambda: way(model, payload, deadline)
+    return lambda: way(model, payload, deadline, priority)
 
 
 async def _together(steps: Sequence[Callable[[], Awaitable[OneResult]]]) -> list[OneResult]:

@@ -267,7 +267,8 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
             wanted = read_outputs(request, described.outputs)
             if wishes.timeout_s is not None:
                 deadline = min(deadline, arrived + wishes.timeout_s)
-            inferred = await self._inference.infer(model, read_inputs(request, described.inputs), deadline)
+            tensors = read_inputs(request, described.inputs)
+            inferred = await self._inference.infer(model, tensors, deadline, wishes.priority)
             encoding = time.monotonic()
             response = infer_response(request.id, described, inferred, wanted)
         except (Exception, asyncio.CancelledError):

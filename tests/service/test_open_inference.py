@@ -523,3 +523,21 @@ async def test_what_is_still_being_loaded_is_unavailable_and_not_unknown(serve, 
         ready = await stub_of(running).ModelReady(pb.ModelReadyRequest(name="late"))
     assert (error.code, error.reason) == (Code.UNAVAILABLE, "NOT_SERVING")
     assert not ready.ready
+
+
+async def test_priority_reaches_the_queue(serve, tmp_path):
+    simple(tmp_path / "models")
+    zeros = np.zeros((1, 16))
+    async with serve(tmp_path / "models") as running:
+        (model,) = running.server._tensor_models.listing()
+        submit, seen = model.runs.submit, []
+
+        async def noting(payload, deadline, priority):
+            seen.append(priority)
+            return await submit(payload, deadline, priority)
+
+        model.runs.submit = noting
+        for priority in (None, {"uint64_param": 1}, {"int64_param": 7}):
+            parameters = {"priority": pb.InferParameter(**priority)} if priority else {}
+            await stub_of(running).ModelInfer(pair(zeros, zeros, parameters=parameters))
+    assert seen == [0, 1, 7]
