@@ -1,0 +1,128 @@
+"""The commands `taxon models` and `taxon label`: what a repository holds, with its figures and its lineage."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from taxon.bundle import store, version_labels
+from taxon.bundle.manifest import BundleError, Manifest
+
+
+def main(argv: list[str]) -> int:
+    """`taxon models`. Returns 0, or 1 if a bundle is damaged."""
+    parser = argparse.ArgumentParser(description="List every version of every model in a repository.")
+    parser.add_argument("--models", type=Path, required=True, help="model repository")
+    parser.add_argument("--name", help="only this model")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of a table")
+    options = parser.parse_args(argv)
+    try:
+        rows = [
+            row
+            for name in ([options.name] if options.name else store.names(options.models))
+            for row in entries(options.models, name)
+        ]
+    except (OSError, BundleError) as error:
+        sys.stderr.write(f"taxon models: {error}\n")
+        return 2
+    if options.json:
+        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+    else:
+        Console().print(to_table(rows))
+    return 1 if any(row["error"] for row in rows) else 0
+
+
+def label_main(argv: list[str]) -> int:
+    """`taxon label`. Returns 0, or 2 if the label or the version cannot be."""
+    parser = argparse.ArgumentParser(description="Point a label such as candidate at a version.")
+    parser.add_argument("name", help="model name")
+    parser.add_argument("version", type=int)
+    parser.add_argument("label", help="lower-case letters, digits, - and _; stable is for `taxon promote`")
+    parser.add_argument("--models", type=Path, required=True, help="model repository")
+    options = parser.parse_args(argv)
+    try:
+        if options.label == version_labels.STABLE:
+            raise ValueError("the label stable is given by `taxon promote`, which compares first")
+        store.read(options.models, options.name, options.version)
+        version_labels.write(options.models, options.name, options.label, options.version)
+    except (OSError, BundleError, ValueError) as error:
+        sys.stderr.write(f"taxon label: {error}\n")
+        return 2
+    return 0
+
+
+def entries(root: Path, name: str) -> list[dict[str, Any]]:
+    """One plain dictionary per version, newest first; a damaged bundle has only `error` beside its place.
+
+    Raises:
+        BundleError: A label file is damaged.
+    """
+    labels = version_labels.read(root, name)
+    rows = []
+    for version in reversed(store.versions(root, name)):
+        row: dict[str, Any] = {
+            "name": name,
+            "version": version,
+            "labels": [label for label, labelled in labels.items() if labelled == version],
+            "error": None,
+        }
+        try:
+            row |= _figures(store.read(root, name, version).manifest)
+        except BundleError as error:
+            row["error"] = str(error)
+        rows.append(row)
+    return rows
+
+
+def _figures(manifest: Manifest) -> dict[str, Any]:
+    calibration, provenance = manifest.calibration, manifest.provenance
+    return {
+        "classes": len(manifest.labels),
+        "accuracy": manifest.metrics.get("accuracy"),
+        "calibration_error": None if calibration is None else calibration.ece,
+        "temperature": None if calibration is None else calibration.temperature,
+        "unknown_threshold": manifest.thresholds.unknown,
+        "largest_score_difference": manifest.metrics.get("parity_max_score_difference"),
+        "variants": {
+            variant.precision: {"accuracy": variant.accuracy, "latency_ms": variant.latency_ms}
+            for variant in manifest.variants
+        },
+        "created": provenance.created,
+        "run_id": provenance.run_id,
+        "data_digest": provenance.data_digest,
+        "git": provenance.git,
+        "seed": provenance.seed,
+        "exporter": provenance.exporter,
+        "parents": list(provenance.parents),
+        "libraries": provenance.libraries,
+    }
+
+
+def to_table(rows: list[dict[str, Any]]) -> Table:
+    """The most telling columns; `--json` has all."""
+    table = Table()
+    for column in ("model", "version", "labels", "accuracy", "calibration", "unknown below", "variants", "from"):
+        table.add_column(column, no_wrap=column in ("model", "labels"))
+    for row in rows:
+        if row["error"]:
+            table.add_row(row["name"], str(row["version"]), " ".join(row["labels"]), f"[red]{row['error']}[/]")
+            continue
+        table.add_row(
+            row["name"],
+            str(row["version"]),
+            " ".join(row["labels"]),
+            _percent(row["accuracy"]),
+            "" if row["calibration_error"] is None else f"{row['calibration_error']:.3f}",
+            "" if row["unknown_threshold"] is None else f"{row['unknown_threshold']:.2f}",
+            " ".join(row["variants"]),
+            " ".join(row["parents"]) or row["run_id"],
+        )
+    return table
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.2%}"
