@@ -65,10 +65,10 @@ def _duplicates(facts: Sequence[Facts], labels: Sequence[str]) -> list[Finding]:
     for fact in facts:
         by_digest[fact.sample.sha256].append(fact.sample)
     findings = [_pair("exact", same, labels, "the same file") for same in by_digest.values() if len(same) > 1]
-    for first, second, difference in alike([fact.fingerprint for fact in facts]):
+    for first, second, cosine in alike([fact.fingerprint for fact in facts]):
         pair = [facts[first].sample, facts[second].sample]
         if pair[0].sha256 != pair[1].sha256:
-            findings.append(_pair("near", pair, labels, f"look alike (difference {difference:.1f} of 255)"))
+            findings.append(_pair("near", pair, labels, f"look alike ({cosine:.2f})"))
     return findings
 
 

