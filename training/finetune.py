@@ -243,6 +243,7 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
                     save(best)
                     saved_at = time.monotonic()
 
+            train_seconds = time.monotonic() - started
             # The epoch's figures; of the averaged weights, if there are any.
             machine.share_buffers(trainee)
             with update.averaged(trainee):
@@ -258,6 +259,7 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
                     "val_loss": metrics["loss"],
                     "accuracy": metrics["accuracy"],
                     "macro_f1": metrics["macro_f1"],
+                    "train_seconds": round(train_seconds, 3),
                     "seconds": round(time.monotonic() - started, 3),
                 }
             )
