@@ -75,13 +75,13 @@ def confusion(answers: Answers) -> NDArray[np.int64]:
 def summary(answers: Answers) -> dict[str, float]:
     """The figures of every epoch: `loss`, `accuracy`, `macro_f1`.
 
-    For multi-label `accuracy` is the share of right yes-or-no decisions at 0.5, and the figures are over classes.
+    For multi-label an answer is right if every class is on its right side of 0.5.
     """
     if answers.targets.ndim == 2:
         chosen = answers.scores >= 0.5
         truth = answers.targets == 1
         hits, picked, present = (chosen & truth).sum(0), chosen.sum(0), truth.sum(0)
-        accuracy = float((chosen == truth).mean())
+        accuracy = float((chosen == truth).all(axis=1).mean())
     else:
         matrix = confusion(answers)
         hits, picked, present = np.diag(matrix), matrix.sum(0), matrix.sum(1)
