@@ -48,7 +48,9 @@ def main(argv: list[str]) -> int:
         if call.dry_run:
             print(describe(recipe, load_data(recipe.data, recipe.model, recipe.machine)))  # noqa: T201 - the answer
             return 0
-        finetune(recipe, call.out or Path("runs", f"{recipe.model.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}"))
+        finetune(
+            recipe, call.out or Path("runs", f"{recipe.model.name.replace('/', '-')}-{datetime.now(UTC):%Y%m%dT%H%M%S}")
+        )
     except TrainingError as error:
         sys.stderr.write(f"taxon train: {error}\n")
         return 2

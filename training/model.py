@@ -1,5 +1,5 @@
-"""Names → networks: any torchvision classification model or one of `networks`, with its head replaced and,
-on wish, weights from torchvision or a file.
+"""Names → networks: any torchvision classification model, one of `networks`, or with `timm/` before it one of
+timm's; with its head replaced and, on wish, published weights or those of a file.
 
 Knows where a network's head is. Knows nothing of data, of which layers train, or of how they are trained.
 """
@@ -7,21 +7,20 @@ Knows where a network's head is. Knows nothing of data, of which layers train, o
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import torch
 import torchvision
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from taxon.bundle.manifest import PixelSpec
 from training.errors import TrainingError
 from training.networks import NETWORKS
 from training.suggest import nearest
+from training.weights import fetched, fill, is_file, read_state
 
 PLAIN_MEAN, PLAIN_STD = 0.5, 0.25
-AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
-"""State of the training-only outputs of Inception and GoogLeNet, which we do not build."""
+TIMM = "timm/"
+"""Before the names of timm's models; needs the package timm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +81,7 @@ def load(name: str, class_count: int, *, channels: int = 3, weights: str | None 
     network = _plain(name, class_count, channels)
     dropped: tuple[str, ...] = ()
     if weights is not None:
-        state = _state(name, weights)
-        dropped = _fill(network, state, name, weights)
+        dropped = fill(network, _state(name, weights), head_path(network), name=name, weights=weights)
     path = head_path(network)
     if head != "linear":
         path = replace_head(network, head, class_count)
@@ -95,6 +93,8 @@ def _plain(name: str, class_count: int, channels: int) -> nn.Module:
         raise TrainingError(f"a classifier needs two classes or more, not {class_count}")
     if name in NETWORKS:
         return NETWORKS[name](class_count, channels)
+    if name.startswith(TIMM):
+        return _timm(name).create_model(name.removeprefix(TIMM), num_classes=class_count, in_chans=channels)
     if name not in names():
         raise TrainingError(f"there is no model {name!r}{nearest(name, names())}")
     options: dict[str, Any] = {}
@@ -189,19 +189,31 @@ def preprocessing(
             raise TrainingError(f"{name} takes pictures of any size: say which with --image-size")
         pixels = PixelSpec(resize=image_size, crop=(image_size, image_size), color=color)
         return Preprocessing(pixels, (PLAIN_MEAN,) * channels, (PLAIN_STD,) * channels)
-    preset = _weights_enum(name, None if weights is None or _is_file(weights) else weights).transforms()
-    resize, crop = preset.resize_size[0], preset.crop_size[0]
+    if name.startswith(TIMM):
+        published = _timm(name).get_pretrained_cfg(name.removeprefix(TIMM))
+        crop, mean, std, interpolation = published.input_size[1], published.mean, published.std, published.interpolation
+        resize = int(crop / published.crop_pct)
+    else:
+        preset = _weights_enum(name, None if weights is None or is_file(weights) else weights).transforms()
+        resize, crop, interpolation = preset.resize_size[0], preset.crop_size[0], preset.interpolation.value
+        mean, std = preset.mean, preset.std
     if image_size is not None:
         resize, crop = round(image_size * resize / crop), image_size
-    pixels = PixelSpec(resize=resize, crop=(crop, crop), interpolation=preset.interpolation.value, color=color)
-    mean, std = tuple(preset.mean), tuple(preset.std)
+    pixels = PixelSpec(resize=resize, crop=(crop, crop), interpolation=interpolation, color=color)
+    mean, std = tuple(mean), tuple(std)
     if channels == 1:
         mean, std = (sum(mean) / 3,), (sum(std) / 3,)
     return Preprocessing(pixels, mean, std)
 
 
-def _is_file(weights: str) -> bool:
-    return Path(weights).suffix in (".pth", ".pt", ".safetensors") or "/" in weights
+def _timm(name: str) -> Any:
+    try:
+        import timm
+    except ImportError as error:
+        raise TrainingError(f"{name} needs the package timm: pip install 'taxon[timm]'") from error
+    if not timm.is_model(name.removeprefix(TIMM)):
+        raise TrainingError(f"timm has no model {name!r}{nearest(name.removeprefix(TIMM), timm.list_models())}")
+    return timm
 
 
 def _weights_enum(name: str, weights: str | None) -> Any:
@@ -218,72 +230,13 @@ def _weights_enum(name: str, weights: str | None) -> Any:
 
 
 def _state(name: str, weights: str) -> dict[str, Tensor]:
-    if _is_file(weights):
-        return _read_state(Path(weights))
+    if is_file(weights):
+        return read_state(Path(weights))
     if name in NETWORKS:
         raise TrainingError(f"{name} has no published weights: give a file, or none")
+    if name.startswith(TIMM):
+        package, own = _timm(name), name.removeprefix(TIMM)
+        address = f"https://huggingface.co/timm/{own}"
+        return fetched(lambda: package.create_model(own, pretrained=True).state_dict(), weights, name, address)
     member = _weights_enum(name, weights)
-    try:
-        return dict(member.get_state_dict(progress=False))
-    except (URLError, OSError) as error:
-        raise TrainingError(
-            f"the weights {weights} of {name} could not be downloaded ({error}): fetch {member.url} on a machine "
-            "with a network and pass the file with --weights FILE, or train from scratch with --weights none"
-        ) from error
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise TrainingError(f"the weights file {path} does not exist") from error
-    except Exception as error:  # both loaders raise many kinds on foreign bytes
-        raise TrainingError(f"the weights file {path} cannot be read: {error}") from error
-    for key in ("state", "state_dict", "model"):  # our checkpoints, Lightning's, torchvision's scripts'
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise TrainingError(f"the weights file {path} holds no state of a network")
-    return {key.removeprefix("module.").removeprefix("_orig_mod."): value for key, value in content.items()}
-
-
-def _fill(network: nn.Module, state: dict[str, Tensor], name: str, weights: str) -> tuple[str, ...]:
-    """Loads `state` into `network`; a head of another class count is left out and returned."""
-    own = network.state_dict()
-    state = {key: value for key, value in state.items() if not key.startswith(AUXILIARY) or key in own}
-    head = head_path(network)
-    dropped = [
-        key for key in state if key.startswith(f"{head}.") and own.get(key, state[key]).shape != state[key].shape
-    ]
-    # maxvit's, and any head whose class count happens to fit, has the same shape and is kept.
-    for key in dropped:
-        del state[key]
-    for key, value in state.items():
-        if key in own and value.ndim == 4 and value.shape[1] == 3 and own[key].shape[1] == 1:
-            state[key] = value.sum(dim=1, keepdim=True)  # grey is r = g = b
-    # A head left out, and the counters that early files of torchvision lack, may stay as they are.
-    missing = [
-        key for key in own if key not in state and key not in dropped and not key.endswith("num_batches_tracked")
-    ]
-    foreign = [key for key in state if key not in own]
-    unequal = [
-        f"{key} {tuple(state[key].shape)} where {tuple(own[key].shape)} is needed"
-        for key in state
-        if key in own and own[key].shape != state[key].shape
-    ]
-    faults = [
-        f"{title} {_shortened(keys)}"
-        for title, keys in (("missing", missing), ("unexpected", foreign), ("mismatched", unequal))
-        if keys
-    ]
-    if faults:
-        raise TrainingError(f"the weights {weights} are not of the architecture {name}: {'; '.join(faults)}")
-    network.load_state_dict(state, strict=False)
-    return tuple(dropped)
-
-
-def _shortened(keys: list[str], count: int = 3) -> str:
-    more = f" and {len(keys) - count} more" if len(keys) > count else ""
-    return ", ".join(keys[:count]) + more
+    return fetched(lambda: member.get_state_dict(progress=False), weights, name, member.url)

@@ -164,3 +164,16 @@ def test_a_head_that_cannot_be_put_in_is_refused():
 def test_a_size_that_the_network_does_not_take_is_refused_before_training():
     with pytest.raises(TrainingError, match="--image-size"):
         model.check_takes(model.build("squeezenet1_1", 2), torch.zeros(2, 3, 8, 8))
+
+
+def test_timm_models_by_name(tmp_path):
+    pytest.importorskip("timm")
+    source = model.build("timm/resnet10t", 7)
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    loaded = model.load("timm/resnet10t", 3, weights=str(tmp_path / "w.pth"))
+    assert loaded.dropped_head == ("fc.weight", "fc.bias")
+    assert loaded.network.eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 3)
+    spec = model.preprocessing("timm/resnet10t").pixels
+    assert (spec.resize, spec.crop, spec.interpolation) == (201, (176, 176), "bicubic")
+    with pytest.raises(TrainingError, match="timm has no model"):
+        model.build("timm/resnet9000", 3)
