@@ -4,6 +4,7 @@ Each needs a place of its own, named by a variable; without it its tests are ski
 
 - `TAXON_TRITONCLIENT`: a Python with `tritonclient[grpc]` installed (it wants protobuf < 7, and its stubs register
   the same names as ours);
+- `TAXON_KSERVE`: a Python with `kserve` installed;
 - `TAXON_PERF_ANALYZER`: the command of perf_analyzer;
 - `TAXON_GRPCURL`: the command of grpcurl, if it is not on the path.
 """
@@ -27,6 +28,7 @@ from tests.fakes import COLORS, TOY_PIXELS, picture, toy_bundle
 from tests.tensor_models import simple, strings
 
 TRITONCLIENT = os.environ.get("TAXON_TRITONCLIENT", "")
+KSERVE = os.environ.get("TAXON_KSERVE", "")
 PERF_ANALYZER = os.environ.get("TAXON_PERF_ANALYZER", "")
 GRPCURL = os.environ.get("TAXON_GRPCURL", "") or shutil.which("grpcurl") or ""
 FLOWS = Path(__file__).parent / "clients" / "tritonclient_flows.py"
@@ -39,6 +41,7 @@ OURS = {
     "inference.RepositoryModelUnloadResponse.is_unloaded",
 }
 needs_tritonclient = pytest.mark.skipif(not TRITONCLIENT, reason="TAXON_TRITONCLIENT is not set")
+needs_kserve = pytest.mark.skipif(not KSERVE, reason="TAXON_KSERVE is not set")
 needs_perf_analyzer = pytest.mark.skipif(not PERF_ANALYZER, reason="TAXON_PERF_ANALYZER is not set")
 needs_grpcurl = pytest.mark.skipif(not GRPCURL, reason="grpcurl is not there")
 
@@ -190,6 +193,21 @@ def test_every_field_of_ours_is_theirs():
     assert compared > 150
     for method in open_inference_service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods:
         assert facts["methods"][method.name] == [method.input_type.full_name, method.output_type.full_name]
+
+
+# KServe
+
+
+@needs_kserve
+def test_kserve_client(address):
+    words = [KSERVE, str(FLOWS.with_name("kserve_flows.py")), address]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    twice = [[2 * number for number in range(16)]]
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert (said["live"], said["ready"], said["model_ready"]) == (True, True, True)
+    assert said["sums"] == [twice, twice]  # typed and raw
+    assert said["loaded"] == ["simple", True]
 
 
 # perf_analyzer
