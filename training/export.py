@@ -26,6 +26,23 @@ def main(argv: list[str]) -> int:
     parser.add_argument("run", type=Path, help="folder that `taxon train` wrote")
     parser.add_argument("--models", type=Path, required=True, help="model repository; made if it is missing")
     parser.add_argument("--name", help="model name; the run folder's by default")
+    add_settings(parser)
+    options = parser.parse_args(argv)
+    try:
+        name = model_name(options.name, options.run)
+        export = bundling.publish(from_run(options.run), options.models, name, settings(options))
+    except (TrainingError, BundleError) as error:
+        sys.stderr.write(f"taxon export: {error}\n")
+        return 2
+    except OSError as error:
+        sys.stderr.write(f"taxon export: {error.filename or options.models}: {error.strerror}; nothing was published\n")
+        return 2
+    print_summary(export)
+    return 0
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of everything that ends in a bundle."""
     parser.add_argument(
         "--tolerance", type=float, help=f"largest score difference; by default {parity.TOLERANCES} by provider"
     )
@@ -57,25 +74,17 @@ def main(argv: list[str]) -> int:
         metavar="SHARE",
         help=f"accuracy that a variant may lose ({variants.BUDGET})",
     )
-    options = parser.parse_args(argv)
-    try:
-        name = model_name(options.name, options.run)
-        settings = Settings(
-            calibration=options.calibration == "temperature",
-            unknown_coverage=options.unknown_coverage,
-            tolerance=options.tolerance,
-            precisions=options.variants,
-            budget=options.budget,
-        )
-        export = bundling.publish(from_run(options.run), options.models, name, settings)
-    except (TrainingError, BundleError) as error:
-        sys.stderr.write(f"taxon export: {error}\n")
-        return 2
-    except OSError as error:
-        sys.stderr.write(f"taxon export: {error.filename or options.models}: {error.strerror}; nothing was published\n")
-        return 2
-    print_summary(export)
-    return 0
+
+
+def settings(options: argparse.Namespace) -> Settings:
+    """What `add_settings` asked for."""
+    return Settings(
+        calibration=options.calibration == "temperature",
+        unknown_coverage=options.unknown_coverage,
+        tolerance=options.tolerance,
+        precisions=options.variants,
+        budget=options.budget,
+    )
 
 
 def model_name(given: str | None, run: Path) -> str:
