@@ -33,28 +33,29 @@ FAMILIES = (
 SIZES = {"small_cnn": 64, "cnn3": 64, "resnet9_narrow": 64}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BATCH = 16
-TRAINING, VALIDATION = 128, 112
+TRAINING = 128
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="labelled folder of pictures")
     parser.add_argument("families", nargs="*", default=FAMILIES, help=f"of {', '.join(FAMILIES)}")
+    parser.add_argument("--validation", type=int, default=112, help="pictures that every graph is compared on")
     options = parser.parse_args()
     torch.set_num_threads(2)
     results = {}
     for family in options.families:
-        results[family] = row = measure(fitted(family, options.data))
+        results[family] = row = measure(fitted(family, options.data, options.validation))
         print(f"{family:20}", "  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
     print(json.dumps(results))
 
 
-def fitted(family: str, folder: Path) -> Candidate:
+def fitted(family: str, folder: Path, validation_count: int) -> Candidate:
     """A candidate with a random backbone and a fitted head."""
     torch.manual_seed(0)
     found = data.scan(folder)
     order = np.random.default_rng(0).permutation(len(found.samples))
-    chosen = [found.samples[index] for index in order[: TRAINING + VALIDATION]]
+    chosen = [found.samples[index] for index in order[: TRAINING + validation_count]]
     training, validation = chosen[:TRAINING], chosen[TRAINING:]
     size = SIZES.get(family, 224)
     pixels = PixelSpec(resize=round(size * 8 / 7), crop=(size, size))
