@@ -4,6 +4,7 @@ Knows which version is the default and what labels such as `stable` mean. Does n
 (see `proving`) or where its batches run.
 """
 
+import os
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -177,7 +178,8 @@ class Repository(Generic[ModelT]):
     def _labels_of(self, name: str) -> dict[str, int]:
         """The version labels of a model, read again once their folder has changed."""
         try:
-            changed_ns = (self._root / name / version_labels.FOLDER).stat().st_mtime_ns
+            # os.path and not pathlib: this is asked for every call.
+            changed_ns = os.stat(os.path.join(self._root, name, version_labels.FOLDER)).st_mtime_ns  # noqa: PTH116, PTH118
         except OSError:
             return {}
         seen = self._labels.get(name)

@@ -62,6 +62,7 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
         self._pipeline = pipeline
         self._repository = repository
         self._requests = metrics.requests
+        self._answered = {method: metrics.requests.labels(method, "OK") for method in ("Classify", "BatchClassify")}
         self._max_call_s = max_call_s
 
     @answers_errors
@@ -126,7 +127,7 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
         except asyncio.CancelledError:
             self._requests.labels(method, "CANCELLED").inc()
             raise
-        self._requests.labels(method, "OK").inc()
+        self._answered[method].inc()
         return _response(answer)
 
     def _model(self, served: Served) -> pb.Model:
