@@ -12,18 +12,26 @@ from taxon import __version__
 class Command(NamedTuple):
     """Where a command lives and which extra brings what it imports."""
 
-    module: str
+    target: str
+    """`module:function`; the function takes the words behind the command and returns the exit code."""
     extra: str
     summary: str
 
 
 COMMANDS = {
-    "train": Command("training.finetune", "training", "fine-tune a classifier on a folder of labelled pictures"),
-    "export": Command("training.export", "training", "turn a run into a proven bundle and publish it"),
-    "serve": Command("service.server", "cpu", "answer classification requests over gRPC"),
-    "health": Command("service.health", "cpu", "ask a server whether it is serving; the exit code answers"),
-    "classify": Command("taxon.classify", "", "send pictures to a server and print the answers"),
-    "demo": Command("taxon.demo", "training,cpu", "train, export, serve and classify handwritten digits"),
+    "data": Command("training.inspect:main", "training", "check labelled pictures, and split them without duplicates"),
+    "train": Command("training.finetune:main", "training", "fine-tune a classifier on labelled pictures"),
+    "export": Command("training.export:main", "training", "turn a run into a proven bundle and publish it"),
+    "fuse": Command("training.fuse:main", "training", "make one classifier of several runs and publish it"),
+    "import-onnx": Command("training.import_onnx:main", "training", "make a proven bundle of an ONNX classifier"),
+    "models": Command("training.catalog:main", "training", "list every version of every model, with its lineage"),
+    "promote": Command("training.promote:main", "training", "make a version the default, if it is not worse"),
+    "rollback": Command("training.promote:rollback_main", "training", "make the previous default the default again"),
+    "label": Command("training.catalog:label_main", "training", "point a label such as candidate at a version"),
+    "serve": Command("service.server:main", "cpu", "answer classification requests over gRPC"),
+    "health": Command("service.health:main", "cpu", "ask a server whether it is serving; the exit code answers"),
+    "classify": Command("taxon.classify:main", "", "send pictures to a server and print the answers"),
+    "demo": Command("taxon.demo:main", "training,cpu", "train, export, serve and classify handwritten digits"),
 }
 
 
@@ -43,13 +51,14 @@ def main(argv: list[str] | None = None) -> int:
     command = COMMANDS[name]
     sys.argv[0] = f"taxon {name}"  # what the command's own --help calls itself
     try:
-        module = importlib.import_module(command.module)
+        module_name, _, function = command.target.partition(":")
+        module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name and error.name.partition(".")[0] in ("taxon", "service", "training"):
             raise  # ours is missing: a broken installation, not a missing extra
         sys.stderr.write(f"taxon {name}: {error}; install it with: pip install 'taxon[{command.extra}]'\n")
         return 2
-    return int(module.main(rest))
+    return int(getattr(module, function)(rest))
 
 
 def _usage() -> str:
