@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from taxon.bundle.manifest import BundleError, check_name
-from training import bundling, parity, variants
+from training import bundling, foreign, parity, variants
 from training.bundling import Export, Settings
 from training.candidate import Candidate, ExportError
 from training.errors import TrainingError
@@ -23,14 +23,20 @@ def main(argv: list[str]) -> int:
         description="Export the best checkpoint of a run to ONNX, prove on the validation pictures that it answers "
         "as torch does, and publish it as MODELS/NAME/VERSION."
     )
-    parser.add_argument("run", type=Path, help="folder that `taxon train` wrote")
+    parser.add_argument("run", type=Path, nargs="?", help="folder that `taxon train` wrote")
     parser.add_argument("--models", type=Path, required=True, help="model repository; made if it is missing")
     parser.add_argument("--name", help="model name; the run folder's by default")
+    add_foreign(parser)
     add_settings(parser)
     options = parser.parse_args(argv)
+    if (options.run is None) == (options.checkpoint is None):
+        parser.error("give the folder of a run, or --checkpoint with --model, --labels and --data")
+    if options.checkpoint is not None and None in (options.model, options.labels, options.data):
+        parser.error("--checkpoint needs --model, --labels and --data")
     try:
-        name = model_name(options.name, options.run)
-        export = bundling.publish(from_run(options.run), options.models, name, settings(options))
+        name = model_name(options.name, options.run or options.checkpoint.with_suffix(""))
+        candidate = from_run(options.run) if options.run else _from_checkpoint(options)
+        export = bundling.publish(candidate, options.models, name, settings(options))
     except (TrainingError, BundleError) as error:
         sys.stderr.write(f"taxon export: {error}\n")
         return 2
@@ -39,6 +45,33 @@ def main(argv: list[str]) -> int:
         return 2
     print_summary(export)
     return 0
+
+
+def add_foreign(parser: argparse.ArgumentParser) -> None:
+    """Adds the options for weights that were trained elsewhere."""
+    group = parser.add_argument_group("weights that Taxon did not train")
+    group.add_argument("--checkpoint", type=Path, help=".pth, .pt or .safetensors file")
+    group.add_argument("--model", help="architecture, for example resnet50")
+    group.add_argument("--labels", type=Path, help="text file, one label a line, in the order of the logits")
+    group.add_argument("--data", type=Path, help="labelled folder of validation pictures")
+    group.add_argument("--image-size", type=int, help="side in pixels; that of the architecture's weights by default")
+    group.add_argument("--pixels", type=Path, help="JSON with resize, crop, interpolation, color; instead of a size")
+    group.add_argument("--mean", type=float, nargs="+", help="per channel of x / 255")
+    group.add_argument("--std", type=float, nargs="+", help="per channel of x / 255")
+    group.add_argument(
+        "--expected-accuracy", type=float, help="refuse if the pictures give another: labels may be swapped"
+    )
+
+
+def _from_checkpoint(options: argparse.Namespace) -> Candidate:
+    wanted = foreign.Wanted(
+        image_size=options.image_size,
+        pixels=options.pixels,
+        mean=options.mean and tuple(options.mean),
+        std=options.std and tuple(options.std),
+        expected_accuracy=options.expected_accuracy,
+    )
+    return foreign.from_checkpoint(options.checkpoint, options.model, options.labels, options.data, wanted)
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
