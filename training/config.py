@@ -139,7 +139,9 @@ class MachineOptions(_Section):
     """What may differ from machine to machine without making it another recipe."""
 
     device: str = Field("auto", description="auto, cpu, cuda, or cuda:N")
-    threads: NonNegativeInt = Field(0, description="CPU threads of torch; 0: torch decides")
+    threads: NonNegativeInt = Field(
+        0, description="CPU threads of torch; 0: torch decides. Another number gives other last bits"
+    )
     workers: NonNegativeInt = Field(0, description="loader processes; useful for heavy augmentation")
     cache_folder: Path = Field(Path("runs/.cache"), description="decoded pictures and features")
     cache_gib: NonNegativeFloat = Field(16.0, description="decoded pictures are cached up to this size, in GiB")

@@ -1,7 +1,7 @@
 """The recipe: data, network, loop, top to bottom. `taxon train` is `main`.
 
 Everything random is a function of (seed, epoch, step, sample), so a checkpoint holds no generator state, and a
-run that was killed anywhere and started again ends with the same bits (on one machine, on the CPU).
+run that was killed anywhere and started again ends with the same bits (on the CPU, with as many threads).
 """
 
 import argparse
@@ -48,9 +48,8 @@ def main(argv: list[str]) -> int:
         if call.dry_run:
             print(describe(recipe, load_data(recipe.data, recipe.model, recipe.machine)))  # noqa: T201 - the answer
             return 0
-        finetune(
-            recipe, call.out or Path("runs", f"{recipe.model.name.replace('/', '-')}-{datetime.now(UTC):%Y%m%dT%H%M%S}")
-        )
+        name = f"{recipe.model.name.replace('/', '-')}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+        finetune(recipe, call.out or Path("runs", name))
     except TrainingError as error:
         sys.stderr.write(f"taxon train: {error}\n")
         return 2

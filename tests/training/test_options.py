@@ -3,6 +3,7 @@
 import argparse
 
 import pytest
+import torch
 
 from tests.training.folders import write_folder
 from training import flags
@@ -17,7 +18,9 @@ from training.runs import Run
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "pictures", 24, side=12)
-    return tmp_path
+    threads = torch.get_num_threads()
+    yield tmp_path
+    torch.set_num_threads(threads)
 
 
 def train(here, *words: str) -> Run:
