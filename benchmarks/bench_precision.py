@@ -41,11 +41,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="labelled folder of pictures")
     parser.add_argument("families", nargs="*", default=FAMILIES, help=f"of {', '.join(FAMILIES)}")
     parser.add_argument("--validation", type=int, default=112, help="pictures that every graph is compared on")
+    parser.add_argument("--gate-only", action="store_true", help="no fp16, no int8, no timing")
     options = parser.parse_args()
     torch.set_num_threads(2)
     results = {}
     for family in options.families:
-        results[family] = row = measure(fitted(family, options.data, options.validation))
+        results[family] = row = measure(fitted(family, options.data, options.validation), lighter=not options.gate_only)
         print(f"{family:20}", "  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
     print(json.dumps(results))
 
@@ -112,7 +113,7 @@ def fit_head(head: nn.Module, features: np.ndarray, targets: list[int], class_co
         head.bias.data = torch.from_numpy(bias - weight @ center).float()
 
 
-def measure(candidate: Candidate) -> dict[str, object]:
+def measure(candidate: Candidate, *, lighter: bool) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / GRAPH_FILE
         started = time.perf_counter()
@@ -137,17 +138,19 @@ def measure(candidate: Candidate) -> dict[str, object]:
             "tf32_difference": round(moved, 4),
             "fp32_accuracy": round(accuracy, 3),
         }
+        if not lighter:
+            return row
         half = variants.half_precision(path, candidate, accuracy)
         row["fp16_accuracy"] = round(half.variant.accuracy or 0, 3) if isinstance(half, Kept) else half.reason
-        lighter = variants.eight_bits(path, candidate, accuracy)
+        eight_bits = variants.eight_bits(path, candidate, accuracy)
         full = variants.latencies([path], variants.timed_pictures(candidate), variants.CPU)[0]
         row["fp32_images_per_s"] = round(8000 / full[8], 1)
-        if isinstance(lighter, Kept):
-            row["int8_accuracy"] = round(lighter.variant.accuracy or 0, 3)
-            row["int8_speed"] = float(lighter.note.split(" times")[0].rsplit(" ", 1)[1])
-            row["int8"] = lighter.note.partition("; ")[2]
+        if isinstance(eight_bits, Kept):
+            row["int8_accuracy"] = round(eight_bits.variant.accuracy or 0, 3)
+            row["int8_speed"] = float(eight_bits.note.split(" times")[0].rsplit(" ", 1)[1])
+            row["int8"] = eight_bits.note.partition("; ")[2]
         else:
-            row["int8"] = f"none: {lighter.reason}"
+            row["int8"] = f"none: {eight_bits.reason}"
     return row
 
 

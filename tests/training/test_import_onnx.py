@@ -123,7 +123,8 @@ def test_several_outputs_are_refused(parts, capsys):
     write(folder / "given.onnx", Scoring(candidate.network), torch.zeros(2, 3, 10, 10))
     model = onnx.load(folder / "given.onnx")
     relu = next(node for node in model.graph.node if node.op_type == "Relu")
-    model.graph.output.append(onnx.helper.make_tensor_value_info(relu.output[0], onnx.TensorProto.FLOAT, ["batch", 8, 8, 8]))
+    maps = onnx.helper.make_tensor_value_info(relu.output[0], onnx.TensorProto.FLOAT, ["batch", 8, 8, 8])
+    model.graph.output.append(maps)
     onnx.save(model, folder / "given.onnx")
     assert "2 outputs" in refuse(capsys, folder, "--gives", "logits")
 
