@@ -1,0 +1,82 @@
+"""The bundles that the benchmarks serve: real architectures with random weights, which cost what trained ones do.
+
+python -m benchmarks.bundles FOLDER [MODEL…]
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from taxon.bundle import store
+from taxon.bundle.manifest import Golden, ImageInput, Manifest, PixelSpec, Provenance, Variant
+from taxon.bundle.pixels import decode
+
+IMAGENET = PixelSpec(resize=256, crop=(224, 224))
+MODELS = {
+    "digits": ("small_cnn", PixelSpec(resize=(32, 32), crop=(32, 32)), 10),
+    "mobilenet": ("mobilenet_v3_small", IMAGENET, 1000),
+    "resnet18": ("resnet18", IMAGENET, 1000),
+    "resnet50": ("resnet50", IMAGENET, 1000),
+}
+GOLDEN_COUNT = 8
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def photo(seed: int, size: tuple[int, int] = (500, 375), noise: float = 20.0) -> Image.Image:
+    """A picture that JPEG compresses about as well as a photograph: smooth shapes with grain."""
+    random = np.random.default_rng(seed)
+    coarse = Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC), dtype=np.float32)
+    grain = random.normal(0, noise, (*smooth.shape[:2], 1))
+    return Image.fromarray(np.clip(smooth + grain, 0, 255).astype(np.uint8))
+
+
+def build(root: Path, name: str) -> None:
+    """Publishes one of `MODELS` unless it is there."""
+    if store.versions(root, name):
+        return
+    import onnxruntime
+    import torch
+
+    from training import graph, model
+
+    architecture, pixels, class_count = MODELS[name]
+    torch.manual_seed(0)
+    served = graph.Served(model.build(architecture, class_count), MEAN, STD, "single_label").eval()
+    root.mkdir(parents=True, exist_ok=True)
+    with store.staging(root, name) as folder:
+        (folder / "golden").mkdir()
+        graph.write_graph(served, pixels.shape, folder / "model.onnx")
+        session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+        goldens = []
+        for index in range(GOLDEN_COUNT):
+            file = f"golden/{index}.jpg"
+            photo(index, (64, 64) if name == "digits" else (500, 375)).save(folder / file, quality=90)
+            image = decode((folder / file).read_bytes(), pixels)
+            (scores,) = session.run(None, {"image": image[None]})
+            goldens.append(Golden(file=file, scores=tuple(scores[0].tolist()), tolerance=0.02))
+        draft = Manifest(
+            name=name,
+            version=1,
+            task="single_label",
+            labels=tuple(f"class {index}" for index in range(class_count)),
+            input=ImageInput(shape=pixels.shape),
+            pixels=pixels,
+            golden=tuple(goldens),
+            variants=(Variant(file="model.onnx", precision="fp32"),),
+            provenance=Provenance(run_id="benchmark", created="2026-11-22T00:00:00Z", data_digest="none", seed=0),
+        )
+        graph.tidy(folder / "model.onnx", draft.contract())
+        store.publish(folder, draft)
+
+
+def main(argv: list[str]) -> None:
+    for name in argv[1:] or MODELS:
+        build(Path(argv[0]), name)
+        print(f"{argv[0]}/{name}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
