@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from taxon.bundle.manifest import PixelSpec, contract
-from training import data, gate, model, networks, parity, variants
+from training import data, gate, model, networks, parity, tf32, variants
 from training.bundling import GRAPH_FILE
 from training.candidate import Candidate
 from training.graph import Served
@@ -128,14 +128,14 @@ def measure(candidate: Candidate, *, lighter: bool) -> dict[str, object]:
         started = time.perf_counter()
         (result,) = gate.check(path, candidate, reference)
         gate_s = time.perf_counter() - started
-        moved = tf32_difference(candidate, reference)
+        in_tf32 = tf32.scores(candidate, candidate.files, "single_label", 1.0)
         accuracy = result.accuracy or 0.0
         row: dict[str, object] = {
             "agreement": result.top1_agreement,
             "difference": float(f"{result.max_score_difference:.1e}"),
             "strategy": passed.strategy.name,
             "gate_x": round((reference_s + gate_s) / reference_s, 2),
-            "tf32_difference": round(moved, 4),
+            "tf32_difference": round(float(np.abs(in_tf32 - reference).max()), 4),
             "fp32_accuracy": round(accuracy, 3),
         }
         if not lighter:
@@ -152,24 +152,6 @@ def measure(candidate: Candidate, *, lighter: bool) -> dict[str, object]:
         else:
             row["int8"] = f"none: {eight_bits.reason}"
     return row
-
-
-def round_to_tf32(values: torch.Tensor) -> torch.Tensor:
-    """Float32 with ten bits of mantissa, rounded to nearest: what tensor cores multiply."""
-    bits = values.detach().clone().contiguous().view(torch.int32)
-    return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
-
-
-def tf32_difference(candidate: Candidate, reference: np.ndarray) -> float:
-    """Largest change of a score if every convolution and linear layer multiplied in TF32. Spoils the network."""
-    for module in candidate.network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            module.weight.data = round_to_tf32(module.weight.data)
-            module.register_forward_pre_hook(lambda _, inputs: (round_to_tf32(inputs[0]),))
-    logits = parity.reference_logits(
-        candidate.network, candidate.files, candidate.pixels, candidate.mean, candidate.std
-    )
-    return float(np.abs(parity.scores_of(logits, "single_label") - reference).max())
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 from taxon.bundle import store
 from taxon.bundle.manifest import Golden, ImageInput, Manifest, Provenance, Variant, contract
 from taxon.bundle.store import Bundle
-from training import calibrate, gate, goldens, graph, parity, variants
+from training import calibrate, gate, goldens, graph, parity, tf32, variants
 from training.calibrate import UNCALIBRATED, Calibrated
 from training.candidate import Candidate, ExportError, check_measured_again, target_matrix
 from training.gate import Attempt, Passed, WriteGraph
@@ -123,7 +123,13 @@ def publish(
         for result in dropped:
             (staged / f"model.{result.precision}.onnx").unlink(missing_ok=True)
         draft = draft_manifest(candidate, name, goldens.copy(candidate, reference, tolerances, staged), calibrated)
-        draft = with_results(draft, candidate, passed, [result.variant for result in kept])
+        full = Variant(
+            file=GRAPH_FILE,
+            precision="fp32",
+            accuracy=accuracy,
+            provider_options=tf32.provider_options(candidate, reference, tolerances, calibrated.temperature),
+        )
+        draft = with_results(draft, candidate, passed, [full, *(result.variant for result in kept)])
         goldens.replay(staged, draft)
         write_report(staged, "metrics.json", report(draft, passed, dropped))
         bundle = store.publish(staged, draft)
@@ -133,7 +139,7 @@ def publish(
     return Export(bundle, passed.strategy, passed.attempts, passed.parities, tuple(notes))
 
 
-def with_results(draft: Manifest, candidate: Candidate, passed: Passed, lighter: Sequence[Variant]) -> Manifest:
+def with_results(draft: Manifest, candidate: Candidate, passed: Passed, graphs: Sequence[Variant]) -> Manifest:
     """The draft with what the gate measured."""
     on_cpu = passed.parities[-1]
     metrics = {
@@ -150,7 +156,7 @@ def with_results(draft: Manifest, candidate: Candidate, passed: Passed, lighter:
     return draft.model_copy(
         update={
             "metrics": metrics,
-            "variants": (Variant(file=GRAPH_FILE, precision="fp32", accuracy=on_cpu.accuracy), *lighter),
+            "variants": tuple(graphs),
             "provenance": draft.provenance.model_copy(update={"exporter": exporter}),
         }
     )

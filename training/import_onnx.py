@@ -119,6 +119,10 @@ class OriginalNetwork(nn.Module):
             raise ExportError(f"ONNX Runtime cannot load the graph: {str(error).strip()}") from error
         self.eval()
 
+    def __deepcopy__(self, memo: dict[int, object]) -> "OriginalNetwork":
+        """Itself: it has no weights that torch could change."""
+        return self
+
     def forward(self, pictures: Tensor) -> Tensor:
         """Asks ONNX Runtime; scores become logarithms, whose softmax are the scores again."""
         values = pictures.numpy() if self.original.layout == "nchw" else pictures.movedim(1, -1).numpy()
