@@ -43,6 +43,7 @@ def test_two_processes_reproduce_the_loss_curve_of_one(root):
         torch.testing.assert_close(states[1][name], tensor, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_each_validation_sample_counts_once_and_one_process_writes(root):
     run = train(root, "report", 2, "--report", "--epochs", "1")
     figures = json.loads((run.folder / "report" / "metrics.json").read_text())
