@@ -103,7 +103,7 @@ class ModelControl:
             raise ModelRefusedError(f"failed to load {name!r} version {refused[0].version}: {refused[0].reason}")
 
     async def unload(self, name: str) -> None:
-        """Ends the serving of a model; what its queue holds is answered first.
+        """Ends the serving of a model. What still waits for it is answered, or refused as not serving.
 
         Raises:
             ModelNotFoundError: There is no such model.
