@@ -24,6 +24,7 @@ from benchmarks.bench_limit import Arrangement, measure, pictures
 from service.machine import available_cores
 from taxon.v1 import classification_service_pb2 as pb
 
+CLASSIFY = "/taxon.v1.ClassificationService/Classify"
 CALLERS = (1, 16, 64, 256)
 FRACTIONS = (0.5, 0.8, 0.95, 1.3, 2.0)
 OPEN_FIGURES = (
@@ -85,9 +86,11 @@ def served(models: Path, model: str, flags: list[str]) -> Iterator[tuple[int, st
                 process.terminate()
 
 
-def load(address: str, bodies: list[str], **plan: float) -> dict:
+def load(
+    address: str, bodies: list[str], path: str = "/taxon.v1.ClassificationService/Classify", **plan: float
+) -> dict:
     """One run of the generator, in a process of its own."""
-    words = {"address": address, "path": "/taxon.v1.ClassificationService/Classify", "bodies": bodies, **plan}
+    words = {"address": address, "path": path, "bodies": bodies, **plan}
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.load", json.dumps(words)], check=True, capture_output=True, text=True
     )

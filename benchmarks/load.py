@@ -43,6 +43,8 @@ class Plan:
     connections: int = 4
     deadline_s: float = 1.0
     seed: int = 0
+    http1: bool = False
+    """POST the bodies as they are, over HTTP/1.1."""
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
@@ -180,16 +182,82 @@ class Connection:
         self._finished.append((state[0], status))
 
 
+class Http1:
+    """Calls over HTTP/1.1, for servers that speak no gRPC: a socket for each call that is under way."""
+
+    def __init__(self, plan: Plan, finished: "deque[tuple[float, str]]") -> None:
+        host, port = plan.address.rsplit(":", 1)
+        self.socket = socket.create_connection((host, int(port)))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
+        self._plan, self._finished = plan, finished
+        self._out, self._in = bytearray(), bytearray()
+        self._due: float | None = None
+
+    @property
+    def free(self) -> bool:
+        return self._due is None
+
+    @property
+    def wants_write(self) -> bool:
+        return bool(self._out)
+
+    def call(self, due: float, body: bytes) -> None:
+        """Begins a call."""
+        self._due = due
+        head = f"POST {self._plan.path} HTTP/1.1\r\nhost: {self._plan.address}\r\ncontent-length: {len(body)}\r\n\r\n"
+        self._out += head.encode() + body
+        self.write()
+
+    def write(self) -> None:
+        """Sends what the socket takes."""
+        while self._out:
+            try:
+                del self._out[: self.socket.send(self._out)]
+            except BlockingIOError:
+                return
+
+    def read(self) -> None:
+        """Takes in what has come."""
+        received = self.socket.recv(READ_BYTES)
+        if not received:
+            raise ConnectionError("the server closed the connection")
+        self._in += received
+        end = self._in.find(b"\r\n\r\n")
+        if end < 0 or self._due is None:
+            return
+        head = bytes(self._in[:end]).lower()
+        length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
+        if len(self._in) >= end + 4 + length:
+            code = head.split(b" ")[1]
+            self._finished.append((self._due, "0" if code == b"200" else "8" if code in (b"429", b"503") else "13"))
+            self._in.clear()
+            self._due = None
+
+
+def pick(connections: list, sent: int, plan: Plan, finished: deque, selector: selectors.BaseSelector) -> object:
+    """The connection for the next call."""
+    if not plan.http1:
+        return connections[sent % len(connections)]
+    for connection in connections:
+        if connection.free:
+            return connection
+    connection = Http1(plan, finished)
+    selector.register(connection.socket, selectors.EVENT_READ, connection)
+    connections.append(connection)
+    return connection
+
+
 def run(plan: Plan) -> dict:
     """Sends the load and reports what came of it."""
     bodies = []
     for file in plan.bodies:
         with Path(file).open("rb") as opened:
             message = opened.read()
-        bodies.append(b"\0" + struct.pack(">I", len(message)) + message)
+        bodies.append(message if plan.http1 else b"\0" + struct.pack(">I", len(message)) + message)
     dice = random.Random(plan.seed)
     finished: deque[tuple[float, str]] = deque()
-    connections = [Connection(plan, finished) for _ in range(plan.connections)]
+    connections = [(Http1 if plan.http1 else Connection)(plan, finished) for _ in range(plan.connections)]
     selector = selectors.DefaultSelector()
     for connection in connections:
         selector.register(connection.socket, selectors.EVENT_READ, connection)
@@ -207,7 +275,7 @@ def run(plan: Plan) -> dict:
             cpu_from = time.process_time()
         while due and due[0] <= now and due[0] < ends:
             at = heapq.heappop(due)
-            connections[sent % len(connections)].call(at, bodies[sent % len(bodies)])
+            pick(connections, sent, plan, finished, selector).call(at, bodies[sent % len(bodies)])
             lags.append(time.perf_counter() - at)
             sent, under_way = sent + 1, under_way + 1
             if not plan.callers:

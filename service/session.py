@@ -3,17 +3,22 @@
 Knows arrays and providers; not labels, pictures or batching. Never falls back to the CPU silently.
 """
 
+import functools
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import onnxruntime
 import structlog
 from numpy.typing import NDArray
 
 from service.errors import StartError
 from taxon.bundle.manifest import BundleError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession, NodeArg
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -46,10 +51,21 @@ class Tensor:
     """A string or None is an axis of any length."""
 
 
+@functools.cache
+def _onnxruntime() -> Any:
+    """ONNX Runtime, imported when a model is first run here: a process whose workers run the models saves its memory
+    and its import. It must not report to anybody what it runs.
+    """
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
 class Session:
     """A loaded graph."""
 
-    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+    def __init__(self, session: "InferenceSession") -> None:
         self._session = session
         self.provider: str = session.get_providers()[0]
         self.inputs = [_tensor(node) for node in session.get_inputs()]
@@ -70,7 +86,7 @@ class Session:
 
     def probe(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]] | None:
         """As `run_tensors`, but None if the graph fails on these arrays. Its complaints go to the debug log only."""
-        options = onnxruntime.RunOptions()
+        options = _onnxruntime().RunOptions()
         options.log_severity_level = 4
         try:
             return list(self._session.run([output.name for output in self.outputs], dict(feeds), options))
@@ -93,6 +109,7 @@ def open_session(
     Raises:
         BundleError: ONNX Runtime does not take the graph, or not on this provider.
     """
+    onnxruntime = _onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = thread_count
     options.inter_op_num_threads = 1
@@ -129,8 +146,9 @@ def choose_provider(device: Literal["auto", "cuda", "cpu"]) -> str:
 
 
 def _why_no_cuda() -> str | None:
-    if CUDA not in onnxruntime.get_available_providers():
+    if not _has_cuda_library():
         return "this onnxruntime has no CUDA support: install taxon[gpu] instead of taxon[cpu]"
+    onnxruntime = _onnxruntime()
     if hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()
     options = onnxruntime.SessionOptions()
@@ -144,7 +162,14 @@ def _why_no_cuda() -> str | None:
     return None
 
 
-def _tensor(node: onnxruntime.NodeArg) -> Tensor:
+def _has_cuda_library() -> bool:
+    """Whether the installed wheel brings its CUDA provider, told without loading the wheel."""
+    found = importlib.util.find_spec("onnxruntime")
+    folders = (found.submodule_search_locations if found else None) or []
+    return any(any(Path(folder, "capi").glob("*onnxruntime_providers_cuda*")) for folder in folders)
+
+
+def _tensor(node: "NodeArg") -> Tensor:
     return Tensor(node.name, TYPES.get(node.type, node.type), tuple(node.shape))
 
 
