@@ -146,6 +146,8 @@ class Batcher:
         run_s: Mapping[int, float],
         on_batch: Callable[[int, int], None],
         clock: Callable[[], float] = time.monotonic,
+        max_run_s: float = math.inf,
+        on_hang: Callable[[bool], None] = lambda _: None,
     ) -> None:
         """Starts the thread. Must be called on the event loop that submits.
 
@@ -155,11 +157,18 @@ class Batcher:
             run_s: Measured seconds of one run by bucket, ascending; refined from every run.
             on_batch: Told the batch size and the number of dropped entries, on the thread.
             clock: Monotonic, in seconds.
+            max_run_s: A batch that takes longer is taken to hang; the next caller is told at once.
+            on_hang: Told on the event loop that a batch hangs, or that it has ended after all. A thread cannot be
+                killed, so that is all that can be done.
         """
         self._run = run
         self._run_s = dict(run_s)
         self._on_batch = on_batch
         self._clock = clock
+        self._max_run_s = max_run_s
+        self._on_hang = on_hang
+        self._began_at = math.inf
+        self._hangs = False
         self._loop = asyncio.get_running_loop()
         self._changed = threading.Condition()
         self._entries: list[Entry] = []
@@ -178,8 +187,11 @@ class Batcher:
         Raises:
             DeadlineTooShortError: The deadline came too near while the input waited.
             InferenceFailedError: The model raised on this input, or its scores are not finite.
-            NotServingError: The model is being unloaded.
+            NotServingError: The model is being unloaded, or hangs.
         """
+        self._look_at_run()
+        if self._hangs:
+            raise NotServingError("the model hangs")
         entry = Entry(payload, deadline, self._clock(), self._loop.create_future(), priority)
         with self._changed:
             if self._closing:
@@ -187,6 +199,12 @@ class Batcher:
             insert(self._entries, entry)
             self._changed.notify()
         return await entry.future
+
+    def _look_at_run(self) -> None:
+        hangs = self._clock() - self._began_at > self._max_run_s
+        if hangs != self._hangs:
+            self._hangs = hangs
+            self._on_hang(hangs)
 
     def predicted_wait_s(self) -> float:
         """How long a new input would wait for the model, by the best measured rate."""
@@ -214,11 +232,14 @@ class Batcher:
                 outcomes += self._answer(taken)
             self._on_batch(len(taken.batch), len(taken.expired) + taken.gone_count)
             self._loop.call_soon_threadsafe(settle, outcomes)
+            if self._hangs:
+                self._loop.call_soon_threadsafe(self._look_at_run)
 
     def _answer(self, taken: Taken) -> list[tuple[Entry, Scored | Exception]]:
         arrays = [entry.payload for entry in taken.batch if not isinstance(entry.payload, bytes)]
-        started = self._clock()
+        started = self._began_at = self._clock()
         answers = answer_batch(self._run, arrays, taken.bucket)
+        self._began_at = math.inf
         inference_s = self._clock() - started
         self._run_s[taken.bucket] += NEWEST_WEIGHT * (inference_s - self._run_s[taken.bucket])
         return [

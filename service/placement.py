@@ -78,7 +78,11 @@ class Threads:
         cores: int,
         buckets: Sequence[int],
         limits: Limits,
+        max_run_s: float,
     ) -> None:
+        self._max_run_s = max_run_s
+        self._hanging = 0
+        self._hang_changed = asyncio.Event()
         self._precision = precision
         self._provider = provider
         self._cores = cores
@@ -102,7 +106,7 @@ class Threads:
         self, name: str, run: Callable[[Any], NDArray[Any]], run_s: dict[int, float], on_batch: OnBatch
     ) -> Batcher:
         """The thread of one model."""
-        batcher = Batcher(name, run, run_s, on_batch)
+        batcher = Batcher(name, run, run_s, on_batch, max_run_s=self._max_run_s, on_hang=self._count_hanging)
         self._batchers.append(batcher)
         return batcher
 
@@ -115,9 +119,16 @@ class Threads:
         return max((batcher.predicted_wait_s() for batcher in self._batchers), default=0.0)
 
     async def changed(self) -> bool:
-        """See `Placement`. Threads stay."""
-        await asyncio.Event().wait()
-        return True
+        """See `Placement`. One model that hangs makes the whole server unready: only a new process helps."""
+        was_able = not self._hanging
+        while (not self._hanging) == was_able:
+            self._hang_changed.clear()
+            await self._hang_changed.wait()
+        return not was_able
+
+    def _count_hanging(self, hangs: bool) -> None:
+        self._hanging += 1 if hangs else -1
+        self._hang_changed.set()
 
     def close(self) -> None:
         """See `Placement`."""

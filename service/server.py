@@ -170,7 +170,7 @@ class Server:
         while True:
             able = await self._placement.changed()
             if self.loaded.is_set():
-                log.warning("workers are back" if able else "no worker is ready", able=able)
+                log.warning("models run again" if able else "no model can run")
                 self._readiness.set_serving(able)
 
     def _makers(self) -> Makers:
@@ -220,7 +220,9 @@ class Server:
         settings = self._settings
         count = worker_count(settings.workers, self._provider, self._cores)
         if not count:
-            return Threads(settings.variant, self._provider, self._cores, self._buckets, self._limits)
+            return Threads(
+                settings.variant, self._provider, self._cores, self._buckets, self._limits, settings.max_run_seconds
+            )
         told = WorkerSettings(
             str(settings.models),
             settings.variant,

@@ -6,8 +6,8 @@ import threading
 import numpy as np
 import pytest
 
-from service.batching import Batcher, Entry, best_bucket, take
-from service.errors import DeadlineTooShortError, InferenceFailedError
+from service.batching import Batcher, Entry, best_bucket, insert, take
+from service.errors import DeadlineTooShortError, InferenceFailedError, NotServingError
 from tests.fakes import FakeClock
 
 LATE = 1e9
@@ -191,3 +191,40 @@ async def test_close_runs_what_waits(model):
     model.release.set()
     await asyncio.to_thread(batcher.close)
     assert [one.scores[0] for one in await asyncio.gather(held, waiting)] == [0, 1]
+
+
+async def test_a_run_that_hangs_is_noticed_by_the_next_caller(model):
+    clock, told = FakeClock(), []
+    batcher = Batcher("test", model, FLAT, lambda size, dropped: None, clock, max_run_s=5, on_hang=told.append)
+    held = await hold(batcher, model)
+    clock.now += 6
+    with pytest.raises(NotServingError, match="hangs"):
+        await batcher.submit(number(1), LATE)
+    assert told == [True]
+    model.release.set()
+    await held
+    assert (await batcher.submit(number(1), LATE)).scores[0] == 1
+    assert told == [True, False]
+    await asyncio.to_thread(batcher.close)
+
+
+@pytest.mark.parametrize(
+    ("priorities", "order"), [((0, 0, 0), [0, 1, 2]), ((0, 2, 1), [2, 1, 0]), ((1, 0, 1), [0, 2, 1])]
+)
+def test_the_urgent_go_first(priorities, order):
+    queue = []
+    made = [Entry(np.zeros(2, np.float32), LATE, 0.0, Waiter(), priority) for priority in priorities]
+    for entry in made:
+        insert(queue, entry)
+    assert [made.index(entry) for entry in queue] == order
+
+
+def test_an_input_that_runs_alone_has_a_batch_of_its_own():
+    alone = Entry(b"large", LATE, 0.0, Waiter(), alone=True)
+    others = [Entry(b"small", LATE, 0.0, Waiter()) for _ in range(3)]
+    assert list(take([alone, *others], 0.0, GAINING).batch) == [alone]
+    assert list(take([others[0], alone, *others[1:]], 0.0, GAINING).batch) == others
+
+
+def test_free_runners_share_a_short_queue():
+    assert len(take(entries(*[LATE] * 8), 0.0, GAINING, runner_count=2).batch) == 4
