@@ -3,16 +3,17 @@
 `TAXON_WRITE_DOCS=1 make test` rewrites `docs/configuration.md` from the commands themselves.
 """
 
+import contextlib
+import io
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from service.statuses import TABLE
-from taxon.cli import COMMANDS
+from taxon.cli import COMMANDS, main
 from taxon.v1.classification_service_pb2 import ErrorReason
 
 ROOT = Path(__file__).parents[2]
@@ -25,15 +26,14 @@ What `--help` says, command by command; a test keeps it so. Every option of `tax
 
 
 def help_of(command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "taxon.cli", command, "--help"],
-        env={**os.environ, "COLUMNS": "100", "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-    )
-    return done.stdout.strip()
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setenv("COLUMNS", "100")
+        patch.setenv("NO_COLOR", "1")
+        patch.setattr(sys, "argv", ["taxon"])
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+    return printed.getvalue().strip()
 
 
 def rendered() -> str:
