@@ -13,15 +13,13 @@ import numpy as np
 import structlog
 
 from service.batching import Entry, Scored, Taken, late, settle
-from service.decoding import Array, header_pixels
+from service.decoding import Array
 from service.errors import NotServingError
 from service.frames import Done, Load, Loaded, Run, Unload
 from service.lanes import Lane, Lanes, new_entry
 from service.processes import Process
 from service.worker import WorkerSettings
 
-# Pictures of more pixels run alone: decoding them takes several times as long as running a model.
-LARGE_PIXELS = 2_000_000
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 30.0
 
 log = structlog.get_logger(__name__)
@@ -112,7 +110,7 @@ class Crew:
         return any(member.lane is lane for member in self._members.values())
 
     async def submit(self, lane: Lane, payload: Array | bytes, deadline: float, priority: int, alone: bool) -> Scored:
-        """Waits for the scores of one input; see `LaneRuns.submit`."""
+        """Waits for the scores of one input; see `placement.LaneRuns.submit`."""
         entry = new_entry(payload, deadline, priority, alone, time.monotonic())
         self._lanes.admit(lane, entry, self.ready_count, self._busy_s())
         self._dispatch()
@@ -270,35 +268,6 @@ class Crew:
             self.ready_changed.set()
         if not ready_count:
             refuse(self._lanes.empty(), "no worker is ready")
-
-
-class LaneRuns:
-    """Where one model's inputs go: a lane of a crew."""
-
-    def __init__(self, crew: Crew, lane: Lane) -> None:
-        self._crew = crew
-        self._lane = lane
-        self._loop = asyncio.get_running_loop()
-        crew.open_lane(lane)
-
-    async def submit(self, payload: Array | bytes, deadline: float, priority: int = 0) -> Scored:
-        """Waits for the scores of one input. Cancelling the call keeps it from being run.
-
-        Args:
-            payload: An encoded picture, or what the graph takes without the batch axis.
-            deadline: Point of `time.monotonic()`.
-            priority: 1 is the most urgent, 0 less urgent than any other.
-
-        Raises:
-            ServiceError: See `service.errors`.
-            PictureError: See `taxon.bundle.pixels`.
-        """
-        alone = isinstance(payload, bytes) and header_pixels(payload) > LARGE_PIXELS
-        return await self._crew.submit(self._lane, payload, deadline, priority, alone)
-
-    def close(self) -> None:
-        """Ends the lane once it is empty. Blocks; must not be called on the event loop."""
-        asyncio.run_coroutine_threadsafe(self._crew.close_lane(self._lane), self._loop).result()
 
 
 def scored(entry: Entry, outcome: Any, member: Member, done: Done) -> Scored | Exception:

@@ -12,9 +12,9 @@ from typing import Any, Literal, Protocol
 from numpy.typing import NDArray
 
 from service import proving
-from service.batching import Batcher
-from service.crew import Crew, LaneRuns
-from service.decoding import Array, Decoder, Payload, to_array
+from service.batching import Batcher, Scored
+from service.crew import Crew
+from service.decoding import Array, Decoder, Payload, header_pixels, to_array
 from service.frames import Loaded
 from service.lanes import Lane
 from service.models import Runs
@@ -27,6 +27,10 @@ from taxon.bundle.store import Bundle
 
 OnBatch = Callable[[int, int], None]
 """Told the size of each batch, and of inputs dropped before their run."""
+
+
+# Pictures of more pixels run alone: decoding them takes several times as long as running a model.
+LARGE_PIXELS = 2_000_000
 
 
 def worker_count(workers: int | Literal["auto"], provider: str, cores: int) -> int:
@@ -183,3 +187,32 @@ class Workers:
     def close(self) -> None:
         """See `Placement`."""
         self.crew.close()
+
+
+class LaneRuns:
+    """Where one model's inputs go: a lane of a crew."""
+
+    def __init__(self, crew: Crew, lane: Lane) -> None:
+        self._crew = crew
+        self._lane = lane
+        self._loop = asyncio.get_running_loop()
+        crew.open_lane(lane)
+
+    async def submit(self, payload: Array | bytes, deadline: float, priority: int = 0) -> Scored:
+        """Waits for the scores of one input. Cancelling the call keeps it from being run.
+
+        Args:
+            payload: An encoded picture, or what the graph takes without the batch axis.
+            deadline: Point of `time.monotonic()`.
+            priority: 1 is the most urgent, 0 less urgent than any other.
+
+        Raises:
+            ServiceError: See `service.errors`.
+            PictureError: See `taxon.bundle.pixels`.
+        """
+        alone = isinstance(payload, bytes) and header_pixels(payload) > LARGE_PIXELS
+        return await self._crew.submit(self._lane, payload, deadline, priority, alone)
+
+    def close(self) -> None:
+        """Ends the lane once it is empty. Blocks; must not be called on the event loop."""
+        asyncio.run_coroutine_threadsafe(self._crew.close_lane(self._lane), self._loop).result()
