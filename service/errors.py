@@ -15,6 +15,13 @@ ServiceError
 StartError                  the process cannot start; never reaches a caller
 """
 
+MAX_SHOWN = 100
+
+
+def cut(text: str) -> str:
+    """A caller's text, short enough to be told back: an error travels in headers, whose size is limited."""
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
+
 
 class ServiceError(Exception):
     """Anything that a caller is told about."""
@@ -33,10 +40,10 @@ class ModelNotFoundError(ServiceError):
     """No such model or version is loaded."""
 
     def __init__(self, name: str, version: str, message: str = "") -> None:
-        what = f"model {name!r}" + (f" version {version!r}" if version else "")
+        self.name = cut(name)
+        self.version = cut(version)
+        what = f"model {self.name!r}" + (f" version {self.version!r}" if version else "")
         super().__init__(message or f"{what} is not loaded; ListModels says which are")
-        self.name = name
-        self.version = version
 
 
 class QueueFullError(ServiceError):

@@ -84,7 +84,7 @@ class Inference:
         if not name:
             raise FieldInvalidError("model_name", "must be set")
         if len(name) > MAX_NAME_LENGTH or len(version) > MAX_NAME_LENGTH:
-            raise ModelNotFoundError(shown(name), shown(version))
+            raise ModelNotFoundError(name, version)
         try:
             if self._tensor_models.versions(name):
                 return self._tensor_models.find(name, version)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import FieldInvalidError, UnsupportedError
+from service.errors import FieldInvalidError, UnsupportedError, cut
 from taxon.inference.open_inference_service_pb2 import InferTensorContents, ModelInferRequest
 
 BYTES = "BYTES"
@@ -34,7 +34,6 @@ DATATYPES: Mapping[str, tuple[str, str]] = {
 }
 OF_NUMPY = {dtype: datatype for datatype, (dtype, _) in DATATYPES.items()}
 LENGTH_BYTES = 4
-MAX_SHOWN = 64
 
 Tensor = NDArray[Any] | tuple[bytes, ...]
 """An array, or of BYTES the elements in row-major order."""
@@ -51,8 +50,8 @@ class TensorSpec:
 
 
 def shown(text: str) -> str:
-    """A caller's text, quoted and cut: an error travels in headers, whose size is limited."""
-    return repr(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…")
+    """A caller's text, quoted and cut."""
+    return repr(cut(text))
 
 
 def read_inputs(request: ModelInferRequest, specs: Sequence[TensorSpec]) -> dict[str, Tensor]:

@@ -151,6 +151,7 @@ async def test_one_pixel_is_a_picture(serve, models):
         ("colors", "stable", "colors/stable"),
         ("colors", "../../etc", "colors/../../etc"),
         ("colors", "0", "colors/0"),
+        ("x" * 100_000, "", "x" * 100 + "…"),
     ],
 )
 @pytest.mark.parametrize("method", ["Classify", "GetModel"])

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from service.errors import FieldInvalidError, UnsupportedError
-from service.tensors import BYTES, DATATYPES, MAX_SHOWN, TensorSpec, framed, read_inputs, shown, to_raw
+from service.errors import MAX_SHOWN, FieldInvalidError, UnsupportedError
+from service.tensors import BYTES, DATATYPES, TensorSpec, framed, read_inputs, shown, to_raw
 from taxon.inference.open_inference_service_pb2 import InferParameter, ModelInferRequest
 
 Input = ModelInferRequest.InferInputTensor
