@@ -88,7 +88,8 @@ def take(entries: Sequence[Entry], now: float, run_s: Mapping[int, float], runne
         entries: Most urgent first, then oldest first.
         now: Point of the clock that deadlines are measured on.
         run_s: Seconds of one run by bucket, ascending in the bucket; the first is bucket 1.
-        runner_count: How many runners are free: each gets its share of a short queue.
+        runner_count: How many runners there are: each takes its share of a short queue, since the next will be free
+            before a larger batch would end.
     """
     fastest_s = next(iter(run_s.values()))
     waiting: list[Entry] = []

@@ -156,7 +156,7 @@ class Crew:
         free = [member for member in self._members.values() if member.free]
         while free:
             large_count = sum(member.has_large_picture for member in self._members.values())
-            chosen = self._lanes.next_batch(len(free), self.ready_count, large_count, free[-1].models)
+            chosen = self._lanes.next_batch(self.ready_count, large_count, free[-1].models)
             if chosen is None:
                 free.pop()
                 continue

@@ -134,13 +134,12 @@ class Lanes:
             insert(lane.light, entry)
 
     def next_batch(
-        self, free_count: int, worker_count: int, large_count: int, models: Container[tuple[str, int]]
+        self, worker_count: int, large_count: int, models: Container[tuple[str, int]]
     ) -> tuple[Lane, Taken] | None:
         """What a free worker should do now; None if nothing. The lane that has had the least worker time of late
         goes first. Large pictures leave one worker to the others, as long as there are others.
 
         Args:
-            free_count: Workers that are free.
             worker_count: Workers that serve.
             large_count: Large pictures that are being worked on.
             models: What the free worker has.
@@ -164,7 +163,7 @@ class Lanes:
             taken = take(lane.alone, self._clock(), {1: lane.alone_s})
             lane.alone = taken.rest
         else:
-            taken = take(lane.light, self._clock(), lane.costs(), free_count)
+            taken = take(lane.light, self._clock(), lane.costs(), worker_count)
             lane.light = taken.rest
         return lane, taken
 

@@ -65,10 +65,15 @@ class Permits:
     """The right to occupy the server, for a bounded number of inputs. Lives on the event loop."""
 
     def __init__(self, max_count: int, metrics: Metrics, predicted_wait_s: Callable[[], float]) -> None:
-        self._max_count = max_count
+        self.max_count = max_count
         self._predicted_wait_s = predicted_wait_s
         self._held = 0
         metrics.in_flight.set_function(lambda: self._held)
+
+    @property
+    def free_count(self) -> int:
+        """How many may be taken."""
+        return self.max_count - self._held
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -77,8 +82,8 @@ class Permits:
         Raises:
             QueueFullError: None is free. Nobody waits for a permit: a longer queue helps no caller.
         """
-        if self._held >= self._max_count:
-            raise QueueFullError(self._max_count, retry_delay_s(self._predicted_wait_s()))
+        if not self.free_count:
+            raise QueueFullError(self.max_count, retry_delay_s(self._predicted_wait_s()))
         self._held += 1
         try:
             yield

@@ -33,6 +33,11 @@ OnBatch = Callable[[int, int], None]
 LARGE_PIXELS = 2_000_000
 
 
+def buckets(largest: int) -> Sequence[int]:
+    """The batch sizes that occur: 1, 2, 4 … up to `largest`."""
+    return [1 << power for power in range(largest.bit_length())]
+
+
 def worker_count(workers: int | Literal["auto"], provider: str, cores: int) -> int:
     """How many worker processes: as asked; by default one for each core, and none on a GPU."""
     if workers != "auto":

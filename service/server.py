@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -19,6 +19,7 @@ import structlog
 from service import config, logs, reflection
 from service.batching import Batcher
 from service.config import Settings
+from service.early import EarlyRefusal
 from service.errors import StartError
 from service.graphs import ProvenGraph, ServedGraph, prove_graph
 from service.health import Readiness
@@ -30,7 +31,7 @@ from service.models import Repository, Served, ranking_of
 from service.open_inference import SERVICE as OPEN_INFERENCE
 from service.open_inference import Limit, OpenInferenceService
 from service.pipeline import Permits, Pipeline
-from service.placement import Placement, Threads, Workers, worker_count
+from service.placement import Placement, Threads, Workers, buckets, worker_count
 from service.proving import Proven
 from service.rpc import MAX_BATCH_ENTRIES, SERVICE, ClassificationService
 from service.session import CUDA, choose_provider
@@ -75,7 +76,7 @@ class Server:
         self._cores = settings.threads or available_cores()
         self._limits = Limits(settings.max_picture_bytes, settings.max_picture_pixels)
         self._provider = choose_provider(settings.device)
-        self._buckets = _buckets(settings.max_batch_size or LARGEST_BATCH["cuda" if self._provider == CUDA else "cpu"])
+        self._buckets = buckets(settings.max_batch_size or LARGEST_BATCH["cuda" if self._provider == CUDA else "cpu"])
         self._metrics = Metrics()
         self._readiness = Readiness()
         self._repository: Repository[Served] = Repository(settings.models, self._on_publish, self._on_retire)
@@ -130,6 +131,11 @@ class Server:
         permits = Permits(settings.max_queued_requests, self._metrics, self._placement.predicted_wait_s)
         pipeline = Pipeline(self._repository, permits, self._placement, self._metrics)
         servicer = ClassificationService(pipeline, self._repository, self._metrics, settings.max_call_seconds)
+        # Before the service itself: the first handler that knows a method answers it.
+        early = EarlyRefusal(
+            servicer.Classify, permits, self._placement.predicted_wait_s, settings.max_call_seconds, self._metrics
+        )
+        server.add_generic_rpc_handlers((early,))
         add_ClassificationServiceServicer_to_server(servicer, server)
         inference = Inference(
             pipeline, self._repository, self._tensor_models, self._control, self._buckets, MAX_BATCH_ENTRIES
@@ -268,11 +274,6 @@ class Server:
         self._placement.close()
         self._repository.close()
         self._tensor_models.close()
-
-
-def _buckets(largest: int) -> Sequence[int]:
-    """1, 2, 4 … up to `largest`."""
-    return [1 << power for power in range(largest.bit_length())]
 
 
 def _channel_options(max_message_bytes: int) -> list[tuple[str, int]]:

@@ -89,7 +89,7 @@ def test_models_share_worker_time_not_turns(lanes, clock):
     admit(lanes, fast, clock, count=60, remaining_s=100)
     turns = []
     for _ in range(44):
-        lane, taken = lanes.next_batch(1, 1, 0, models)
+        lane, taken = lanes.next_batch(1, 0, models)
         lane.learn(taken, 0.0, lane.run_s[1])
         turns.append(lane.name)
     assert turns.count("slow") == 4
@@ -101,12 +101,12 @@ def test_idleness_earns_no_claim(lanes, clock):
     models = {("busy", 1), ("idle", 1)}
     admit(lanes, busy, clock, count=20, remaining_s=100)
     for _ in range(10):
-        lane, taken = lanes.next_batch(1, 1, 0, models)
+        lane, taken = lanes.next_batch(1, 0, models)
         lane.learn(taken, 0.0, 0.1)
     admit(lanes, idle, clock, count=10, remaining_s=100)
     turns = []
     for _ in range(6):
-        lane, taken = lanes.next_batch(1, 1, 0, models)
+        lane, taken = lanes.next_batch(1, 0, models)
         lane.learn(taken, 0.0, 0.1)
         turns.append(lane.name)
     assert turns.count("idle") in (3, 4)
@@ -114,28 +114,28 @@ def test_idleness_earns_no_claim(lanes, clock):
 
 def test_a_worker_gets_only_models_that_it_has(lanes, clock):
     admit(lanes, opened(lanes), clock)
-    assert lanes.next_batch(1, 1, 0, {("b", 1)}) is None
-    assert lanes.next_batch(1, 1, 0, {("a", 1)}) is not None
+    assert lanes.next_batch(1, 0, {("b", 1)}) is None
+    assert lanes.next_batch(1, 0, {("a", 1)}) is not None
 
 
 def test_large_pictures_leave_a_worker_while_there_are_others(lanes, clock):
     lane, models = opened(lanes), {("a", 1)}
     admit(lanes, lane, clock)
-    lanes.next_batch(1, 2, 0, models)
+    lanes.next_batch(2, 0, models)
     admit(lanes, lane, clock, count=2, alone=True)
-    _, taken = lanes.next_batch(2, 2, 0, models)
+    _, taken = lanes.next_batch(2, 0, models)
     assert len(taken.batch) == 1
-    assert lanes.next_batch(1, 2, 1, models) is None
+    assert lanes.next_batch(2, 1, models) is None
     clock.now += QUIET_S + 0.1  # no small picture for a while
     admit(lanes, lane, clock, alone=True)
-    assert lanes.next_batch(1, 2, 1, models) is not None
+    assert lanes.next_batch(2, 1, models) is not None
 
 
 def test_decoding_counts_when_a_batch_is_chosen(lanes, clock):
     lane = opened(lanes, run_s={1: 0.010, 2: 0.0190})
     lane.decode_s = 0.1  # the run's five per cent vanish beside it
     admit(lanes, lane, clock, count=4)
-    _, taken = lanes.next_batch(1, 1, 0, {("a", 1)})
+    _, taken = lanes.next_batch(1, 0, {("a", 1)})
     assert taken.bucket == 1
 
 
@@ -144,3 +144,12 @@ def test_retries_are_spread():
     assert len(delays) > 40
     assert all(0.75 <= delay <= 1.5 for delay in delays)
     assert retry_delay_s(0.0) > 0
+
+
+def test_a_free_worker_leaves_the_busy_ones_their_share(lanes, clock):
+    """A short queue taken whole would make its last inputs wait while the next worker comes free."""
+    lane = opened(lanes)
+    admit(lanes, lane, clock, count=4)
+    _, taken = lanes.next_batch(2, 0, {("a", 1)})
+    assert len(taken.batch) == 2
+    assert len(lane.light) == 2

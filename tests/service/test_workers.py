@@ -174,3 +174,29 @@ def _encode(array):
     file = BytesIO()
     Image.fromarray(array).save(file, "JPEG", quality=20)
     return file.getvalue()
+
+
+async def test_a_long_queue_is_refused_before_the_picture_has_come(serve, models, refused):
+    async with serve(models, "--workers", "1", "--max-queued-requests", "3") as running:
+        (member,) = members(running)
+        os.kill(member.process.pid, signal.SIGSTOP)
+        waiting = [running.stub.Classify(pb.ClassifyRequest(image=RED), timeout=20) for _ in range(3)]
+        lane = running.server._placement.crew._lanes._lanes[0]
+        await until(lambda: member.taken is not None and len(lane.light) + len(member.taken.batch) == 3)
+        began = time.monotonic()
+        # Larger than a stream's first window: it could not have been received without being read.
+        error = await refused(running.stub.Classify(pb.ClassifyRequest(image=bytes(5_000_000)), timeout=20))
+        assert time.monotonic() - began < 2
+        assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+        assert error.metadata == {"maxQueuedRequestCount": "3"}
+        os.kill(member.process.pid, signal.SIGCONT)
+        assert {reply.classifications[0].label for reply in await asyncio.gather(*waiting)} == {"red"}
+
+
+async def test_a_long_queue_is_no_reason_to_refuse_who_can_wait(serve, models):
+    async with serve(models, "--workers", "1") as running:
+        lane = running.server._placement.crew._lanes._lanes[0]
+        lane.alone_s = lane.decode_s = 0.2  # as if measured so: ten calls are two seconds
+        calls = [running.stub.Classify(pb.ClassifyRequest(image=GREEN), timeout=20) for _ in range(10)]
+        replies = await asyncio.gather(*calls)
+        assert {reply.classifications[0].label for reply in replies} == {"green"}
