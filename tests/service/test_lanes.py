@@ -56,7 +56,7 @@ def test_a_wait_longer_than_the_deadline_is_refused_at_once(lanes, clock):
         admit(lanes, lane, clock, count=1000, remaining_s=0.5)
     # 0.5 s of two workers that answer an input in 6.4 ms, less the margin and a batch of the caller's own
     assert 110 < len(lane.light) < 160
-    assert 0.02 <= failure.value.retry_s < 0.1
+    assert 0.75 * 0.02 <= failure.value.retry_s < 0.1  # the shortest delay, less its jitter
     admit(lanes, lane, clock, remaining_s=5.0)
 
 
