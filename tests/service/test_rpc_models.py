@@ -1,0 +1,63 @@
+"""`GetModel`, `ListModels` and the choice of a version."""
+
+import grpc
+
+from taxon.bundle import version_labels
+from taxon.bundle.manifest import Thresholds
+from taxon.v1 import classification_service_pb2 as pb
+from tests.fakes import picture, toy_bundle
+
+
+async def test_get_model_tells_what_the_manifest_says(serve, tmp_path):
+    toy_bundle(tmp_path / "models", thresholds=Thresholds(unknown=0.25))
+    async with serve(tmp_path / "models") as running:
+        model = (await running.stub.GetModel(pb.GetModelRequest())).model
+    assert (model.name, model.version, model.default_version) == ("colors", "1", True)
+    assert model.task == pb.TASK_SINGLE_LABEL
+    assert list(model.labels) == ["red", "green", "blue"]
+    assert model.input == pb.ModelInput(image=pb.ImageInput(height=8, width=8, channel_count=3))
+    assert (model.variant, model.execution_provider) == ("fp32", "CPUExecutionProvider")
+    assert model.unknown_threshold == 0.25
+    assert dict(model.metrics) == {"accuracy": 0.5}
+
+
+async def test_list_models_in_pages(serve, tmp_path, refused):
+    root = tmp_path / "models"
+    for name in ("b", "a", "a", "c"):
+        toy_bundle(root, name, features=name == "c")
+    async with serve(root) as running:
+        listed, token = [], ""
+        while True:
+            page = await running.stub.ListModels(pb.ListModelsRequest(page_size=3, page_token=token))
+            listed += [(model.name, model.version, model.default_version) for model in page.models]
+            token = page.next_page_token
+            if not token:
+                break
+        whole = await running.stub.ListModels(pb.ListModelsRequest(page_size=5000))
+        negative = await refused(running.stub.ListModels(pb.ListModelsRequest(page_size=-1)))
+        nonsense = await refused(running.stub.ListModels(pb.ListModelsRequest(page_token="nonsense")))
+    assert listed == [("a", "1", False), ("a", "2", True), ("b", "1", True), ("c", "1", True)]
+    assert len(whole.models) == 4
+    assert whole.models[3].input.features.feature_count == 4
+    for error, field in ((negative, "page_size"), (nonsense, "page_token")):
+        assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
+        assert error.others["BadRequest"].field_violations[0].field == field
+
+
+async def test_versions_and_labels_choose_the_version(serve, models, refused):
+    toy_bundle(models)
+    toy_bundle(models)
+    async with serve(models) as running:
+
+        async def answered_by(version: str) -> str:
+            request = pb.ClassifyRequest(image=picture(), model_name="colors", model_version=version)
+            return (await running.stub.Classify(request)).model_version
+
+        assert await answered_by("") == "3"
+        assert await answered_by("1") == "1"
+        version_labels.write(models, "colors", "stable", 2)
+        version_labels.write(models, "colors", "canary", 7)
+        assert await answered_by("stable") == "2"
+        assert await answered_by("") == "2"
+        canary = running.stub.GetModel(pb.GetModelRequest(model_name="colors", model_version="canary"))
+        assert (await refused(canary)).reason == "MODEL_NOT_FOUND"
