@@ -132,9 +132,7 @@ class Server:
         pipeline = Pipeline(self._repository, permits, self._placement, self._metrics)
         servicer = ClassificationService(pipeline, self._repository, self._metrics, settings.max_call_seconds)
         # Before the service itself: the first handler that knows a method answers it.
-        early = EarlyRefusal(
-            servicer.Classify, permits, self._placement.predicted_wait_s, settings.max_call_seconds, self._metrics
-        )
+        early = EarlyRefusal(servicer.Classify, permits, self._placement.predicted_wait_s, self._metrics)
         server.add_generic_rpc_handlers((early,))
         add_ClassificationServiceServicer_to_server(servicer, server)
         inference = Inference(
