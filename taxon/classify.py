@@ -53,7 +53,7 @@ class Row:
 
 def main(argv: list[str]) -> int:
     """Runs the command. Returns 0, or 1 if a picture got no answer, or 2 if there is none to send."""
-    options = _parser().parse_args(argv)
+    options = _parser().parse_intermixed_args(argv)
     try:
         paths = find_pictures(options.paths)
     except FileNotFoundError as error:

@@ -76,8 +76,8 @@ def test_json_has_the_message_or_the_error():
 
 
 def test_a_file_without_an_answer_exits_with_1(folder, capsys):
-    code = main([str(folder / "cat"), "--server", "127.0.0.1:1", "--timeout-s", "3", "--json"])
+    code = main([str(folder / "cat"), "--server", "127.0.0.1:1", "--timeout-s", "3", "--json", str(folder / "dog")])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert code == 1
-    assert len(lines) == 2
+    assert len(lines) == 3
     assert all("error" in line for line in lines)
