@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from service import statuses
-from service.errors import QueueFullError
+from service.errors import FieldInvalidError, QueueFullError
 from service.lanes import retry_delay_s
 from service.metrics import Metrics
 from service.pipeline import Permits
@@ -63,4 +63,5 @@ class EarlyRefusal(grpc.GenericRpcHandler):
             return await statuses.abort(context, statuses.to_status(error, uuid.uuid4().hex))
         async for request in requests:
             return await self._classify(request, context)
-        return await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call has no message")
+        error = FieldInvalidError("input", "the call has no message")
+        return await statuses.abort(context, statuses.to_status(error, uuid.uuid4().hex))
