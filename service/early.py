@@ -63,5 +63,5 @@ class EarlyRefusal(grpc.GenericRpcHandler):
             return await statuses.abort(context, statuses.to_status(error, uuid.uuid4().hex))
         async for request in requests:
             return await self._classify(request, context)
-        error = FieldInvalidError("input", "the call has no message")
-        return await statuses.abort(context, statuses.to_status(error, uuid.uuid4().hex))
+        empty = FieldInvalidError("input", "the call has no message")
+        return await statuses.abort(context, statuses.to_status(empty, uuid.uuid4().hex))
