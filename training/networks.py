@@ -138,16 +138,6 @@ def set_dropout(network: nn.Module, rate: float) -> None:
             module.p = rate
 
 
-def parameter_count(network: nn.Module) -> int:
-    """Number of scalars that the optimiser could move."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 def state_on_cpu(network: nn.Module) -> dict[str, Tensor]:
     """A copy of the state on the CPU that later steps do not change."""
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in network.state_dict().items()}
-
-
-def same_state(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    """Whether two states are equal bit by bit."""
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
