@@ -1,6 +1,5 @@
 """Our own small networks. All take any picture size that survives their poolings; none has weights to download."""
 
-import torch
 from torch import Tensor, nn
 
 
