@@ -13,12 +13,16 @@ import torch
 
 from tests.training.folders import write_folder
 from training.finetune import main
-from training.networks import same_state
 from training.runs import Run
 
 OPTIONS = ["--model", "small_cnn", "--epochs", "4", "--batch-size", "8", "--no-report", "--ema", "0.9"]
 OPTIONS += ["--pad", "2", "--policy", "trivialaugment", "--mixup", "0.2", "--clip-norm", "1", "--save-seconds", "0"]
 OPTIONS += ["--threads", "1"]  # sums over several threads depend on their number, which other tests may have set
+
+
+def same_state(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    """Whether two states are equal bit by bit."""
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.fixture
