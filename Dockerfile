@@ -7,7 +7,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY taxon taxon
 COPY service service
 COPY training training
-RUN /opt/taxon/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[cpu]' \
+RUN /opt/taxon/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[cpu,signing]' \
     && /opt/taxon/bin/pip uninstall --yes pip setuptools \
     && find /opt/taxon -name __pycache__ -prune -exec rm -r {} +
 

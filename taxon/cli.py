@@ -28,6 +28,7 @@ COMMANDS = {
     "promote": Command("training.promote:main", "training", "make a version the default, if it is not worse"),
     "rollback": Command("training.promote:rollback_main", "training", "make the previous default the default again"),
     "label": Command("training.catalog:label_main", "training", "point a label such as candidate at a version"),
+    "sign": Command("taxon.sign:main", "signing", "sign a version, for services that require it"),
     "serve": Command("service.server:main", "cpu", "answer classification requests over gRPC"),
     "health": Command("service.health:main", "cpu", "ask a server whether it is serving; the exit code answers"),
     "classify": Command("taxon.classify:main", "", "send pictures to a server and print the answers"),

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from taxon.bundle import store
-from taxon.classify import Choice, Row, classify_files, find_pictures, to_table
+from taxon.classify import Choice, Row, classify_inputs, find_inputs, to_table
 
 ROWS_SHOWN = 12
 START_TIMEOUT_S = 30
@@ -37,8 +37,8 @@ def main(argv: list[str]) -> int:
         _taxon(console, "train", "--digits-folder", digits, "--out", run)
         _taxon(console, "export", run, "--models", models, "--name", "digits")
         with _serving(console, models, folder) as server:
-            pictures = find_pictures([digits / "val"])
-            rows = asyncio.run(classify_files(pictures, server, Choice(max_results=3), timeout_s=10, concurrency=16))
+            pictures = find_inputs([digits / "val"])
+            rows = asyncio.run(classify_inputs(pictures, server, Choice(max_results=3), timeout_s=10, concurrency=16))
             rows = [dataclasses.replace(row, path=row.path.relative_to(digits)) for row in rows]
     except subprocess.CalledProcessError as error:
         console.print(f"[red]taxon demo: this step failed with exit code {error.returncode}: {shlex.join(error.cmd)}")

@@ -25,6 +25,7 @@ from taxon.bundle.pixels import decode
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 TOY_PIXELS = PixelSpec(resize=8, crop=(8, 8))
 FEATURE_COUNT = 4
+FEATURE_NAMES = ("a", "b", "c", "d")
 PROVENANCE = Provenance(run_id="toy", created="2026-11-22T00:00:00Z", data_digest="0" * 64)
 
 
@@ -129,7 +130,9 @@ def toy_bundle(
             version=1,
             task=task,
             labels=labels,
-            input=FeaturesInput(shape=(FEATURE_COUNT,)) if features else ImageInput(shape=(8, 8, 3)),
+            input=FeaturesInput(shape=(FEATURE_COUNT,), names=FEATURE_NAMES)
+            if features
+            else ImageInput(shape=(8, 8, 3)),
             pixels=None if features else TOY_PIXELS,
             thresholds=thresholds,
             golden=tuple(goldens),

@@ -5,6 +5,7 @@ decoded (see `pixels`), or of any runtime.
 """
 
 import json
+import operator
 import re
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
@@ -49,14 +50,14 @@ def _check_relative(path: str) -> str:
     return path
 
 
-def _check_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
-    blank = [index for index, label in enumerate(labels) if not label.strip() or label != label.strip()]
+def _check_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    blank = [index for index, name in enumerate(names) if not name.strip() or name != name.strip()]
     if blank:
-        raise ValueError(f"labels at {blank} are blank or have spaces around them")
-    repeated = sorted({label for label in labels if labels.count(label) > 1})
+        raise ValueError(f"entries {blank} are blank or have spaces around them")
+    repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise ValueError(f"labels {repeated} occur more than once")
-    return labels
+        raise ValueError(f"{repeated} occur more than once")
+    return names
 
 
 RelativePath = Annotated[str, AfterValidator(_check_relative)]
@@ -78,6 +79,11 @@ class PixelSpec(_Part):
     """(height, width) in pixels; what the picture lacks is filled with black."""
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     color: Literal["rgb", "grayscale"] = "rgb"
+    # Left out where it is not used: manifests, and graphs' metadata, stay what they were before there was a choice.
+    scaled_decoding: bool = Field(default=False, exclude_if=operator.not_)
+    """Whether JPEG decoders may halve a picture's sides up to three times before its colours are converted, as long
+    as both stay at least twice what `resize` makes of them.
+    """
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -94,11 +100,19 @@ class ImageInput(_Part):
 
 
 class FeaturesInput(_Part):
-    """float32 `[batch, features]`, named `features` in the graph."""
+    """float32 `[batch, features]`, named `features` in the graph, as they are: it standardises them itself."""
 
     kind: Literal["features"] = "features"
     dtype: Literal["float32"] = "float32"
     shape: tuple[PositiveInt]
+    names: Annotated[tuple[str, ...], AfterValidator(_check_names)] = ()
+    """What each number is, in their order; empty if nobody said."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.names and len(self.names) != self.shape[0]:
+            raise ValueError(f"{len(self.names)} names for {self.shape[0]} features")
+        return self
 
 
 class Thresholds(_Part):
@@ -126,7 +140,9 @@ class Variant(_Part):
     precision: Literal["fp32", "fp16", "int8"]
     accuracy: Score | None = None
     latency_ms: dict[PositiveInt, NonNegativeFloat] = {}
-    """Median milliseconds per run, by batch size, on the machine that exported."""
+    """Median milliseconds per run, by batch size, on the machine that exported: on CUDA if it has that, int8 on
+    the CPU.
+    """
     provider_options: dict[str, dict[str, str]] = {}
     """ONNX Runtime options by execution provider, as measured best at export."""
     golden_tolerance: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
@@ -173,7 +189,7 @@ class Manifest(_Part):
     name: Annotated[str, AfterValidator(check_name)]
     version: PositiveInt
     task: Literal["single_label", "multi_label"]
-    labels: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_check_labels)]
+    labels: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_check_names)]
     input: Annotated[ImageInput | FeaturesInput, Field(discriminator="kind")]
     pixels: PixelSpec | None = None
     thresholds: Thresholds = Thresholds()
@@ -205,16 +221,21 @@ class Manifest(_Part):
         """What the graph must carry in its own metadata, as strings, so that neither a label nor a
         preprocessing step can change beside an unchanged graph.
         """
-        return contract(self.labels, self.pixels, self.task)
+        return contract(self.labels, self.pixels, self.task, getattr(self.input, "names", ()))
 
 
-def contract(labels: tuple[str, ...], pixels: PixelSpec | None, task: str) -> dict[str, str]:
+def contract(
+    labels: tuple[str, ...], pixels: PixelSpec | None, task: str, features: tuple[str, ...] = ()
+) -> dict[str, str]:
     """`Manifest.contract`, for a graph that is older than its manifest."""
-    return {
+    entries = {
         "taxon.labels": json.dumps(labels, ensure_ascii=False),
         "taxon.pixels": json.dumps(pixels.model_dump(mode="json") if pixels else None, sort_keys=True),
         "taxon.task": task,
     }
+    if features:
+        entries["taxon.features"] = json.dumps(features, ensure_ascii=False)
+    return entries
 
 
 def parse(text: str | bytes) -> Manifest:

@@ -1,23 +1,36 @@
 """Encoded bytes → the uint8 array that a graph takes. Training's evaluation, the export check and the
 service all call `decode`, with the same pinned Pillow, so there is nothing between them to differ.
 
-Resize and crop are bit-equal to torchvision's `Resize` and `CenterCrop` on PIL pictures. Normalisation
-is not here: it is in the graph. Colour profiles are ignored, as in torchvision.
+Resize and crop are bit-equal to torchvision's `Resize` and `CenterCrop` on PIL pictures, but for what
+`scaled_decoding` changes. Normalisation is not here: it is in the graph. Colour profiles are ignored, as in
+torchvision.
 """
 
 import math
+import re
 from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from taxon.bundle.manifest import PixelSpec
+
+# Scaled decoding leaves at least so many times the target's sides, so that the resize still filters.
+SCALED_AT_LEAST = 2
 
 # Pillow's own guard warns at one size and raises at another, without the figures that a caller needs.
 # `Limits` is stricter and always on, so the guard goes.
 Image.MAX_IMAGE_PIXELS = None
+
+# A scan of a progressive JPEG may be 12 bytes long and costs a pass over the whole picture: 110 kB can take six
+# seconds. Encoders write ten scans, the most thorough some seventy.
+MAX_SCANS = 100
+NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""In a scan's data 0xFF is followed by 0 or by the number of a restart; any number of 0xFF may precede a marker."""
+SOS, EOI = 0xDA, 0xD9
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 EXIF_ORIENTATION = 0x0112
@@ -29,6 +42,12 @@ ORIENTATIONS = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
+}
+SIDEWAYS = {
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
 }
 
 
@@ -77,7 +96,7 @@ def decode(encoded: bytes, spec: PixelSpec, limits: Limits = Limits()) -> NDArra
 
     Raises:
         PictureTooLargeError: Over a limit; known from the header, before any decoding.
-        PictureUndecodableError: Empty, truncated, damaged or of another format.
+        PictureUndecodableError: Empty, truncated, damaged, of another format, or a JPEG of too many scans.
     """
     if len(encoded) > limits.max_bytes:
         raise PictureTooLargeError(len(encoded), limits)
@@ -94,26 +113,56 @@ def decode(encoded: bytes, spec: PixelSpec, limits: Limits = Limits()) -> NDArra
     if pixel_count > limits.max_pixels:
         raise PictureTooLargeError(len(encoded), limits, pixel_count)
     detected_format = picture.format or ""
+    if picture.info.get("progressive") and has_too_many_scans(encoded):
+        raise PictureUndecodableError(f"the picture has more than {MAX_SCANS} scans", detected_format)
+    stated = picture.size
     try:
+        if spec.scaled_decoding and isinstance(picture, JpegImageFile):
+            _scale_down(picture, spec.resize)
         picture.load()
-        picture = _colored(_oriented(picture), spec.color)
+        turn = _turn(picture)
+        picture = colored(picture if turn is None else picture.transpose(turn), spec.color)
     except MemoryError:
         raise
     except Exception as error:  # as above
         raise PictureUndecodableError(f"the picture is damaged: {error}", detected_format) from error
-    resized = _resized_size(picture.size, spec.resize)
+    resized = _resized_size(stated[::-1] if turn in SIDEWAYS else stated, spec.resize)
     if picture.size != resized:
         picture = picture.resize(resized, Image.Resampling[spec.interpolation.upper()])
-    array = np.asarray(_center_crop(picture, spec.crop), dtype=np.uint8)
+    picture = _center_crop(picture, spec.crop)
+    if spec.color == "rgb" and picture.mode == "L":
+        picture = picture.convert("RGB")
+    array = np.asarray(picture, dtype=np.uint8)
     return np.ascontiguousarray(array.reshape(spec.shape))
 
 
-def _oriented(picture: Image.Image) -> Image.Image:
-    method = ORIENTATIONS.get(picture.getexif().get(EXIF_ORIENTATION, 1))
-    return picture if method is None else picture.transpose(method)
+def has_too_many_scans(encoded: bytes) -> bool:
+    """Walks a JPEG from marker to marker, as decoders do (ITU T.81, annex B); whatever lies between is passed over."""
+    at, count = 2, 0
+    while count <= MAX_SCANS and (found := NEXT_MARKER.search(encoded, at)):
+        marker = encoded[found.start() + 1]
+        if marker == EOI:
+            break
+        count += marker == SOS
+        at = found.end() + int.from_bytes(encoded[found.end() : found.end() + 2])
+    return count > MAX_SCANS
 
 
-def _colored(picture: Image.Image, color: str) -> Image.Image:
+def _scale_down(picture: JpegImageFile, resize: int | tuple[int, int]) -> None:
+    """Has the decoder leave out what only a larger target would need."""
+    sideways = _turn(picture) in SIDEWAYS
+    width, height = _resized_size(picture.size[::-1] if sideways else picture.size, resize)
+    stored = (height, width) if sideways else (width, height)
+    picture.draft(None, (SCALED_AT_LEAST * stored[0], SCALED_AT_LEAST * stored[1]))
+
+
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    """What makes the picture upright, as EXIF says."""
+    return ORIENTATIONS.get(picture.getexif().get(EXIF_ORIENTATION, 1))
+
+
+def colored(picture: Image.Image, color: str) -> Image.Image:
+    """In the colours asked for; but grey stays one channel until it has been resized: the same result, and faster."""
     if picture.mode.startswith("I"):  # 16-bit greyscale; Pillow cuts 16-bit colour to its high bytes too
         high_bytes = np.clip(np.asarray(picture), 0, 0xFFFF) >> 8
         picture = Image.fromarray(high_bytes.astype(np.uint8))
@@ -121,7 +170,7 @@ def _colored(picture: Image.Image, color: str) -> Image.Image:
         transparent = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", transparent.size, "white"), transparent)
     mode = "RGB" if color == "rgb" else "L"
-    return picture if picture.mode == mode else picture.convert(mode)
+    return picture if picture.mode in (mode, "L") else picture.convert(mode)
 
 
 def _resized_size(size: tuple[int, int], resize: int | tuple[int, int]) -> tuple[int, int]:

@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from taxon.bundle import signing
 from taxon.bundle.manifest import BundleError, Manifest, check_name, parse
+from taxon.bundle.signing import Check, Sign
 
 MANIFEST = "manifest.json"
 
@@ -25,8 +27,15 @@ class Bundle:
     manifest: Manifest
 
     def read(self, file: str) -> bytes:
-        """The bytes of one of the manifest's files."""
-        return (self.folder / file).read_bytes()
+        """The bytes of one of the manifest's files.
+
+        Raises:
+            BundleError: They have changed since the bundle was checked.
+        """
+        content = (self.folder / file).read_bytes()
+        if hashlib.sha256(content).hexdigest() != self.manifest.files[file]:
+            raise BundleError(f"{file} has changed since it was checked")
+        return content
 
 
 def sha256(path: Path) -> str:
@@ -56,15 +65,21 @@ def names(root: Path) -> list[str]:
     )
 
 
-def read(root: Path, name: str, version: int) -> Bundle:
+def read(root: Path, name: str, version: int, check_signature: Check | None = None) -> Bundle:
     """Reads `<root>/<name>/<version>` and checks every file.
 
+    Args:
+        root: The repository.
+        name: Of the model.
+        version: Of the model.
+        check_signature: Refuses a manifest without the right signature; None asks for none.
+
     Raises:
-        BundleError: The manifest is missing or not valid, speaks of another name or version, or a file is
-            missing, leads out of the folder, or has another digest.
+        BundleError: The manifest is missing or not valid, speaks of another name or version, a file is missing,
+            leads out of the folder, or has another digest, or the signature is not the required one.
     """
     folder = root / name / str(version)
-    bundle = read_folder(folder)
+    bundle = read_folder(folder, check_signature)
     if (bundle.manifest.name, bundle.manifest.version) != (name, version):
         raise BundleError(
             f"{folder} holds {bundle.manifest.name} version {bundle.manifest.version}; do not rename bundles"
@@ -72,12 +87,15 @@ def read(root: Path, name: str, version: int) -> Bundle:
     return bundle
 
 
-def read_folder(folder: Path) -> Bundle:
+def read_folder(folder: Path, check_signature: Check | None = None) -> Bundle:
     """As `read`, wherever the folder lies."""
     try:
-        manifest = parse((folder / MANIFEST).read_bytes())
+        written = (folder / MANIFEST).read_bytes()
     except OSError as error:
         raise BundleError(f"{folder} cannot be read: {error.strerror}: {error.filename}") from error
+    if check_signature is not None:
+        check_signature(written, folder)  # before anything in it is believed
+    manifest = parse(written)
     needed = {golden.file for golden in manifest.golden} | {variant.file for variant in manifest.variants}
     if unlisted := sorted(needed - manifest.files.keys()):
         raise BundleError(f"manifest.json gives no digest for {unlisted}")
@@ -108,9 +126,9 @@ def staging(root: Path, name: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def publish(staged: Path, draft: Manifest) -> Bundle:
+def publish(staged: Path, draft: Manifest, sign: Sign | None = None) -> Bundle:
     """Gives a staged folder the next free version: fills in `version` and `files`, writes the manifest,
-    syncs everything, renames. Two publishers at once get two versions.
+    signs it if there is a key, syncs everything, renames. Two publishers at once get two versions.
 
     Raises:
         BundleError: The folder lacks a file that the draft names.
@@ -131,6 +149,8 @@ def publish(staged: Path, draft: Manifest) -> Bundle:
         manifest = draft.model_copy(update={"version": version, "files": files})
         (staged / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
         _sync(staged / MANIFEST)
+        if sign is not None:
+            signing.write(staged, sign)
         _sync(staged)
         read_folder(staged)
         published = model / str(version)

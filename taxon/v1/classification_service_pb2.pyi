@@ -98,10 +98,12 @@ class ImageInput(_message.Message):
     def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., channel_count: _Optional[int] = ...) -> None: ...
 
 class FeaturesInput(_message.Message):
-    __slots__ = ("feature_count",)
+    __slots__ = ("feature_count", "feature_names")
     FEATURE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_NAMES_FIELD_NUMBER: _ClassVar[int]
     feature_count: int
-    def __init__(self, feature_count: _Optional[int] = ...) -> None: ...
+    feature_names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, feature_count: _Optional[int] = ..., feature_names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
     __slots__ = ("model_name", "model_version")

@@ -42,14 +42,19 @@ def test_a_valid_manifest_survives_writing_and_reading():
         (changed(version=0), "version"),
         (changed(labels=["cat"]), "labels"),
         (changed(labels=["cat", "cat"]), r"\['cat'\] occur more than once"),
-        (changed(labels=["cat", " "]), r"labels at \[1\] are blank"),
+        (changed(labels=["cat", " "]), r"labels: .*entries \[1\] are blank"),
         (changed(pixels=None), "pixels must be given"),
         (changed(pixels={"resize": 8, "crop": [4, 7]}), r"pixels give \(4, 7, 3\)"),
         (changed(input={"kind": "features", "shape": [4]}), "pixels must be given"),
+        (changed(input={"kind": "features", "shape": [2], "names": ["a"]}), "1 names for 2 features"),
+        (changed(input={"kind": "features", "shape": [2], "names": ["a", "a"]}), r"\['a'\] occur more than once"),
         (changed(golden=[]), "golden"),
         (changed(golden=[{"file": "../x", "scores": [0.5, 0.5], "tolerance": 0.1}]), "stay inside"),
         (changed(golden=[{"file": "/x", "scores": [0.5, 0.5], "tolerance": 0.1}]), "stay inside"),
         (changed(golden=[{"file": "a", "scores": [0.5], "tolerance": 0.1}]), "1 scores for 2 labels"),
+        (changed(variants=[{"file": "../../a", "precision": "fp32"}]), "stay inside"),
+        (changed(variants=[{"file": "x\\..\\a", "precision": "fp32"}]), "stay inside"),
+        (changed(files={"golden/../../a": "0" * 64}), "stay inside"),
         (changed(variants=[{"file": "a", "precision": "fp16"}]), "include fp32"),
         (changed(thresholds={"labels": [0.5]}), "1 label thresholds"),
         (changed(thresholds={"unknown": 1.5}), "thresholds.unknown"),
@@ -61,6 +66,19 @@ def test_a_fault_is_named(document, complaint):
         parse(document)
 
 
+def test_the_contract_holds_what_each_number_is():
+    named = {"kind": "features", "shape": [2], "names": ["width", "height"]}
+    contracts = [
+        parse(changed(pixels=None, input={**named, "names": names})).contract()
+        for names in (["width", "height"], ["height", "width"], [])
+    ]
+    assert [contract.get("taxon.features") for contract in contracts] == [
+        '["width", "height"]',
+        '["height", "width"]',
+        None,
+    ]
+
+
 def test_the_contract_changes_with_labels_and_pixels():
     manifest = parse(json.dumps(VALID))
     swapped = parse(changed(labels=["dog", "cat"]))
@@ -68,6 +86,16 @@ def test_the_contract_changes_with_labels_and_pixels():
     contracts = [tuple(m.contract().items()) for m in (manifest, swapped, resized)]
     assert len(set(contracts)) == 3
     assert all(isinstance(value, str) for value in manifest.contract().values())
+
+
+def test_scaled_decoding_shows_only_where_it_is_used():
+    """Manifests and graphs from before there was a choice stay valid, and those that make none stay as they were."""
+    without = parse(json.dumps(VALID))
+    assert not without.pixels.scaled_decoding
+    assert "scaled_decoding" not in without.model_dump_json() + "".join(without.contract().values())
+    scaled = parse(changed(pixels={**VALID["pixels"], "scaled_decoding": True}))
+    assert parse(scaled.model_dump_json()) == scaled
+    assert json.loads(scaled.contract()["taxon.pixels"])["scaled_decoding"] is True
 
 
 @pytest.mark.parametrize("name", ["", "Pets", "a/b", "-a", "a" * 64, ".hidden", "a b"])

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from taxon.bundle.manifest import PixelSpec
 from taxon.bundle.pixels import Limits, PictureError, PictureTooLargeError, PictureUndecodableError, decode
@@ -182,6 +183,35 @@ def test_a_strip_that_resizing_would_blow_up_is_refused():
     assert caught.value.pixel_count == 256 * 2_560_000
 
 
+def of_scans(count: int, between: bytes = b"", tail: bytes = b"") -> bytes:
+    """A progressive JPEG whose last scan is repeated, what decoders pass over, and what lies behind its end."""
+    encoded = encode(
+        Image.new("L", (64, 64), 90), "JPEG", progressive=True, exif=b"Exif\0\0" + b"\xff\xda\xff\xd9" * 200
+    )
+    scan = encoded[encoded.rindex(b"\xff\xda") : -2]
+    return encoded[:-2] + scan * (count - SCANS) + encoded[-2:] + tail
+
+
+SCANS = 6  # of Pillow's own grey pictures
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # the EXIF data is none
+def test_a_jpeg_of_very_many_scans_is_refused():
+    """Markers inside other segments, or behind the picture, are none."""
+    assert decode(of_scans(100, tail=b"\xff\xda" * 200), SAME_SIZE).shape == (4, 6, 3)
+    with pytest.raises(PictureUndecodableError, match="more than 100 scans"):
+        decode(of_scans(101), SAME_SIZE)
+    with pytest.raises(PictureUndecodableError, match="more than 100 scans"):
+        decode(of_scans(100_000), SAME_SIZE)
+    with pytest.raises(PictureUndecodableError, match="more than 100 scans"):
+        decode(of_scans(101, between=b"garbage\xff\x00\xff\xd3\xff\xff"), SAME_SIZE)
+
+
+def test_an_ordinary_progressive_jpeg_is_a_picture():
+    encoded = encode(noise(320, 240), "JPEG", progressive=True, restart_marker_blocks=3)
+    assert decode(encoded, SAME_SIZE).shape == (4, 6, 3)
+
+
 def test_too_many_bytes_are_refused_unread():
     with pytest.raises(PictureTooLargeError) as caught:
         decode(b"x" * 101, SAME_SIZE, Limits(max_bytes=100))
@@ -205,6 +235,99 @@ def test_damaged_bytes_give_an_array_or_a_picture_error(seed, cuts):
     except PictureError:
         return
     assert array.shape == (4, 6, 3)
+
+
+SCALED = PixelSpec(resize=16, crop=(16, 16), scaled_decoding=True)
+UNSCALED = SCALED.model_copy(update={"scaled_decoding": False})
+
+
+def waves(width: int, height: int) -> Image.Image:
+    """Smooth, so that leaving out high frequencies changes little; and not symmetric."""
+    x, y = np.arange(width) / width, np.arange(height)[:, None] / height
+    shades = [np.sin(5 * x + 2 * y), np.cos(7 * x * y), np.sin(3 * y) + 0 * x]
+    return Image.fromarray(np.stack([(127 + 100 * shade) for shade in shades], axis=-1).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("size", "decoded"),
+    [
+        ((640, 480), (80, 60)),  # an eighth, and still more than twice 16
+        ((250, 300), (63, 75)),
+        ((64, 64), (32, 32)),
+        ((63, 63), (63, 63)),
+        ((16, 16), (16, 16)),
+        ((3, 2), (3, 2)),
+        ((1, 1), (1, 1)),
+    ],
+)
+def test_scaled_decoding_leaves_twice_the_target(monkeypatch, size, decoded):
+    sizes = []
+    load = JpegImageFile.load
+    monkeypatch.setattr(JpegImageFile, "load", lambda picture: sizes.append(picture.size) or load(picture))
+    encoded = encode(waves(*size), "JPEG", quality=95)
+    array = decode(encoded, SCALED)
+    assert sizes[0] == decoded
+    difference = np.abs(array.astype(int) - decode(encoded, UNSCALED)).max()
+    assert difference == 0 if size == decoded else difference < 12
+
+
+def test_scaled_decoding_looks_at_both_sides(monkeypatch):
+    sizes = []
+    load = JpegImageFile.load
+    monkeypatch.setattr(JpegImageFile, "load", lambda picture: sizes.append(picture.size) or load(picture))
+    decode(encode(waves(400, 100), "JPEG"), PixelSpec(resize=(20, 30), crop=(20, 30), scaled_decoding=True))
+    assert sizes[0] == (200, 50)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("resize", [16, (12, 20)])
+def test_scaled_decoding_knows_which_way_is_up(orientation, resize):
+    scaled, whole = (spec.model_copy(update={"resize": resize}) for spec in (SCALED, UNSCALED))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    encoded = encode(waves(403, 301), "JPEG", quality=95, exif=exif.tobytes())
+    assert np.abs(decode(encoded, scaled).astype(int) - decode(encoded, whole)).max() < 12
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF"])
+def test_scaled_decoding_changes_no_other_format(kind):
+    encoded = encode(noise(320, 240), kind)
+    np.testing.assert_array_equal(decode(encoded, SCALED), decode(encoded, UNSCALED))
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+@pytest.mark.parametrize("color", ["rgb", "grayscale"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_scaled_decoding_of_every_kind_of_jpeg(mode, color, progressive):
+    encoded = encode(waves(320, 240).convert(mode), "JPEG", quality=95, progressive=progressive)
+    scaled, whole = (decode(encoded, spec.model_copy(update={"color": color})) for spec in (SCALED, UNSCALED))
+    assert scaled.shape == whole.shape
+    assert np.abs(scaled.astype(int) - whole).max() < 12
+
+
+def test_scaled_decoding_of_a_picture_with_a_preview():
+    """Phones append a second picture; Pillow then calls the format MPO."""
+    encoded = encode(waves(320, 240), "MPO", save_all=True, append_images=[waves(32, 24)])
+    assert np.abs(decode(encoded, SCALED).astype(int) - decode(encoded, UNSCALED)).max() < 12
+
+
+def test_scaled_decoding_does_not_widen_the_limits():
+    encoded = encode(waves(320, 240), "JPEG")
+    with pytest.raises(PictureTooLargeError):
+        decode(encoded, SCALED, Limits(max_pixels=320 * 240 - 1))
+    with pytest.raises(PictureUndecodableError):
+        decode(encoded[:-300], SCALED)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "I;16"])
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
+def test_grey_pictures_are_what_they_are_as_rgb(mode, interpolation):
+    """They are resized as one channel."""
+    grey = noise(50, 40).convert("L")
+    stored = Image.fromarray(np.asarray(grey).astype(np.uint16) << 8) if mode == "I;16" else grey.convert(mode)
+    spec = PixelSpec(resize=20, crop=(22, 18), interpolation=interpolation)
+    as_rgb = encode((grey if mode == "I;16" else stored).convert("RGB"))
+    np.testing.assert_array_equal(decode(encode(stored), spec), decode(as_rgb, spec))
 
 
 @pytest.mark.parametrize("vector", json.loads((VECTORS / "vectors.json").read_text()), ids=lambda v: v["file"])

@@ -3,7 +3,12 @@
 import errno
 import json
 import os
+import random
+import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -85,6 +90,86 @@ def test_publishers_at_once_get_a_version_each(tmp_path):
         store.read(tmp_path, "pets", version)
 
 
+PUBLISHING = """
+import sys
+from pathlib import Path
+from tests.taxon.test_store import publish
+root, count = Path(sys.argv[1]), int(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(count):
+    print(publish(root).manifest.version, flush=True)
+"""
+
+
+def publishing(root: Path, count: int) -> "subprocess.Popen[str]":
+    """A process that publishes `count` times once a line is written to it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PUBLISHING, str(root), str(count)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": "."},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_processes_publishing_at_once_get_a_version_each(tmp_path):
+    processes = [publishing(tmp_path, 10) for _ in range(2)]
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    published = [[int(line) for line in process.communicate()[0].split()] for process in processes]
+    assert sorted(published[0] + published[1]) == list(range(1, 21))
+    for version in range(1, 21):
+        assert store.read(tmp_path, "pets", version).manifest.version == version
+    assert sorted(path.name for path in (tmp_path / "pets").iterdir()) == sorted(map(str, range(1, 21)))
+
+
+def test_a_killed_publisher_leaves_whole_versions_only(tmp_path):
+    for attempt in range(4):
+        with publishing(tmp_path, 10_000) as process:
+            process.stdin.write("\n")
+            process.stdin.flush()
+            time.sleep(random.Random(attempt).uniform(0.005, 0.05))
+            process.send_signal(signal.SIGKILL)
+        found = store.versions(tmp_path, "pets")
+        assert found == list(range(1, len(found) + 1))
+        for version in found:
+            store.read(tmp_path, "pets", version)
+    assert publish(tmp_path).manifest.version == len(found) + 1
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from tests.taxon.test_store import publish
+publish(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), -1))
+try:
+    publish(Path(sys.argv[1]))
+except OSError as error:
+    sys.exit(error.strerror)
+"""
+
+
+@pytest.mark.parametrize("limit", [3, 300])
+def test_a_file_that_the_system_cuts_off_is_never_published(tmp_path, limit):
+    """Real short writes: 3 bytes tear the graph, 300 the manifest."""
+    process = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path), str(limit)],
+        env=os.environ | {"PYTHONPATH": "."},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "File too large" in process.stderr
+    assert [path.name for path in (tmp_path / "pets").iterdir()] == ["1"]
+    store.read(tmp_path, "pets", 1)
+
+
 def test_a_full_disk_publishes_nothing(tmp_path, monkeypatch):
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -133,6 +218,7 @@ def test_what_is_no_bundle_is_not_listed(tmp_path):
     publish(tmp_path)
     for name in ("pets/02", "pets/x", "pets/9", ".hidden/1", "empty"):
         (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "pets/9/model.onnx").write_bytes(b"half")
     assert store.names(tmp_path) == ["pets"]
     assert store.versions(tmp_path, "pets") == [1]
 

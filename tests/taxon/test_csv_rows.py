@@ -1,0 +1,44 @@
+import pytest
+
+from taxon.csv_rows import label, read_rows, vector
+
+
+@pytest.fixture
+def rows(tmp_path):
+    (tmp_path / "rows.csv").write_bytes("\ufeffheight, width,kind\r\n2.5,1,long\r\n4,-3e2, \r\n".encode())
+    return read_rows(tmp_path / "rows.csv")
+
+
+def test_columns_are_taken_by_name(rows):
+    assert [vector(row, ["width", "height"], 2) for row in rows] == [[1.0, 2.5], [-300.0, 4.0]]
+
+
+def test_of_a_model_without_names_the_first_columns_are_taken(rows):
+    assert vector(rows[0], [], 2) == [2.5, 1.0]
+
+
+def test_the_last_column_is_the_label_unless_the_model_takes_it(rows):
+    assert [label(row, ["width", "height"]) for row in rows] == ["long", ""]
+    assert label(rows[0], ["kind"]) == ""
+
+
+@pytest.mark.parametrize(("name", "complaint"), [("depth", "no column 'depth'"), ("kind", "'long' is not a number")])
+def test_what_is_missing_is_named(rows, name, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        vector(rows[0], ["width", name], 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "must have a header"),
+        (b"a,b\n", "rows below"),
+        (b"a,a\n1,2\n", "double names"),
+        (b"a,b\n1,2\n1\n", "row 2 has 1 fields, the header 2"),
+        (b"\xff\xfe", "not CSV in UTF-8"),
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path, content, complaint):
+    (tmp_path / "rows.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=complaint):
+        read_rows(tmp_path / "rows.csv")
