@@ -107,8 +107,8 @@ def normalised(inputs: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) 
 
     Pictures keep the channels-last layout of their input: for free, and what convolutions like best.
     """
-    unit = 255.0 if inputs.dtype == torch.uint8 else 1.0
-    scale = torch.tensor([unit * value for value in std], device=inputs.device)
+    if inputs.dtype != torch.uint8:  # the mean first: of a year or a price it is far larger than the deviation
+        return (inputs - torch.tensor(mean, device=inputs.device)) / torch.tensor(std, device=inputs.device)
+    scale = torch.tensor([255.0 * value for value in std], device=inputs.device)
     shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=inputs.device)
-    result = inputs.float() / scale - shift
-    return result.permute(0, 3, 1, 2) if inputs.dtype == torch.uint8 else result
+    return (inputs.float() / scale - shift).permute(0, 3, 1, 2)

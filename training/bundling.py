@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from taxon.bundle import store
-from taxon.bundle.manifest import Golden, ImageInput, Manifest, Provenance, Variant, contract
+from taxon.bundle.manifest import Golden, Manifest, Provenance, Variant, contract
+from taxon.bundle.signing import Sign
 from taxon.bundle.store import Bundle
-from training import calibrate, gate, goldens, graph, parity, tf32, variants
+from training import calibrate, cuda_options, gate, goldens, graph, parity, tf32, variants
 from training.calibrate import UNCALIBRATED, Calibrated
 from training.candidate import Candidate, ExportError, check_measured_again, target_matrix
 from training.gate import Attempt, Passed, WriteGraph
-from training.graph import Served, Strategy
+from training.graph import Served, ServedNumbers, Strategy
 from training.parity import Parity
 from training.variants import Dropped, Kept
 
@@ -43,6 +44,8 @@ class Settings:
     """Lighter variants to try: `fp16`, `int8`."""
     budget: float = variants.BUDGET
     """Accuracy that a variant may lose."""
+    sign: Sign | None = None
+    """Signs the manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +98,14 @@ def publish(
     if settings.calibration:
         calibrated = calibrate.calibrate(logits, targets, candidate.task, settings.unknown_coverage)
     reference = parity.scores_of(logits, candidate.task, calibrated.temperature)
-    served = Served(candidate.network, candidate.mean, candidate.std, candidate.task, calibrated.temperature)
+    served_as = ServedNumbers if candidate.pixels is None else Served
+    served = served_as(candidate.network, candidate.mean, candidate.std, candidate.task, calibrated.temperature)
     with store.staging(root, name) as staged:
         passed = gate.climb(
             candidate,
             served,
             reference,
-            contract(candidate.labels, candidate.pixels, candidate.task),
+            contract(candidate.labels, candidate.pixels, candidate.task, candidate.features),
             staged / GRAPH_FILE,
             ladder=ladder,
             tolerance=settings.tolerance,
@@ -123,16 +127,21 @@ def publish(
         for result in dropped:
             (staged / f"model.{result.precision}.onnx").unlink(missing_ok=True)
         draft = draft_manifest(candidate, name, goldens.copy(candidate, reference, tolerances, staged), calibrated)
+        pictures = variants.timed_pictures(candidate)
         full = Variant(
             file=GRAPH_FILE,
             precision="fp32",
             accuracy=accuracy,
+            latency_ms=variants.latencies([staged / GRAPH_FILE], pictures, parity.providers()[0])[0],
             provider_options=tf32.provider_options(candidate, reference, tolerances, calibrated.temperature),
         )
-        draft = with_results(draft, candidate, passed, [full, *(result.variant for result in kept)])
+        graphs = [
+            cuda_options.tuned(variant, staged, pictures) for variant in (full, *(result.variant for result in kept))
+        ]
+        draft = with_results(draft, candidate, passed, graphs)
         goldens.replay(staged, draft)
         write_report(staged, "metrics.json", report(draft, passed, dropped))
-        bundle = store.publish(staged, draft)
+        bundle = store.publish(staged, draft, settings.sign)
     notes = [
         result.note if isinstance(result, Kept) else f"no {result.precision}: {result.reason}" for result in lighter
     ]
@@ -170,7 +179,7 @@ def report(manifest: Manifest, passed: Passed, dropped: Sequence[Dropped]) -> di
         "strategy": dataclasses.asdict(passed.strategy),
         "failed_strategies": [dataclasses.asdict(attempt) for attempt in passed.attempts],
         "dropped_variants": {result.precision: result.reason for result in dropped},
-        "batch_sizes": parity.BATCH_SIZES,
+        "batch_sizes": parity.batch_sizes(passed.parities[-1].file_count),
         "parity": [dataclasses.asdict(result) for result in passed.parities],
     }
 
@@ -182,7 +191,7 @@ def draft_manifest(candidate: Candidate, name: str, goldens: tuple[Golden, ...],
         version=1,
         task=candidate.task,
         labels=candidate.labels,
-        input=ImageInput(shape=candidate.pixels.shape),
+        input=candidate.input,
         pixels=candidate.pixels,
         thresholds=calibrated.thresholds,
         calibration=calibrated.calibration,

@@ -5,15 +5,15 @@ Knows nothing of graphs or of where the classifier came from.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from taxon.bundle.manifest import PixelSpec
+from taxon.bundle.manifest import FeaturesInput, ImageInput, PixelSpec
 from training.errors import TrainingError
+from training.examples import Example
 from training.graph import Task
 
 MEASURED_AGAIN = 0.005
@@ -29,13 +29,15 @@ class Candidate:
     """A trained classifier with all that a bundle says of it."""
 
     network: nn.Module
-    """float32 `[N, C, H, W]`, normalised → logits `[N, K]`; in evaluation mode."""
+    """float32 `[N, C, H, W]` or `[N, F]`, normalised → logits `[N, K]`; in evaluation mode."""
     labels: tuple[str, ...]
-    pixels: PixelSpec
+    pixels: PixelSpec | None
+    """None for a classifier of numbers."""
     mean: tuple[float, ...]
+    """Per channel of `x / 255`, or per feature."""
     std: tuple[float, ...]
-    files: tuple[Path, ...]
-    """Validation pictures."""
+    files: tuple[Example, ...]
+    """Validation pictures, or rows."""
     answers: tuple[tuple[str, ...], ...]
     """Their true labels: one each, or for a multi-label task any number."""
     run_id: str
@@ -47,10 +49,19 @@ class Candidate:
     git: str | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
-    training_files: tuple[Path, ...] = ()
+    training_files: tuple[Example, ...] = ()
     """Training pictures, for the ranges of int8."""
     parents: tuple[str, ...] = ()
-    """What it was made from, if not from pictures alone."""
+    """What it was made from, if not from pictures alone: runs that were fused, or that taught it."""
+    features: tuple[str, ...] = ()
+    """What each number is, in their order; empty for pictures."""
+
+    @property
+    def input(self) -> ImageInput | FeaturesInput:
+        """What the graph takes."""
+        if self.pixels is None:
+            return FeaturesInput(shape=(len(self.mean),), names=self.features)
+        return ImageInput(shape=self.pixels.shape)
 
 
 def target_matrix(answers: Sequence[Sequence[str]], labels: Sequence[str]) -> NDArray[np.bool_]:

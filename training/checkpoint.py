@@ -40,6 +40,8 @@ class Checkpoint:
     """Epochs completed."""
     run_id: str
     head: str = "linear"
+    features: tuple[str, ...] = ()
+    """Of a classifier of numbers: what each is, in their order."""
     progress: Mapping[str, Any] = field(default_factory=dict)
     """What the training needs to go on: optimiser, averages, step. Empty in `best.pt`."""
 

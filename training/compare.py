@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
 
-from taxon.bundle.manifest import BundleError
 from taxon.bundle.store import Bundle
 from training import calibrate, parity, variants
 from training.candidate import target_matrix
+from training.examples import Array, Example
 
 CONFIDENCE = 0.95
 REGRESSION = 0.05
@@ -69,16 +69,13 @@ class Comparison:
     """Classes whose recall falls by more than five points."""
 
 
-def answers(bundle: Bundle, files: Sequence[Path], labels: Sequence[tuple[str, ...]]) -> Answers:
+def answers(bundle: Bundle, files: Sequence[Example], labels: Sequence[tuple[str, ...]]) -> Answers:
     """Asks the fp32 graph of a bundle, on the CPU. A true label that the bundle does not know counts as wrong.
 
     Raises:
-        BundleError: Not a classifier of pictures.
         ParityError: A picture cannot be read, or the graph does not run.
     """
     manifest = bundle.manifest
-    if manifest.pixels is None:
-        raise BundleError(f"{manifest.name} version {manifest.version} takes numbers, not pictures")
     path = bundle.folder / next(variant.file for variant in manifest.variants if variant.precision == FULL)
     sizes = (parity.REFERENCE_BATCH,)
     scores = parity.graph_scores(parity.open_session(path), files, manifest.pixels, sizes)[: len(files)]
@@ -93,7 +90,7 @@ def answers(bundle: Bundle, files: Sequence[Path], labels: Sequence[tuple[str, .
 
 
 def compare(
-    before: Answers, after: Answers, labels: Sequence[tuple[str, ...]], pictures: NDArray[np.uint8] | None = None
+    before: Answers, after: Answers, labels: Sequence[tuple[str, ...]], pictures: Array | None = None
 ) -> Comparison:
     """Compares the answers of two versions.
 
@@ -101,7 +98,7 @@ def compare(
         before: Of the current version.
         after: Of the candidate.
         labels: The true labels, by picture.
-        pictures: uint8 `[N, H, W, C]` to time both graphs on; None if their inputs differ.
+        pictures: What both graphs take, to time them on; None if their inputs differ.
     """
     count = len(labels)
     gained, lost = int((after.right & ~before.right).sum()), int((before.right & ~after.right).sum())

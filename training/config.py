@@ -47,6 +47,10 @@ class DataOptions(_Section):
         "own networks the commonest shorter side, at most 64"
     )  # fmt: skip
     color: Literal["rgb", "grayscale"] = Field("rgb", description="what the network sees")
+    scaled_decoding: bool = Field(
+        False, description="decode JPEG files of many megapixels at a half, a quarter or an eighth of their sides, in "
+        "training and in the service: several times as fast, and slightly other pixels"
+    )  # fmt: skip
 
 
 class ModelOptions(_Section):
@@ -123,6 +127,21 @@ class AugmentOptions(_Section):
     cutmix: NonNegativeFloat = Field(0.0, description="alpha of CutMix; with mixup, either at random; 0: none")
 
 
+class DistillOptions(_Section):
+    """Who teaches, beside the labels."""
+
+    teacher: Path | None = Field(
+        None,
+        description="folder of a run with the same labels, whose scores are learned too; frozen, and sees every "
+        "varied picture: features are live",
+    )
+    teacher_sha256: str | None = Field(
+        None, description="of the teacher's best.pt: filled in, and another one is refused"
+    )
+    temperature: PositiveFloat = Field(4.0, description="both scores are softened by it")
+    weight: Probability = Field(0.9, description="share of the loss that is the teacher's; 1: the labels are not used")
+
+
 class RunOptions(_Section):
     """What belongs to this run."""
 
@@ -157,5 +176,6 @@ class Recipe(_Section):
     model: ModelOptions = ModelOptions()
     optim: OptimOptions = OptimOptions()
     augment: AugmentOptions = AugmentOptions()
+    distill: DistillOptions = DistillOptions()
     run: RunOptions = RunOptions()
     machine: MachineOptions = MachineOptions()

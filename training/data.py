@@ -57,6 +57,8 @@ class Labelled:
     samples: tuple[Sample, ...]
     task: str = "single_label"
     faults: tuple[Fault, ...] = ()
+    columns: tuple[str, ...] = ()
+    """Of a table of numbers: what each number is, in their order."""
 
     def split(self, name: str) -> list[Sample]:
         """The samples of one split, in the source's order."""

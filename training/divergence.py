@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import fx, nn
 
-from taxon.bundle.manifest import GRAPH_INPUTS
+from training.examples import Array
 
 PARTED = 1e-3
 """Relative to the largest value of a node; rounding stays two orders below."""
@@ -32,8 +32,9 @@ class NodeDifference:
     """By the largest absolute value that torch gives."""
 
 
-def differences(served: nn.Module, path: Path, pictures: NDArray[np.uint8]) -> list[NodeDifference]:
-    """Runs both on uint8 `[N, H, W, C]`, N at least 2, and compares every float value that they name alike.
+def differences(served: nn.Module, path: Path, pictures: Array) -> list[NodeDifference]:
+    """Runs both on uint8 `[N, H, W, C]` or float32 `[N, F]`, N at least 2, and compares every float value that
+    they name alike.
 
     Returns:
         In the order of computation.
@@ -68,7 +69,7 @@ class _Recorder(fx.Interpreter):
         return value
 
 
-def _torch_values(served: nn.Module, pictures: NDArray[np.uint8]) -> dict[str, tuple[str, NDArray[np.float32]]]:
+def _torch_values(served: nn.Module, pictures: Array) -> dict[str, tuple[str, NDArray[np.float32]]]:
     example = torch.from_numpy(pictures)
     batch = torch.export.Dim.DYNAMIC
     program = torch.export.export(served, (example,), dynamic_shapes=({0: batch},), strict=False)
@@ -78,7 +79,7 @@ def _torch_values(served: nn.Module, pictures: NDArray[np.uint8]) -> dict[str, t
     return recorder.values
 
 
-def _graph_values(path: Path, pictures: NDArray[np.uint8], names: set[str]) -> dict[str, NDArray[np.float32]]:
+def _graph_values(path: Path, pictures: Array, names: set[str]) -> dict[str, NDArray[np.float32]]:
     model = onnx.load(path)
     outputs = {output.name for output in model.graph.output}
     wanted = [name for node in model.graph.node for name in node.output if name in names and name not in outputs]
@@ -88,5 +89,5 @@ def _graph_values(path: Path, pictures: NDArray[np.uint8], names: set[str]) -> d
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    values = session.run(None, {GRAPH_INPUTS["image"]: pictures})
+    values = session.run(None, {model.graph.input[0].name: pictures})
     return dict(zip(wanted, values, strict=True))

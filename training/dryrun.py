@@ -6,13 +6,12 @@ from torch import Tensor, nn
 from training import flags, model, stages
 from training.augment import normalised
 from training.config import Recipe
+from training.distill import Teacher
 from training.loading import cut
 from training.order import permutation
 from training.plan import Phase, phases
 from training.prepare import Prepared
 
-BYTES = 4
-"""Of a float32."""
 OPTIMIZER_SLOTS = {"sgd": 1, "adam": 2, "adamw": 2}
 """Numbers that the optimiser keeps for each parameter."""
 
@@ -34,19 +33,30 @@ def describe(recipe: Recipe, prepared: Prepared) -> str:
     network = loaded.network
     example = normalised(prepared.example(), prepared.preprocessing.mean, prepared.preprocessing.std)
     model.check_takes(network, example)
-    activations = activation_numbers(network, example) * options.batch_size // options.accumulate
+    samples = -(-options.batch_size // options.accumulate)
     parts = stages.stages(network, loaded.head)
     steps = len(cut(permutation(0, 0, len(prepared.train)), options.batch_size))
     lines = [flags.to_toml(recipe)]
+    teacher = None
+    if recipe.distill.teacher is not None:
+        teacher = Teacher(recipe.distill, prepared.data.labels, prepared.data.task, prepared.preprocessing)
+        lines.append(
+            f"teacher: run {teacher.run_id}, {sum(p.numel() for p in teacher.network.parameters()):,} parameters; "
+            f"{teacher.weight:g} of the loss, at temperature {teacher.temperature:g}"
+        )
     for phase in phases(settings.mode, options.epochs, options.head_epochs, options.lr, options.head_lr):
         trainable = stages.trainable_stages(
             phase.mode, [*parts], last=settings.last, frozen=settings.frozen, reset=settings.reset
         )
         stages.freeze_all_but(network, parts, trainable)
         lines += _phase_lines(phase, parts, trainable, steps)
-        counts = [p.numel() for p in network.parameters()], [p.numel() for p in network.parameters() if p.requires_grad]
-        numbers = sum(counts[0]) + sum(counts[1]) * (1 + OPTIMIZER_SLOTS[options.optimizer]) + activations
-        lines.append(f"  about {numbers * BYTES / 2**20:.0f} MiB for weights, gradients, optimizer and activations")
+        stages.train_mode(network, parts, trainable)
+        sizes = {parameter: parameter.numel() * parameter.element_size() for parameter in network.parameters()}
+        changing = sum(size for parameter, size in sizes.items() if parameter.requires_grad)
+        kept = sum(sizes.values()) + changing * (1 + OPTIMIZER_SLOTS[options.optimizer])
+        kept += saved_bytes(network, example) * samples
+        kept += sum(p.numel() * p.element_size() for p in teacher.network.parameters()) if teacher else 0
+        lines.append(f"  about {kept / 2**20:.0f} MiB for weights, gradients, optimizer and activations, beside torch")
     return "\n".join(lines)
 
 
@@ -58,20 +68,22 @@ def _phase_lines(phase: Phase, parts: dict[str, list[nn.Module]], trainable: lis
     return lines
 
 
-def activation_numbers(network: nn.Module, example: Tensor) -> int:
-    """How many numbers the layers put out for one sample: what the backward pass keeps, about."""
-    total = 0
+def saved_bytes(network: nn.Module, example: Tensor) -> int:
+    """Bytes that a forward pass in fp32 keeps for the backward pass, for one sample.
 
-    def count(_module: nn.Module, _inputs: tuple[Tensor, ...], output: object) -> None:
-        nonlocal total
-        if isinstance(output, Tensor):
-            total += output.numel()
+    Args:
+        network: With the parameters that do not train frozen, in training mode; its statistics move.
+        example: A few samples.
+    """
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
+    kept: dict[int, int] = {}
 
-    handles = [
-        layer.register_forward_hook(count) for layer in network.modules() if not any(True for _ in layer.children())
-    ]
-    with torch.inference_mode():
-        network.eval()(example)
-    for handle in handles:
-        handle.remove()
-    return total // len(example)
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        _answer = network(example)  # held, or what it keeps would be freed and its place counted once
+    return sum(kept.values()) // len(example)

@@ -4,13 +4,16 @@ import argparse
 import re
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from taxon.bundle import signing
 from taxon.bundle.manifest import BundleError, check_name
-from training import bundling, foreign, parity, variants
+from taxon.bundle.signing import KeyFileError
+from training import bundling, examples, foreign, parity, variants
 from training.bundling import Export, Settings
 from training.candidate import Candidate, ExportError
 from training.errors import TrainingError
@@ -26,6 +29,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("run", type=Path, nargs="?", help="folder that `taxon train` wrote")
     parser.add_argument("--models", type=Path, required=True, help="model repository; made if it is missing")
     parser.add_argument("--name", help="model name; the run folder's by default")
+    parser.add_argument(
+        "--scaled-decoding",
+        action="store_true",
+        help="decode large JPEG pictures at a half, a quarter or an eighth of their sides, although training did not; "
+        "refused if that changes the accuracy",
+    )
     add_foreign(parser)
     add_settings(parser)
     options = parser.parse_args(argv)
@@ -35,8 +44,11 @@ def main(argv: list[str]) -> int:
         parser.error("--checkpoint needs --model, --labels and --data")
     try:
         name = model_name(options.name, options.run or options.checkpoint.with_suffix(""))
+        chosen = settings(options)
         candidate = from_run(options.run) if options.run else _from_checkpoint(options)
-        export = bundling.publish(candidate, options.models, name, settings(options))
+        if options.scaled_decoding:
+            candidate = _with_scaled_decoding(candidate)
+        export = bundling.publish(candidate, options.models, name, chosen)
     except (TrainingError, BundleError) as error:
         sys.stderr.write(f"taxon export: {error}\n")
         return 2
@@ -47,6 +59,12 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _with_scaled_decoding(candidate: Candidate) -> Candidate:
+    if candidate.pixels is None:
+        raise ExportError("--scaled-decoding is about pictures, and the classifier takes numbers")
+    return replace(candidate, pixels=candidate.pixels.model_copy(update={"scaled_decoding": True}))
+
+
 def add_foreign(parser: argparse.ArgumentParser) -> None:
     """Adds the options for weights that were trained elsewhere."""
     group = parser.add_argument_group("weights that Taxon did not train")
@@ -55,7 +73,7 @@ def add_foreign(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--labels", type=Path, help="text file, one label a line, in the order of the logits")
     group.add_argument("--data", type=Path, help="labelled folder of validation pictures")
     group.add_argument("--image-size", type=int, help="side in pixels; that of the architecture's weights by default")
-    group.add_argument("--pixels", type=Path, help="JSON with resize, crop, interpolation, color; instead of a size")
+    group.add_argument("--pixels", type=Path, help="JSON of a manifest's `pixels`; instead of a size")
     group.add_argument("--mean", type=float, nargs="+", help="per channel of x / 255")
     group.add_argument("--std", type=float, nargs="+", help="per channel of x / 255")
     group.add_argument(
@@ -107,16 +125,28 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help=f"accuracy that a variant may lose ({variants.BUDGET})",
     )
+    parser.add_argument(
+        "--sign-key", type=Path, metavar="FILE", help="PEM file with an Ed25519 private key that signs the bundle"
+    )
 
 
 def settings(options: argparse.Namespace) -> Settings:
-    """What `add_settings` asked for."""
+    """What `add_settings` asked for.
+
+    Raises:
+        ExportError: The key that is to sign cannot be used.
+    """
+    try:
+        sign = options.sign_key and signing.signer(options.sign_key)
+    except KeyFileError as error:
+        raise ExportError(f"--sign-key: {error}") from error
     return Settings(
         calibration=options.calibration == "temperature",
         unknown_coverage=options.unknown_coverage,
         tolerance=options.tolerance,
         precisions=options.variants,
         budget=options.budget,
+        sign=sign,
     )
 
 
@@ -162,8 +192,6 @@ def from_run(folder: Path) -> Candidate:
         raise ExportError(f"{run.best_path} belongs to the run {checkpoint.run_id}, the folder to {run.id}")
     if checkpoint.labels != run.labels:
         raise ExportError(f"{run.best_path} has other labels than labels.json, or in another order")
-    if checkpoint.pixels is None:
-        raise ExportError("classifiers of numbers cannot be exported yet")
     samples = run.samples("val")
     return Candidate(
         network=checkpoint.build_model(),
@@ -171,7 +199,7 @@ def from_run(folder: Path) -> Candidate:
         pixels=checkpoint.pixels,
         mean=checkpoint.mean,
         std=checkpoint.std,
-        files=tuple(sample.path for sample in samples),
+        files=examples.of_run(run, "val", checkpoint),
         answers=tuple(
             tuple(
                 run.labels[index] for index in (sample.labels if checkpoint.task == "multi_label" else (sample.label,))
@@ -184,7 +212,9 @@ def from_run(folder: Path) -> Candidate:
         expected_accuracy=checkpoint.metrics.get("accuracy") if checkpoint.task == "single_label" else None,
         seed=run.facts.get("seed"),
         git=run.facts.get("git"),
-        training_files=tuple(sample.path for sample in run.samples("train")),
+        training_files=examples.of_run(run, "train", checkpoint),
+        features=checkpoint.features,
+        parents=tuple(run.facts.get("parents", ())),
         recipe=tomllib.loads((run.folder / "recipe.toml").read_text(encoding="utf-8")),
         metrics={name: float(value) for name, value in checkpoint.metrics.items()},
     )
@@ -222,8 +252,9 @@ def print_summary(export: Export) -> None:
         )
     for note in export.notes:
         console.print(note, highlight=False)
+    sizes = parity.batch_sizes(export.parities[-1].file_count)
     console.print(
-        f"batches of {', '.join(map(str, parity.BATCH_SIZES))} · exporter {export.strategy.name} · "
+        f"batches of {', '.join(map(str, sizes))} · exporter {export.strategy.name} · "
         f"{len(manifest.golden)} golden pictures\n"
         f"published [bold]{manifest.name}[/] version [bold]{manifest.version}[/]: {export.bundle.folder}",
         highlight=False,

@@ -21,6 +21,7 @@ from training import features, flags, model, networks, optim, order, stages
 from training.augment import Augmentation, mixing, normalised
 from training.checkpoint import Checkpoint
 from training.config import Recipe
+from training.distill import Teacher
 from training.dryrun import describe
 from training.errors import TrainingError
 from training.evaluate import answer, summary
@@ -80,9 +81,10 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
     # Data: found, split, decoded once. The first process goes ahead, the others find what it has written.
     with machine.first_alone():
         prepared = load_data(recipe.data, recipe.model, recipe.machine)
-        run = open_or_create(folder, prepared.data, recipe)
-    labels, preprocessing = prepared.data.labels, prepared.preprocessing
-    check_task(recipe, prepared.data.task)
+        labels, preprocessing, task = prepared.data.labels, prepared.preprocessing, prepared.data.task
+        check_task(recipe, task)
+        teacher = recipe.distill.teacher and Teacher(recipe.distill, labels, task, preprocessing, machine.device)
+        run = open_or_create(folder, prepared.data, recipe, (teacher.run_id,) if teacher else ())
     display = Display(Console() if machine.rank == 0 else None)
     display.introduce(run.folder, prepared.data)
 
@@ -115,7 +117,7 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
     # Loss, and what varies the pictures.
     loss_of = optim.loss_function(
         options.loss,
-        task=prepared.data.task,
+        task=task,
         smoothing=options.label_smoothing,
         class_weights=optim.class_weights(prepared.train.targets, len(labels)).to(machine.device)
         if options.balance == "weights"
@@ -140,7 +142,7 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         model=recipe.model.name,
         head=recipe.model.head,
         labels=labels,
-        task=prepared.data.task,
+        task=task,
         pixels=preprocessing.pixels,
         mean=preprocessing.mean,
         std=preprocessing.std,
@@ -148,6 +150,7 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         metrics={},
         epoch=0,
         run_id=run.id,
+        features=preprocessing.features,
     )
 
     events = Events(run.folder, position.epochs_done) if recipe.run.tensorboard and machine.rank == 0 else None
@@ -227,7 +230,10 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
                 ):
                     with autocast:
                         logits = forward(few)
-                    loss = loss_of(logits, few_targets) * (len(few) / len(inputs))
+                    loss = loss_of(logits, few_targets)
+                    if teacher:
+                        loss = teacher.joins(loss, logits, few, autocast)
+                    loss = loss * (len(few) / len(inputs))
                     update.backward(loss)
                     loss_value += loss.item()
                 if not math.isfinite(loss_value):

@@ -17,7 +17,12 @@ from training.config import Recipe
 from training.errors import TrainingError
 from training.suggest import nearest
 
-SHORT = {"data.source": "data", "model.name": "model"}
+SHORT = {
+    "data.source": "data",
+    "model.name": "model",
+    "distill.temperature": "distill-temperature",
+    "distill.weight": "distill-weight",
+}
 """Flags that are not called as their key."""
 RECIPES = Path(__file__).parent / "recipes"
 EMBEDDED = "digits"

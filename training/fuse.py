@@ -1,7 +1,9 @@
 """The command `taxon fuse`: several runs into one classifier.
 
 A soup averages weights and costs no more than one network (Wortsman et al., "Model soups", ICML 2022: the greedy
-recipe). An ensemble averages scores and costs as much as all of its members. Both become bundles like any other.
+recipe); batch normalisation is measured anew for the averaged weights (Izmailov et al., "Averaging weights leads to
+wider optima and better generalization", UAI 2018). An ensemble averages scores and costs as much as all of its members.
+Both become bundles like any other.
 """
 
 import argparse
@@ -14,9 +16,10 @@ import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from taxon.bundle.manifest import BundleError
-from training import bundling, export, parity
+from training import bundling, export, order, parity
 from training.candidate import Candidate, ExportError, target_matrix
 from training.checkpoint import Checkpoint
 from training.errors import TrainingError
@@ -25,6 +28,10 @@ from training.runs import Run
 
 SMALLEST_SCORE = 1e-12
 """Below it a logarithm would be infinite; far below what a float32 score shows beside another."""
+
+
+STATISTICS_PICTURES = 4096
+"""Of training, on which batch normalisation is measured: its means no longer change with more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +58,13 @@ class Ensemble(nn.Module):
         for index, candidate in enumerate(candidates):
             scale = np.array(first.std) / np.array(candidate.std)
             shift = (np.array(first.mean) - np.array(candidate.mean)) / np.array(candidate.std)
-            self.register_buffer(f"scale_{index}", torch.tensor(scale, dtype=torch.float32).reshape(1, -1, 1, 1))
-            self.register_buffer(f"shift_{index}", torch.tensor(shift, dtype=torch.float32).reshape(1, -1, 1, 1))
+            per_channel = (1, -1) if candidate.pixels is None else (1, -1, 1, 1)
+            self.register_buffer(f"scale_{index}", torch.tensor(scale, dtype=torch.float32).reshape(per_channel))
+            self.register_buffer(f"shift_{index}", torch.tensor(shift, dtype=torch.float32).reshape(per_channel))
         self.eval()
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Float32 `[N, C, H, W]`, normalised as the first member wants it → logits `[N, K]`."""
+        """Float32 `[N, C, H, W]` or `[N, F]`, normalised as the first member wants it → logits `[N, K]`."""
         scores = []
         for index, network in enumerate(self.networks):
             own = pictures * self.get_buffer(f"scale_{index}") + self.get_buffer(f"shift_{index}")
@@ -82,13 +90,13 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     console = Console()
     try:
-        name = export.model_name(options.name, Path(options.name))
+        name, chosen = export.model_name(options.name, Path(options.name)), export.settings(options)
         ingredients = gather(options.runs)
         for ingredient in ingredients:
             console.print(f"{ingredient.candidate.run_id}: accuracy {ingredient.accuracy:.2%}", highlight=False)
         candidate = soup(ingredients) if options.method == "soup" else ensemble(ingredients)
         console.print(f"{options.method} of {len(candidate.parents)}: {', '.join(candidate.parents)}", highlight=False)
-        published = bundling.publish(candidate, options.models, name, export.settings(options))
+        published = bundling.publish(candidate, options.models, name, chosen)
     except (TrainingError, BundleError, OSError) as error:
         sys.stderr.write(f"taxon fuse: {error}\n")
         return 2
@@ -121,7 +129,7 @@ def soup(ingredients: Sequence[Ingredient]) -> Candidate:
     """The greedy soup: from the best run on, each is averaged in if validation accuracy does not fall.
 
     Raises:
-        TrainingError: The runs are not of one architecture with one normalisation.
+        TrainingError: The runs are not of one architecture with one normalisation, or have no training pictures.
     """
     best = ingredients[0]
     for other in ingredients[1:]:
@@ -133,6 +141,7 @@ def soup(ingredients: Sequence[Ingredient]) -> Candidate:
     for ingredient in ingredients[1:]:
         state = average([part.checkpoint.state for part in (*kept, ingredient)])
         trial = replace(candidate, network=replace(best.checkpoint, state=state).build_model())
+        estimate_batch_statistics(trial)
         if (measured := _accuracy(trial)) >= accuracy:
             kept.append(ingredient)
             candidate, accuracy = trial, measured
@@ -145,6 +154,30 @@ def average(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         name: torch.stack([state[name] for state in states]).mean(dim=0) if tensor.is_floating_point() else tensor
         for name, tensor in states[0].items()
     }
+
+
+def estimate_batch_statistics(candidate: Candidate) -> None:
+    """Measures the means and variances of batch normalisation anew on training pictures, as they are served.
+
+    The average of the members' own belongs to none of the networks: mixed weights give other activations.
+
+    Raises:
+        ExportError: There are no training pictures.
+        ParityError: One cannot be read.
+    """
+    if not any(getattr(module, "running_mean", None) is not None for module in candidate.network.modules()):
+        return
+    count = len(candidate.training_files)
+    if not count:
+        raise ExportError("the runs have no training pictures to measure batch normalisation on: use an ensemble")
+    # Mixed, because files lie by class and the variance within one class is too small; whole batches, because one
+    # picture alone has no variance.
+    mixed = order.permutation(0, 0, count)[: min(count, STATISTICS_PICTURES)]
+    whole = len(mixed) - len(mixed) % parity.REFERENCE_BATCH or len(mixed)
+    files = [candidate.training_files[index] for index in mixed[:whole]]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # dropout before a normalisation draws
+        update_bn(parity.network_inputs(files, candidate.pixels, candidate.mean, candidate.std), candidate.network)
 
 
 def ensemble(ingredients: Sequence[Ingredient]) -> Candidate:

@@ -12,10 +12,10 @@ from torch import nn
 from training import divergence, graph, parity
 from training.candidate import Candidate, ExportError, target_matrix
 from training.divergence import NodeDifference
-from training.graph import GraphError, Served, Strategy
+from training.graph import GraphError, Scored, Strategy
 from training.parity import Parity, ParityError
 
-WriteGraph = Callable[[nn.Module, tuple[int, int, int], Path, Strategy], None]
+WriteGraph = Callable[[nn.Module, tuple[int, ...], Path, Strategy], None]
 DIAGNOSED_PICTURES = 2
 
 
@@ -50,7 +50,7 @@ class GateError(ExportError):
 
 def climb(
     candidate: Candidate,
-    served: Served,
+    served: Scored,
     reference: NDArray[np.float32],
     contract: dict[str, str],
     path: Path,
@@ -77,7 +77,7 @@ def climb(
     attempts: list[Attempt] = []
     for strategy in ladder:
         try:
-            write_graph(served, candidate.pixels.shape, path, strategy)
+            write_graph(served, candidate.input.shape, path, strategy)
             graph.tidy(path, contract)
             parities = check(path, candidate, reference, tolerance)
         except (GraphError, ParityError) as error:
@@ -106,7 +106,7 @@ def check(
     return results
 
 
-def _diagnosed(strategy: Strategy, reason: str, served: Served, path: Path, candidate: Candidate) -> Attempt:
+def _diagnosed(strategy: Strategy, reason: str, served: Scored, path: Path, candidate: Candidate) -> Attempt:
     """The failed attempt with the place where the graph parts from torch, where that can be told."""
     if strategy.exporter != "dynamo":
         return Attempt(strategy.name, reason)

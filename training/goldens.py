@@ -1,6 +1,5 @@
 """Golden pictures: which validation pictures go into a bundle, and whether it answers them as torch did."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from taxon.bundle.manifest import Golden, Manifest
 from training import parity
 from training.candidate import Candidate, ExportError
+from training.examples import read_golden, write_golden
 
 GOLDEN_COUNT = 16
 MIN_STEADY = 8
@@ -58,15 +58,13 @@ def choose(
 def copy(
     candidate: Candidate, reference: NDArray[np.float32], tolerances: Mapping[int, float], staged: Path
 ) -> tuple[Golden, ...]:
-    """Copies the chosen pictures into the bundle, with torch's scores for them."""
+    """Copies the chosen pictures or rows into the bundle, with torch's scores for them."""
     (staged / "golden").mkdir()
     goldens = []
     for number, (index, tolerance) in enumerate(tolerances.items()):
-        source = candidate.files[index]
-        file = f"golden/{number:02d}{source.suffix.lower()}"
-        shutil.copyfile(source, staged / file)
+        written = write_golden(candidate.files[index], staged / "golden", f"{number:02d}")
         scores = tuple(float(score) for score in reference[index])
-        goldens.append(Golden(file=file, scores=scores, tolerance=tolerance))
+        goldens.append(Golden(file=f"golden/{written.name}", scores=scores, tolerance=tolerance))
     return tuple(goldens)
 
 
@@ -89,9 +87,7 @@ def replay(folder: Path, manifest: Manifest) -> None:
     Raises:
         ExportError: A golden answers differently.
     """
-    if manifest.pixels is None:
-        raise ExportError("only bundles of pictures can be replayed here")
-    files = [folder / golden.file for golden in manifest.golden]
+    files = [read_golden(folder / golden.file, manifest.input) for golden in manifest.golden]
     for variant in manifest.variants:
         scores = parity.graph_scores(parity.open_session(folder / variant.file), files, manifest.pixels, (1,))
         for golden, answer in zip(manifest.golden, scores, strict=True):

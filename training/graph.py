@@ -1,7 +1,7 @@
 """The graph that a bundle holds, and the ways to get it out of torch.
 
-Knows the graph contract: uint8 `image` in, float32 `scores` out, everything after decoding inside. Does not know
-whether a graph answers as the network did: that is `parity`'s question.
+Knows the graph contract: uint8 `image` or float32 `features` in, float32 `scores` out, everything after decoding
+inside. Does not know whether a graph answers as the network did: that is `parity`'s question.
 """
 
 import logging
@@ -29,15 +29,40 @@ class GraphError(TrainingError):
     """A network that cannot become a graph, or a graph that breaks the contract."""
 
 
-class Served(nn.Module):
-    """A network with its normalisation before it and its temperature and scores behind it.
+class Scored(nn.Module):
+    """A network with its temperature and scores behind it. What stands before it is the subclasses'.
+
+    Args:
+        network: Normalised float32 → float32 `[N, K]` logits.
+        task: `single_label` ends in a softmax, `multi_label` in a sigmoid.
+        temperature: The logits are divided by it.
+    """
+
+    def __init__(self, network: nn.Module, task: Task, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.network = network
+        self.task = task
+        self.temperature = temperature
+
+    def normalised(self, given: Tensor) -> Tensor:
+        """What the graph is given → what the network takes."""
+        raise NotImplementedError
+
+    def forward(self, given: Tensor) -> Tensor:
+        """What the graph is given → float32 `[N, K]` scores in 0…1."""
+        logits = self.network(self.normalised(given)) / self.temperature
+        return logits.softmax(dim=-1) if self.task == "single_label" else logits.sigmoid()
+
+
+class Served(Scored):
+    """A classifier of pictures: uint8 `[N, H, W, C]` in.
 
     Args:
         network: float32 `[N, C, H, W]`, normalised → float32 `[N, K]` logits.
         mean: Per channel, of pictures scaled to 0…1.
         std: Per channel, as `mean`.
-        task: `single_label` ends in a softmax, `multi_label` in a sigmoid.
-        temperature: The logits are divided by it.
+        task: See `Scored`.
+        temperature: See `Scored`.
     """
 
     scale: Tensor
@@ -46,10 +71,7 @@ class Served(nn.Module):
     def __init__(
         self, network: nn.Module, mean: Sequence[float], std: Sequence[float], task: Task, temperature: float = 1.0
     ) -> None:
-        super().__init__()
-        self.network = network
-        self.task = task
-        self.temperature = temperature
+        super().__init__(network, task, temperature)
         deviation = torch.tensor(std, dtype=torch.float64)
         scale = 1.0 / (255.0 * deviation)
         bias = -torch.tensor(mean, dtype=torch.float64) / deviation
@@ -57,11 +79,39 @@ class Served(nn.Module):
         self.register_buffer("bias", bias.to(torch.float32).reshape(1, -1, 1, 1))
         self.eval()
 
-    def forward(self, image: Tensor) -> Tensor:
-        """uint8 `[N, H, W, C]` → float32 `[N, K]` scores in 0…1."""
-        normalised = image.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.bias
-        logits = self.network(normalised) / self.temperature
-        return logits.softmax(dim=-1) if self.task == "single_label" else logits.sigmoid()
+    def normalised(self, given: Tensor) -> Tensor:
+        """uint8 `[N, H, W, C]` → float32 `[N, C, H, W]`."""
+        # One constant per channel and column: ONNX Runtime moves int8 convolutions to channels last, where products
+        # with three numbers at a time take ten times as long.
+        scale, bias = (values.expand(-1, -1, 1, given.shape[2]) for values in (self.scale, self.bias))
+        return given.permute(0, 3, 1, 2).to(torch.float32) * scale + bias
+
+
+class ServedNumbers(Scored):
+    """A classifier of numbers: float32 `[N, F]` in, as they stand in the table.
+
+    Args:
+        network: float32 `[N, F]`, standardised → float32 `[N, K]` logits.
+        mean: Per feature.
+        std: Per feature.
+        task: See `Scored`.
+        temperature: See `Scored`.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, network: nn.Module, mean: Sequence[float], std: Sequence[float], task: Task, temperature: float = 1.0
+    ) -> None:
+        super().__init__(network, task, temperature)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("scale", (1.0 / torch.tensor(std, dtype=torch.float64)).to(torch.float32))
+        self.eval()
+
+    def normalised(self, given: Tensor) -> Tensor:
+        """float32 `[N, F]` → the same, standardised. The mean first: it can be far larger than the deviation."""
+        return (given - self.mean) * self.scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +135,23 @@ LADDER = (
 conversion, and the older exporter shares no code with the newer one."""
 
 
-def write_graph(served: nn.Module, shape: tuple[int, int, int], path: Path, strategy: Strategy = LADDER[0]) -> None:
+def write_graph(served: nn.Module, shape: tuple[int, ...], path: Path, strategy: Strategy = LADDER[0]) -> None:
     """Writes `served` as one self-contained ONNX file and checks that it keeps the contract.
 
     Args:
-        served: uint8 `[N, H, W, C]` → float32 `[N, K]`, in evaluation mode.
-        shape: (height, width, channels), fixed in the graph; the batch is free.
+        served: uint8 `[N, H, W, C]` or float32 `[N, F]` → float32 `[N, K]`, in evaluation mode.
+        shape: (height, width, channels) or (features,), fixed in the graph; the batch is free.
         path: The file to write.
         strategy: How to export.
 
     Raises:
         GraphError: A module is in training mode, the exporter fails, or the result is not a valid graph.
+        OSError: The disk is full or not writable.
     """
     if training := [name or "the network" for name, module in served.named_modules() if module.training]:
         raise GraphError(f"{training[0]} is in training mode: dropout and batch statistics would be exported")
-    example = torch.zeros((TRACE_BATCH, *shape), dtype=torch.uint8)
+    kind = "features" if len(shape) == 1 else "image"
+    example = torch.zeros((TRACE_BATCH, *shape), dtype=torch.float32 if kind == "features" else torch.uint8)
     with _quiet(), _plain_attention(), torch.no_grad():
         try:
             if strategy.exporter == "dynamo":
@@ -108,7 +160,7 @@ def write_graph(served: nn.Module, shape: tuple[int, int, int], path: Path, stra
                     (example,),
                     None,
                     dynamo=True,
-                    input_names=[GRAPH_INPUTS["image"]],
+                    input_names=[GRAPH_INPUTS[kind]],
                     output_names=[GRAPH_OUTPUT],
                     dynamic_shapes=({0: "batch"},),
                     opset_version=strategy.opset,
@@ -124,11 +176,13 @@ def write_graph(served: nn.Module, shape: tuple[int, int, int], path: Path, stra
                     (example,),
                     str(path),
                     dynamo=False,
-                    input_names=[GRAPH_INPUTS["image"]],
+                    input_names=[GRAPH_INPUTS[kind]],
                     output_names=[GRAPH_OUTPUT],
-                    dynamic_axes={GRAPH_INPUTS["image"]: {0: "batch"}, GRAPH_OUTPUT: {0: "batch"}},
+                    dynamic_axes={GRAPH_INPUTS[kind]: {0: "batch"}, GRAPH_OUTPUT: {0: "batch"}},
                     opset_version=strategy.opset,
                 )
+        except OSError:
+            raise  # a full disk is no fault of the graph
         except Exception as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise GraphError(f"the exporter failed ({type(error).__name__}): {reason[0]}") from error

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Make a proven bundle of an existing ONNX classifier of pictures.")
     parser.add_argument("onnx", type=Path, help="graph with one input [batch, C, H, W] or [batch, H, W, C]")
     parser.add_argument("--labels", type=Path, required=True, help="text file, one label a line, in class order")
-    parser.add_argument("--pixels", type=Path, required=True, help="JSON: resize, crop, interpolation, color")
+    parser.add_argument("--pixels", type=Path, required=True, help="JSON of a manifest's `pixels`: resize, crop …")
     parser.add_argument("--data", type=Path, required=True, help="labelled folder of validation pictures")
     parser.add_argument("--gives", choices=OUTPUTS, required=True, help="what the graph's output is")
     parser.add_argument("--mean", type=float, nargs="+", default=[0.0], help="per channel of x / 255 (default 0)")
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
     export.add_settings(parser)
     options = parser.parse_args(argv)
     try:
-        name = export.model_name(options.name, options.onnx)
+        name, chosen = export.model_name(options.name, options.onnx), export.settings(options)
         pixels, labels = foreign.read_pixels(options.pixels), foreign.read_labels(options.labels)
         channels = pixels.shape[2]
         mean, std = (
@@ -91,7 +91,7 @@ def main(argv: list[str]) -> int:
             candidate,
             options.models,
             name,
-            export.settings(options),
+            chosen,
             ladder=(Strategy("imported", "dynamo", opset, optimize=False),),
             write_graph=lambda served, shape, path, _: write_wrapped(original, served, shape, path),
         )
@@ -202,8 +202,8 @@ def write_wrapped(original: Original, served: nn.Module, shape: tuple[int, int, 
     (answer,) = (entry.name for entry in inner.output)
     before = _entrance(original, given)
     constants = {
-        "taxon/scale": _shaped(served.scale, original.layout),
-        "taxon/bias": _shaped(served.bias, original.layout),
+        "taxon/scale": _shaped(served.scale, original.layout, shape[1]),
+        "taxon/bias": _shaped(served.bias, original.layout, shape[1]),
         "taxon/temperature": np.array(served.temperature, dtype=np.float32),
         "taxon/rows": np.array([0, -1], dtype=np.int64),
         "taxon/smallest": np.array(SMALLEST_SCORE, dtype=np.float32),
@@ -249,6 +249,7 @@ def _entrance(original: Original, target: str) -> list[onnx.NodeProto]:
     ]
 
 
-def _shaped(values: Tensor, layout: str) -> np.ndarray:
-    array = values.numpy()
-    return array if layout == "nchw" else array.reshape(1, 1, 1, -1)
+def _shaped(values: Tensor, layout: str, width: int) -> np.ndarray:
+    """Repeated along the width, as in `Served`."""
+    repeated = values.expand(-1, -1, 1, width)
+    return (repeated if layout == "nchw" else repeated.movedim(1, -1)).numpy()

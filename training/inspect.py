@@ -4,44 +4,32 @@ split in which no picture, and nothing that looks like it, is on both sides.
 
 import argparse
 import csv
-import html
 import io
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 
-from PIL import Image, ImageOps
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from taxon.bundle.pixels import EXIF_ORIENTATION, FORMATS
 from training import data
 from training.config import DataOptions
-from training.data import Fault, Labelled, Sample
+from training.data import Labelled, Sample
 from training.errors import TrainingError
 from training.files import write_atomically
-from training.findings import Facts, Finding, examine
-from training.fingerprints import alike, fingerprint
-from training.pictures import LIMITS
-from training.report import CSS, thumbnail
+from training.findings import Finding, examine
+from training.fingerprints import Fingerprints, alike, fingerprints
+from training.inspect_page import write_page
+from training.looking import Facts, look_at_all
 from training.sources import open_source
 from training.tables import SEPARATOR
 
 SHOWN = 20
 """Findings of one kind on the terminal; JSON has all."""
-THUMBNAILS = 4
-"""Of one finding on the page."""
-PAGE_FINDINGS = 200
-"""Of one kind on the page."""
-DRAFT_SIDE = 64
-"""JPEG is decoded at the smallest of its sizes that is not below this: all of its data is read all the same."""
 COLORS = {"error": "red", "warning": "yellow", "note": "dim"}
 
 
@@ -51,6 +39,8 @@ class Diagnosis:
 
     data: Labelled
     facts: list[Facts]
+    fingerprints: Fingerprints
+    """Of the same pictures."""
     findings: list[Finding]
 
     @property
@@ -86,7 +76,8 @@ def main(argv: list[str]) -> int:
         if arguments.json is not None:
             write_atomically(arguments.json, as_json(diagnosis))
         if arguments.html is not None:
-            write_atomically(arguments.html, as_page(diagnosis, arguments.source))
+            page = write_page(arguments.source, diagnosis.data, diagnosis.facts, _by_kind(diagnosis))
+            write_atomically(arguments.html, page)
         return 0 if diagnosis.sound else 1
     except TrainingError as error:
         sys.stderr.write(f"taxon data: {error}\n")
@@ -110,35 +101,11 @@ def _open(source: str) -> Labelled:
 
 
 def diagnose(found: Labelled) -> Diagnosis:
-    """Looks at every file.
-
-    Args:
-        found: With digests.
-    """
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        looked = list(pool.map(look, found.samples))
-    facts = [fact for fact in looked if isinstance(fact, Facts)]
-    faults = (*found.faults, *(fact for fact in looked if isinstance(fact, Fault)))
-    usable = replace(found, samples=tuple(fact.sample for fact in facts), faults=faults)
-    return Diagnosis(usable, facts, examine(usable, facts))
-
-
-def look(sample: Sample) -> Facts | Fault:
-    """Decodes one file wholly and keeps what matters of it."""
-    try:
-        encoded = sample.path.read_bytes()
-        with Image.open(BytesIO(encoded), formats=FORMATS) as picture:
-            size, mode, form = picture.size, picture.mode, picture.format or ""
-            if size[0] * size[1] > LIMITS.max_pixels:
-                return Fault(sample.path, f"has {size[0]}x{size[1]} pixels, at most {LIMITS.max_pixels} are allowed")
-            orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
-            picture.draft("RGB", (DRAFT_SIDE, DRAFT_SIDE))
-            picture.load()
-            return Facts(sample, size, mode, form, orientation, fingerprint(ImageOps.exif_transpose(picture)))
-    except MemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001 - Pillow's parsers raise anything on hostile bytes
-        return Fault(sample.path, str(error))
+    """Looks at every file."""
+    facts, grids, faults = look_at_all(found.samples)
+    usable = replace(found, samples=tuple(fact.sample for fact in facts), faults=(*found.faults, *faults))
+    prints = fingerprints(grids)
+    return Diagnosis(usable, facts, prints, examine(usable, facts, prints))
 
 
 def show(diagnosis: Diagnosis, console: Console) -> None:
@@ -197,23 +164,6 @@ def as_json(diagnosis: Diagnosis) -> str:
     return json.dumps(content, ensure_ascii=False, indent=1)
 
 
-def as_page(diagnosis: Diagnosis, title: str) -> str:
-    """The findings with thumbnails, in one HTML file."""
-    readable = {fact.sample.path for fact in diagnosis.facts}
-    parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{CSS}</style>"
-    ]
-    parts.append(f"<h1>{html.escape(title)}</h1><p class=quiet>{len(readable)} readable pictures, ")
-    parts.append(f"{len(diagnosis.data.labels)} classes, {'no errors' if diagnosis.sound else 'with errors'}</p>")
-    for kind, findings in _by_kind(diagnosis).items():
-        parts.append(f"<h2>{kind.replace('_', ' ')} ({findings[0].severity}): {len(findings)}</h2>")
-        for finding in findings[:PAGE_FINDINGS]:
-            shown = [path for path in finding.paths if path in readable][:THUMBNAILS]
-            pictures = "".join(f'<figure><img alt="" src="{thumbnail(path)}"></figure>' for path in shown)
-            parts.append(f"<p>{html.escape(finding.message)}</p><div class=grid>{pictures}</div>")
-    return "\n".join([*parts, "</html>"])
-
-
 def write_split(diagnosis: Diagnosis, file: Path, fraction: float, seed: int) -> None:
     """Writes `path,label,split,group`: pictures that are equal or look alike form a group and stay together.
 
@@ -221,7 +171,7 @@ def write_split(diagnosis: Diagnosis, file: Path, fraction: float, seed: int) ->
         TrainingError: A picture lies outside the file's folder, or a class cannot be split.
         OSError: Not writable.
     """
-    grouped = replace(diagnosis.data, samples=tuple(grouped_samples(diagnosis.facts)))
+    grouped = replace(diagnosis.data, samples=tuple(grouped_samples(diagnosis.facts, diagnosis.fingerprints)))
     split = data.with_splits(
         replace(grouped, samples=tuple(replace(s, split="") for s in grouped.samples)), fraction, seed
     )
@@ -238,7 +188,7 @@ def write_split(diagnosis: Diagnosis, file: Path, fraction: float, seed: int) ->
     write_atomically(file, text.getvalue())
 
 
-def grouped_samples(facts: Sequence[Facts]) -> list[Sample]:
+def grouped_samples(facts: Sequence[Facts], prints: Fingerprints) -> list[Sample]:
     """The samples, each with the group of all that it equals or looks like, also by way of others."""
     leader = list(range(len(facts)))
 
@@ -252,7 +202,7 @@ def grouped_samples(facts: Sequence[Facts]) -> list[Sample]:
     pairs = [(first_of.setdefault(fact.sample.group or fact.sample.sha256, n), n) for n, fact in enumerate(facts)]
     same = {}
     pairs += [(same.setdefault(fact.sample.sha256, n), n) for n, fact in enumerate(facts)]
-    pairs += [(first, second) for first, second, _ in alike([fact.fingerprint for fact in facts])]
+    pairs += [(first, second) for first, second, _ in alike(prints)]
     for first, second in pairs:
         leader[find(second)] = find(first)
     return [replace(fact.sample, group=facts[find(n)].sample.sha256[:16]) for n, fact in enumerate(facts)]

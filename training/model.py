@@ -34,6 +34,8 @@ class Preprocessing:
     """None for numbers."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    features: tuple[str, ...] = ()
+    """What each number is, in their order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,12 @@
 """The parity gate: does a graph answer as the network did, from encoded bytes to scores?
 
-Two roads that share only the decoder (`taxon.bundle.pixels`, which is the product's single one): torch with
-torchvision's normalisation, and ONNX Runtime with whatever the graph holds. Knows nothing of bundles or runs.
+Two roads that share only the decoder (`taxon.bundle.pixels`, which is the product's single one): torch with a
+normalisation of its own, and ONNX Runtime with whatever the graph holds. Knows nothing of bundles or runs.
 """
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,14 @@ import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
 
-from taxon.bundle.manifest import GRAPH_INPUTS, GRAPH_OUTPUT, PixelSpec
-from taxon.bundle.pixels import PictureError, decode
+from taxon.bundle.manifest import GRAPH_OUTPUT, PixelSpec
+from taxon.bundle.pixels import PictureError
+from training.augment import normalised
 from training.errors import TrainingError
+from training.examples import Array, Example, name_of, to_array
 from training.graph import Task
 
 BATCH_SIZES = (1, 2, 3, 7, 32, 64)
@@ -56,26 +58,34 @@ class Parity:
         return not self.faults
 
 
+def batch_sizes(count: int) -> tuple[int, ...]:
+    """The batch sizes that a graph must run at: those that `count` examples fill, and the largest, which repeats
+    them. So a short list costs one run of the largest size more than itself, whatever the network.
+    """
+    return tuple(size for size in BATCH_SIZES if size <= count or size == BATCH_SIZES[-1])
+
+
 def decoded_batches(
-    files: Sequence[Path], spec: PixelSpec, sizes: Sequence[int]
-) -> Iterator[tuple[list[int], NDArray[np.uint8]]]:
+    files: Sequence[Example], spec: PixelSpec | None, sizes: Sequence[int]
+) -> Iterator[tuple[list[int], Array]]:
     """Decodes all files in batches whose sizes go round `sizes`, and goes on from the first file until every
-    size has occurred.
+    size has occurred. A list that must be repeated is decoded once.
 
     Yields:
-        The indices into `files`, and uint8 `[N, H, W, C]`.
+        The indices into `files`, and uint8 `[N, H, W, C]`, or float32 `[N, F]` of rows.
 
     Raises:
         ParityError: A file cannot be read or decoded; it is named.
     """
 
-    def array(index: int) -> NDArray[np.uint8]:
-        path = files[index]
+    def array(index: int) -> Array:
         try:
-            return decode(path.read_bytes(), spec)
+            return to_array(files[index], spec)
         except (OSError, PictureError) as error:
-            raise ParityError(f"{path}: {error}") from error
+            raise ParityError(f"{files[index]}: {error}") from error
 
+    repeated = len(files) < sum(sizes)
+    arrays: dict[int, Array] = {}
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         start = 0
         for turn, size in enumerate(itertools.cycle(sizes)):
@@ -84,27 +94,47 @@ def decoded_batches(
             left = len(files) - start
             count = min(size, left) if left > 0 and turn >= len(sizes) else size
             indices = [index % len(files) for index in range(start, start + count)]
-            yield indices, np.stack(list(pool.map(array, indices)))
+            new = [index for index in dict.fromkeys(indices) if index not in arrays]
+            arrays.update(zip(new, pool.map(array, new), strict=True))
+            yield indices, np.stack([arrays[index] for index in indices])
+            if not repeated:
+                arrays.clear()
             start += count
 
 
 def reference_logits(
-    network: nn.Module, files: Sequence[Path], spec: PixelSpec, mean: Sequence[float], std: Sequence[float]
+    network: nn.Module, files: Sequence[Example], spec: PixelSpec | None, mean: Sequence[float], std: Sequence[float]
 ) -> NDArray[np.float32]:
     """What torch answers: float32 `[files, K]` logits of the network in evaluation mode.
 
-    The normalisation is torchvision's, not the graph's, so that a fault in one does not hide in both.
+    The normalisation is torchvision's (for rows: training's), not the graph's, so that a fault in one does not hide in
+    both.
 
     Raises:
         ParityError: As `decoded_batches`.
     """
     network.eval()
-    rows = []
     with torch.inference_mode():
-        for _, pictures in decoded_batches(files, spec, (min(REFERENCE_BATCH, len(files)),)):
-            images = functional.to_dtype(torch.from_numpy(pictures).movedim(-1, 1), torch.float32, scale=True)
-            rows.append(network(functional.normalize(images, list(mean), list(std))).to(torch.float32).numpy())
-    return np.concatenate(rows)
+        return np.concatenate(
+            [network(inputs).to(torch.float32).numpy() for inputs in network_inputs(files, spec, mean, std)]
+        )
+
+
+def network_inputs(
+    files: Sequence[Example], spec: PixelSpec | None, mean: Sequence[float], std: Sequence[float]
+) -> Iterator[Tensor]:
+    """What the network is given, in batches: float32 `[n, C, H, W]` or `[n, F]`, normalised.
+
+    Raises:
+        ParityError: As `decoded_batches`.
+    """
+    for _, arrays in decoded_batches(files, spec, (min(REFERENCE_BATCH, len(files)),)):
+        given = torch.from_numpy(arrays)
+        if spec is None:
+            yield normalised(given, tuple(mean), tuple(std))
+        else:
+            images = functional.to_dtype(given.movedim(-1, 1), torch.float32, scale=True)
+            yield functional.normalize(images, list(mean), list(std))
 
 
 def scores_of(logits: NDArray[np.float32], task: Task, temperature: float = 1.0) -> NDArray[np.float32]:
@@ -121,17 +151,26 @@ def providers() -> list[str]:
     return [provider for provider in onnxruntime.get_available_providers() if provider in TOLERANCES]
 
 
-def open_session(path: Path, provider: str = "CPUExecutionProvider") -> onnxruntime.InferenceSession:
-    """A session that runs on `provider` and on nothing else in secret.
+def open_session(
+    path: Path, provider: str = "CPUExecutionProvider", provider_options: Mapping[str, str] | None = None
+) -> onnxruntime.InferenceSession:
+    """A session that runs on `provider` and on nothing else in secret; with the gate's own options by default.
 
     Raises:
         ParityError: ONNX Runtime refuses the graph or the provider.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    # As the service runs it. Of two sessions that take turns, the threads of one would spin on the other's cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # hides that shape operators of a CUDA graph run on the CPU, as they should
+    chosen = dict(PROVIDER_OPTIONS[provider] if provider_options is None else provider_options)
+    # ONNX Runtime 1.31 crashes, without an exception, when it lays out the convolution of a ViT in fp16 for the CPU.
+    without = ["NchwcTransformer"] if ".fp16." in path.name else []
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=[(provider, PROVIDER_OPTIONS[provider])])
+        session = onnxruntime.InferenceSession(
+            path, options, providers=[(provider, chosen)], disabled_optimizers=without
+        )
     except Exception as error:
         raise ParityError(f"ONNX Runtime cannot load {path.name} on {provider}: {error}") from error
     if session.get_providers()[0] != provider:
@@ -139,23 +178,26 @@ def open_session(path: Path, provider: str = "CPUExecutionProvider") -> onnxrunt
     return session
 
 
-def run(session: onnxruntime.InferenceSession, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """uint8 `[N, H, W, C]` → float32 `[N, K]`.
+def run(session: onnxruntime.InferenceSession, arrays: Array) -> NDArray[np.float32]:
+    """uint8 `[N, H, W, C]` or float32 `[N, F]` → float32 `[N, K]`.
 
     Raises:
         ParityError: The graph does not run at this batch size.
     """
     try:
-        (scores,) = session.run([GRAPH_OUTPUT], {GRAPH_INPUTS["image"]: pictures})
+        (scores,) = session.run([GRAPH_OUTPUT], {session.get_inputs()[0].name: arrays})
     except Exception as error:
-        raise ParityError(f"the graph fails at batch {len(pictures)}: {error}") from error
+        raise ParityError(f"the graph fails at batch {len(arrays)}: {error}") from error
     return scores
 
 
 def graph_scores(
-    session: onnxruntime.InferenceSession, files: Sequence[Path], spec: PixelSpec, sizes: Sequence[int] = BATCH_SIZES
+    session: onnxruntime.InferenceSession,
+    files: Sequence[Example],
+    spec: PixelSpec | None,
+    sizes: Sequence[int] | None = None,
 ) -> NDArray[np.float32]:
-    """What the graph answers, at all batch sizes in turn.
+    """What the graph answers, at all batch sizes in turn; those of `batch_sizes` by default.
 
     Returns:
         float32 `[rows, K]` with at least as many rows as files; row i belongs to file i modulo their number, because
@@ -165,16 +207,16 @@ def graph_scores(
         ParityError: A file cannot be read, or the graph does not run or gives another number of rows.
     """
     batches = []
-    for _, pictures in decoded_batches(files, spec, sizes):
-        batches.append(run(session, pictures))
-        if len(batches[-1]) != len(pictures):
-            raise ParityError(f"the graph gives {len(batches[-1])} rows for a batch of {len(pictures)}")
+    for _, arrays in decoded_batches(files, spec, sizes or batch_sizes(len(files))):
+        batches.append(run(session, arrays))
+        if len(batches[-1]) != len(arrays):
+            raise ParityError(f"the graph gives {len(batches[-1])} rows for a batch of {len(arrays)}")
     return np.concatenate(batches)
 
 
 def compare(
     provider: str,
-    files: Sequence[Path],
+    files: Sequence[Example],
     reference: NDArray[np.float32],
     scores: NDArray[np.float32],
     task: Task,
@@ -185,7 +227,7 @@ def compare(
 
     Args:
         provider: Where the graph ran.
-        files: The pictures.
+        files: The pictures or rows.
         reference: float32 `[files, K]`, torch's scores.
         scores: float32 `[rows, K]` as `graph_scores` gives them.
         task: For several labels the decision is each label's side of 0.5.
@@ -200,7 +242,7 @@ def compare(
     expected = reference[np.arange(len(scores)) % len(files)]
     differences = np.abs(scores.astype(np.float64) - expected).max(axis=1)
     worst = int(np.where(np.isfinite(differences), differences, np.inf).argmax())
-    file = files[worst % len(files)]
+    file = name_of(files[worst % len(files)])
     agreement = float(same_decision(expected, scores, task, tolerance).mean())
     faults = []
     if not np.isfinite(scores).all():
@@ -208,7 +250,7 @@ def compare(
     if agreement < 1.0:
         faults.append(f"top-1 agreement is {agreement:.2%}")
     if not differences[worst] <= tolerance:
-        faults.append(f"scores differ by {differences[worst]:.1e} on {file.name}, {tolerance:.0e} is allowed")
+        faults.append(f"scores differ by {differences[worst]:.1e} on {file}, {tolerance:.0e} is allowed")
     before = after = None
     if targets is not None:
         before, after = accuracy(reference, targets[0], task), accuracy(scores[: len(files)], targets[1], task)
@@ -219,7 +261,7 @@ def compare(
         len(files),
         agreement,
         float(differences[worst]),
-        f"{file.parent.name}/{file.name}",
+        file,
         before,
         after,
         tolerance,

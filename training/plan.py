@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from training import distill
 from training.config import Recipe
 from training.errors import TrainingError
 from training.networks import NETWORKS
@@ -90,9 +91,13 @@ def resolved(recipe: Recipe) -> Recipe:
         )
     lr = optim.lr if optim.lr is not None else default_lr(optim.optimizer, mode)
     head_lr = optim.head_lr if optim.head_lr is not None else default_lr(optim.optimizer, "head")
+    features = model.features
+    if recipe.distill.teacher is not None:
+        features = "live"  # a teacher must see pictures, not what a backbone made of them
     return recipe.model_copy(
         update={
-            "model": model.model_copy(update={"weights": weights, "mode": mode}),
+            "distill": distill.resolved(recipe.distill),
+            "model": model.model_copy(update={"weights": weights, "mode": mode, "features": features}),
             "optim": optim.model_copy(update={"lr": lr, "head_lr": head_lr, "head_epochs": head_epochs}),
             "data": recipe.data.model_copy(update={"source": _absolute(recipe.data.source)}),
         }

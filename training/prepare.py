@@ -71,6 +71,8 @@ def load_data(options: DataOptions, network: ModelOptions, machine: MachineOptio
         download=options.download,
         task=options.task,
     )
+    if values is None:
+        found = data.with_digests(found)
     found = split_source(found, fraction=options.val_fraction, seed=options.split_seed, validate_on=options.validate_on)
     if values is not None:
         return prepare_numbers(found, values, network.name)
@@ -81,6 +83,9 @@ def load_data(options: DataOptions, network: ModelOptions, machine: MachineOptio
         image_size=options.image_size,
         color=options.color,
     )
+    if options.scaled_decoding:
+        pixels = preprocessing.pixels.model_copy(update={"scaled_decoding": True})
+        preprocessing = replace(preprocessing, pixels=pixels)
     return prepare(found, preprocessing, machine.cache_folder, machine.cache_gib * 2**30)
 
 
@@ -100,7 +105,7 @@ def prepare_numbers(found: Labelled, values: NDArray[np.float32], name: str) -> 
         LabelledArrays(values[rows[split]], targets_of(found.split(split), len(found.labels), found.task))
         for split in ("train", "val")
     )
-    return Prepared(found, Preprocessing(None, mean, std), train, val)
+    return Prepared(found, Preprocessing(None, mean, std, found.columns), train, val)
 
 
 def choose_preprocessing(

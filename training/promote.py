@@ -9,20 +9,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from taxon.bundle.manifest import BundleError
+from taxon.bundle.manifest import BundleError, FeaturesInput, Manifest
 from taxon.bundle.store import Bundle
-from training import compare, data, parity, promotions
+from training import compare, data, examples, parity, promotions
 from training.compare import Comparison
 from training.errors import TrainingError
+from training.examples import Example
 from training.promotions import PromotionError
 from training.runs import Run
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Pictures that neither version was trained on."""
+    """Pictures, or rows of numbers, that neither version was trained on."""
 
-    files: tuple[Path, ...]
+    files: tuple[Example, ...]
     labels: tuple[tuple[str, ...], ...]
 
 
@@ -36,7 +37,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("version", type=int, help="the version to promote")
     parser.add_argument("--models", type=Path, required=True, help="model repository")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", type=Path, help="labelled folder of pictures that neither version was trained on")
+    source.add_argument(
+        "--data",
+        type=Path,
+        help="labelled folder of pictures, or CSV file of numbers, that neither version was trained on",
+    )
     source.add_argument("--run", type=Path, help="run whose test split is used, or its val split if it has no test")
     parser.add_argument(
         "--allowed-loss", type=float, default=0.0, metavar="SHARE", help="accuracy that may be lost (default 0)"
@@ -49,7 +54,7 @@ def main(argv: list[str]) -> int:
         current = promotions.current_version(options.models, options.name, options.version)
         comparison = None
         if current is not None:
-            held_out = from_folder(options.data) if options.data else from_run(options.run)
+            held_out = from_data(options.data, candidate.manifest) if options.data else from_run(options.run)
             comparison = compared(promotions.existing(options.models, options.name, current), candidate, held_out)
             console.print(to_table(current, options.version, comparison))
             if comparison.difference < -options.allowed_loss - 1e-12 and options.force is None:
@@ -84,17 +89,19 @@ def compared(current: Bundle, candidate: Bundle, held_out: HeldOut) -> Compariso
     """Asks both versions about the held-out pictures and times both.
 
     Raises:
-        PromotionError: The candidate lacks labels that callers may rely on.
-        BundleError: One of them does not classify pictures.
+        PromotionError: The candidate lacks labels that callers may rely on, or takes other numbers.
         ParityError: A picture cannot be read.
     """
+    same_input = candidate.manifest.input == current.manifest.input
+    if "features" in (candidate.manifest.input.kind, current.manifest.input.kind) and not same_input:
+        raise PromotionError(f"version {candidate.manifest.version} takes other input; publish it under a new name")
     if missing := sorted(set(current.manifest.labels) - set(candidate.manifest.labels)):
         raise PromotionError(
             f"version {candidate.manifest.version} lacks the labels {missing[:5]}; publish it under a new name"
         )
     before, after = (compare.answers(bundle, held_out.files, held_out.labels) for bundle in (current, candidate))
     pictures = None
-    if candidate.manifest.pixels is not None and current.manifest.input == candidate.manifest.input:
+    if same_input:
         size = min(8, len(held_out.files))
         _, pictures = next(parity.decoded_batches(held_out.files, candidate.manifest.pixels, (size,)))
     return compare.compare(before, after, held_out.labels, pictures)
@@ -110,15 +117,20 @@ def refusal(comparison: Comparison) -> str:
     )
 
 
-def from_folder(folder: Path) -> HeldOut:
-    """All pictures of a labelled folder.
+def from_data(source: Path, manifest: Manifest) -> HeldOut:
+    """All pictures of a labelled folder; for a classifier of numbers, all rows of a CSV file.
 
     Raises:
-        TrainingError: Not a labelled folder.
+        TrainingError: It is not that.
     """
-    found = data.scan(folder)
+    files: tuple[Example, ...]
+    if isinstance(manifest.input, FeaturesInput):
+        files, found = examples.of_table(source, manifest.input.names)
+    else:
+        found = data.scan(source)
+        files = tuple(sample.path for sample in found.samples)
     return HeldOut(
-        tuple(sample.path for sample in found.samples),
+        files,
         tuple(tuple(found.labels[index] for index in sample.labels or (sample.label,)) for sample in found.samples),
     )
 
@@ -132,7 +144,7 @@ def from_run(folder: Path) -> HeldOut:
     run = Run.open(folder)
     samples = run.samples("test") or run.samples("val")
     return HeldOut(
-        tuple(sample.path for sample in samples),
+        examples.of_run(run, "test" if run.samples("test") else "val", run.checkpoint()),
         tuple(
             tuple(run.labels[index] for index in sample.labels) if sample.label < 0 else (run.labels[sample.label],)
             for sample in samples

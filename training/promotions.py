@@ -1,11 +1,15 @@
 """Which version of a model is the default, and what was it before.
 
-The label file `labels/stable` is the truth; `promotions.jsonl` beside the versions records every change and why.
+The label file `labels/stable` is the truth; `promotions.jsonl` beside the versions records every change and why. A
+change is recorded before the label moves, so a process that dies between the two leaves an entry that nothing
+followed: the next one does not start where it ends, nor is the label there.
 """
 
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,7 +42,8 @@ def current_version(root: Path, name: str, candidate: int) -> int | None:
 def promote(
     root: Path, name: str, version: int, current: int | None, figures: Mapping[str, Any] | None, reason: str | None
 ) -> None:
-    """Records the promotion, then moves the label: a process that dies between the two has changed nothing.
+    """Records the promotion, then moves the label: a process that dies between the two has changed nothing. Of two
+    at once one waits for the other, and then finds another default than it compared with.
 
     Args:
         root: The repository.
@@ -49,10 +54,15 @@ def promote(
         reason: Why it was forced, for the record.
 
     Raises:
-        OSError: The repository is not writable.
+        PromotionError: Another version is the default by now.
+        OSError: The repository is not writable or full; the default is as it was.
     """
-    _record(root, name, {"action": "promote", "from": current, "to": version, "reason": reason, "comparison": figures})
-    version_labels.write(root, name, version_labels.STABLE, version)
+    with _alone(root, name):
+        if (now := current_version(root, name, version)) != current:
+            raise PromotionError(f"the default of {name} went from {current} to {now} meanwhile: compare again")
+        entry = {"action": "promote", "from": current, "to": version, "reason": reason, "comparison": figures}
+        _record(root, name, entry)
+        version_labels.write(root, name, version_labels.STABLE, version)
 
 
 def rollback(root: Path, name: str, reason: str = "") -> int:
@@ -65,21 +75,42 @@ def rollback(root: Path, name: str, reason: str = "") -> int:
         PromotionError: Nothing was promoted, or the earlier version is gone.
         BundleError: The earlier version is damaged.
     """
-    current = version_labels.read(root, name).get(version_labels.STABLE)
+    with _alone(root, name):
+        current = version_labels.read(root, name).get(version_labels.STABLE)
+        defaults = _defaults_before(history(root, name), current)
+        if current is None or not defaults or (earlier := defaults[-1]) is None:
+            raise PromotionError(f"{name} has no earlier default to go back to")
+        existing(root, name, earlier)
+        _record(root, name, {"action": "rollback", "from": current, "to": earlier, "reason": reason})
+        version_labels.write(root, name, version_labels.STABLE, earlier)
+        return earlier
+
+
+def _defaults_before(entries: list[dict[str, Any]], current: int | None) -> list[int | None]:
+    """The defaults to which rollbacks lead, the nearest last."""
     defaults: list[int | None] = []
-    for entry in history(root, name):
+    for entry, then in zip(entries, [*(entry["from"] for entry in entries[1:]), current], strict=False):
+        if entry["to"] != then:
+            continue  # recorded by a process that died before it moved the label
         if entry["action"] == "promote":
             defaults.append(entry["from"])
         elif defaults:
             defaults.pop()
-    while defaults and defaults[-1] == current:  # recorded by a process that died before it moved the label
-        defaults.pop()
-    if current is None or not defaults or (earlier := defaults[-1]) is None:
-        raise PromotionError(f"{name} has no earlier default to go back to")
-    existing(root, name, earlier)
-    _record(root, name, {"action": "rollback", "from": current, "to": earlier, "reason": reason})
-    version_labels.write(root, name, version_labels.STABLE, earlier)
-    return earlier
+    return defaults
+
+
+@contextmanager
+def _alone(root: Path, name: str) -> Iterator[None]:
+    """Waits until no other process changes this model's default. The lock ends with the process that holds it.
+
+    Raises:
+        PromotionError: The repository has no such model.
+    """
+    if name not in store.names(root):
+        raise PromotionError(f"{root} has no model {name}")
+    with (root / name / HISTORY).open("a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def history(root: Path, name: str) -> list[dict[str, Any]]:

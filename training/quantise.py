@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnxruntime.quantization import (
     CalibrationDataReader,
     QuantFormat,
@@ -23,8 +22,8 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from taxon.bundle.manifest import GRAPH_INPUTS
 from training import graph
+from training.examples import Array
 from training.graph import GraphError
 
 SQNR_PICTURES = 8
@@ -55,6 +54,8 @@ def prepare(source: Path, target: Path) -> None:
     try:
         with _quiet():
             quant_pre_process(str(source), str(target), skip_symbolic_shape=True)
+    except OSError:
+        raise
     except Exception as error:  # ONNX Runtime raises any kind
         raise GraphError(f"the graph cannot be prepared for int8 ({type(error).__name__}): {error}") from error
 
@@ -62,7 +63,7 @@ def prepare(source: Path, target: Path) -> None:
 def write_int8(
     prepared: Path,
     target: Path,
-    pictures: NDArray[np.uint8],
+    pictures: Array,
     plan: Plan,
     excluded: Sequence[str] = (),
 ) -> int:
@@ -71,7 +72,7 @@ def write_int8(
     Args:
         prepared: From `prepare`.
         target: The file to write.
-        pictures: uint8 `[N, H, W, C]` of training, from which the ranges of the activations are taken.
+        pictures: uint8 `[N, H, W, C]` or float32 `[N, F]` of training: the ranges of the activations are theirs.
         plan: Which operators.
         excluded: Names of nodes that stay float.
 
@@ -92,7 +93,7 @@ def write_int8(
             quantize_static(
                 str(prepared),
                 str(target),
-                _Pictures(pictures),
+                _Examples(prepared, pictures),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
@@ -100,13 +101,15 @@ def write_int8(
                 op_types_to_quantize=list(plan.operators),
                 nodes_to_exclude=list(excluded),
             )
+    except OSError:
+        raise
     except Exception as error:  # ONNX Runtime raises any kind
         raise GraphError(f"the quantiser failed ({type(error).__name__}): {error}") from error
     graph.tidy(target, contract)
     return count
 
 
-def most_sensitive(prepared: Path, quantised: Path, pictures: NDArray[np.uint8], plan: Plan) -> list[str]:
+def most_sensitive(prepared: Path, quantised: Path, pictures: Array, plan: Plan) -> list[str]:
     """The nodes of a plan, those first that add most noise on the way through the network.
 
     Noise is measured between the float and the int8 graph, relative to the signal (the inverse of the SQNR that
@@ -118,7 +121,7 @@ def most_sensitive(prepared: Path, quantised: Path, pictures: NDArray[np.uint8],
         for path in (quantised, prepared):
             extended = path.with_suffix(".all.onnx")
             qdq_loss_debug.modify_model_output_intermediate_tensors(str(path), str(extended))
-            activations.append(qdq_loss_debug.collect_activations(str(extended), _Pictures(chosen)))
+            activations.append(qdq_loss_debug.collect_activations(str(extended), _Examples(extended, chosen)))
             extended.unlink()
         matched = qdq_loss_debug.create_activation_matching(*activations)
         errors = qdq_loss_debug.compute_activation_error(matched)
@@ -142,9 +145,10 @@ def _added_noise(model: onnx.ModelProto, plan: Plan, noise: Mapping[str, float])
     return added
 
 
-class _Pictures(CalibrationDataReader):
-    def __init__(self, pictures: NDArray[np.uint8]) -> None:
-        self._batches: Iterator[dict[str, Any]] = iter([{GRAPH_INPUTS["image"]: picture[None]} for picture in pictures])
+class _Examples(CalibrationDataReader):
+    def __init__(self, path: Path, arrays: Array) -> None:
+        (taken,) = onnx.load(path).graph.input
+        self._batches: Iterator[dict[str, Any]] = iter([{taken.name: array[None]} for array in arrays])
 
     def get_next(self) -> dict[str, Any] | None:
         """The next input of the graph, as the quantiser asks for it."""

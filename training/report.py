@@ -1,47 +1,28 @@
 """`report/` of a run: metrics.json, plots, model card, and one HTML page that needs nothing beside it."""
 
-import base64
-import html
 import json
 from collections.abc import Mapping, Sequence
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from training import scores as scoring
 from training.checkpoint import Checkpoint
 from training.data import Sample
 from training.evaluate import Answers
 from training.files import write_atomically
+from training.report_page import write_page
 from training.report_plots import draw_all
 from training.runs import Run
 
 ERRORS_SHOWN = 24
-THUMBNAIL = 120
 SIZE_SLICES = 3
 LEAST_SLICE = 10
 """Smaller slices say nothing."""
-TITLES = {
-    "learning_curves.png": "Learning curves",
-    "confusion.png": "Confusion matrix",
-    "precision_recall.png": "Precision and recall",
-    "roc.png": "ROC",
-    "reliability.png": "Reliability of the scores",
-}
-CSS = """
-body{font:15px/1.5 system-ui,sans-serif;color:#22303c;max-width:1000px;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.6rem;margin-bottom:0}h2{font-size:1.15rem;margin-top:2.2rem;border-bottom:1px solid #dde3e8}
-.quiet{color:#6b7a87}.tiles{display:flex;flex-wrap:wrap;gap:.8rem;margin:1.2rem 0}
-.tile{background:#f3f6f8;border-radius:6px;padding:.6rem 1rem}.tile b{display:block;font-size:1.4rem}
-table{border-collapse:collapse}td,th{padding:.25rem .8rem;text-align:right;border-bottom:1px solid #e8edf1}
-td:first-child,th:first-child{text-align:left}img.plot{max-width:100%}
-.grid{display:flex;flex-wrap:wrap;gap:.8rem}.grid figure{margin:0;width:130px;font-size:.8rem;overflow-wrap:anywhere}
-.grid img{width:120px;height:120px;object-fit:contain;background:#f3f6f8;image-rendering:auto}
-"""
+LABELS_NAMED = 50
+"""On the model card."""
 
 
 def write_report(run: Run, answers: Answers) -> dict[str, Any]:
@@ -67,7 +48,7 @@ def write_report(run: Run, answers: Answers) -> dict[str, Any]:
     plots = draw_all(folder, answers.scores, answers.targets, run.labels, run.metrics())
     errors = _errors(samples, answers, run.labels)
     write_atomically(folder / "model_card.md", model_card(run, checkpoint, figures))
-    write_atomically(folder / "index.html", _page(run, checkpoint, figures, folder, plots, errors))
+    write_atomically(folder / "index.html", write_page(run, checkpoint, figures, folder, plots, errors))
     return figures
 
 
@@ -123,7 +104,13 @@ def model_card(run: Run, checkpoint: Checkpoint, figures: Mapping[str, Any]) -> 
             "",
             "## Use",
             "",
-            f"Tells apart: {', '.join(run.labels)}. Pictures of anything else get one of these labels too.",
+            f"Tells apart: {', '.join(run.labels[:LABELS_NAMED])}"
+            + (f" and {len(run.labels) - LABELS_NAMED} more. " if len(run.labels) > LABELS_NAMED else ". ")
+            + (
+                "A sample may have several labels, or none."
+                if checkpoint.task == "multi_label"
+                else "Anything else gets one of these labels too."
+            ),
             "",
             "## Data",
             "",
@@ -146,85 +133,3 @@ def model_card(run: Run, checkpoint: Checkpoint, figures: Mapping[str, Any]) -> 
             "",
         ]
     )
-
-
-def _page(
-    run: Run,
-    checkpoint: Checkpoint,
-    figures: Mapping[str, Any],
-    folder: Path,
-    plots: Sequence[str],
-    errors: Sequence[tuple[Sample, str, str]],
-) -> str:
-    tiles = [
-        (f"{figures['accuracy']:.2%}", f"accuracy ({figures['accuracy_low']:.1%} to {figures['accuracy_high']:.1%})"),
-        (f"{figures['balanced_accuracy']:.2%}", "balanced accuracy"),
-        (f"{figures['macro_f1']:.4f}", "macro F1"),
-        (f"{figures['mean_average_precision']:.4f}", "mean average precision"),
-        (f"{figures['expected_calibration_error']:.3f}", "calibration error"),
-        (f"{figures['sample_count']}", "validation samples"),
-    ]
-    title = html.escape(run.folder.resolve().name)
-    parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{CSS}</style>",
-        f"<h1>{title}</h1><p class=quiet>{html.escape(checkpoint.model)}, best epoch {checkpoint.epoch}, run "
-        f"{html.escape(run.id)}, data {run.data_digest[:12]}</p>",
-        "<div class=tiles>",
-        *(f"<div class=tile><b>{value}</b>{html.escape(name)}</div>" for value, name in tiles),
-        "</div>",
-        "<h2>Classes</h2>",
-        _table(
-            ["class", "precision", "recall", "F1", "average precision", "samples"],
-            [
-                [label, *(_number(part[key]) for key in ("precision", "recall", "f1", "average_precision", "count"))]
-                for label, part in figures["per_class"].items()
-            ],
-        ),
-    ]
-    if figures["slices"]:
-        rows = [[name, _number(part["accuracy"]), str(part["count"])] for name, part in figures["slices"].items()]
-        parts += ["<h2>Parts of the data</h2>", _table(["part", "accuracy", "samples"], rows)]
-    for name in plots:
-        encoded = base64.b64encode((folder / name).read_bytes()).decode()
-        parts.append(
-            f'<h2>{TITLES[name]}</h2><img class=plot alt="{TITLES[name]}" src="data:image/png;base64,{encoded}">'
-        )
-    if errors:
-        parts.append("<h2>Worst errors</h2><div class=grid>")
-        parts += [_error_figure(*error) for error in errors]
-        parts.append("</div>")
-    recipe = html.escape((run.folder / "recipe.toml").read_text(encoding="utf-8"))
-    parts.append(f"<h2>Recipe</h2><pre>{recipe}</pre></html>")
-    return "\n".join(parts)
-
-
-def _error_figure(sample: Sample, truth: str, answer: str) -> str:
-    caption = (
-        f"<b>{html.escape(answer)}</b><br>is {html.escape(truth)}<br><span class=quiet>{html.escape(sample.path.name)}"
-    )
-    if sample.row >= 0:
-        return f"<figure>{caption}, row {sample.row + 1}</span></figure>"
-    return f'<figure><img alt="" src="{thumbnail(sample.path)}">{caption}</span></figure>'
-
-
-def thumbnail(path: Path) -> str:
-    """A picture as a data URL, at most 120 pixels long; small ones are enlarged so that they can be seen."""
-    with Image.open(path) as picture:
-        small = ImageOps.exif_transpose(picture).convert("RGB")
-    scale = THUMBNAIL / max(small.size)
-    size = tuple(max(1, round(side * scale)) for side in small.size)
-    small = small.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR)
-    encoded = BytesIO()
-    small.save(encoded, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(encoded.getvalue()).decode()}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["<table><tr>", *(f"<th>{html.escape(name)}" for name in head), "</tr>"]
-    for row in rows:
-        lines += ["<tr>", *(f"<td>{html.escape(field)}" for field in row), "</tr>"]
-    return "".join([*lines, "</table>"])
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else str(value) if isinstance(value, int) else f"{value:.4f}"

@@ -45,8 +45,10 @@ class Run:
         self.folder = folder
 
     @classmethod
-    def create(cls, folder: Path, source: Labelled, recipe_toml: str, *, seed: int) -> Self:
-        """Writes what is known before the first epoch; `run.json` last.
+    def create(
+        cls, folder: Path, source: Labelled, recipe_toml: str, *, seed: int, parents: Sequence[str] = ()
+    ) -> Self:
+        """Writes what is known before the first epoch; `run.json` last. `parents` are the ids of runs that teach it.
 
         Raises:
             TrainingError: The folder already holds a run, or is not writable.
@@ -67,6 +69,7 @@ class Run:
                 "data": str(source.root.resolve()),
                 "data_digest": data.digest(source.samples, source.labels),
                 "seed": seed,
+                "parents": list(parents),
                 "git": _git_commit(),
                 "libraries": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
             }
@@ -178,14 +181,14 @@ class Run:
         write_atomically(self.folder / "quarantine.json", json.dumps(entries, ensure_ascii=False, indent=1))
 
 
-def open_or_create(folder: Path, source: Labelled, recipe: Recipe) -> Run:
-    """A new run, or the one that the same recipe and data began in this folder.
+def open_or_create(folder: Path, source: Labelled, recipe: Recipe, parents: Sequence[str] = ()) -> Run:
+    """A new run, or the one that the same recipe and data began in this folder. For `parents` see `Run.create`.
 
     Raises:
         TrainingError: The folder holds a run of another recipe or other data; the message says what differs.
     """
     if not (folder / "run.json").exists():
-        return Run.create(folder, source, flags.to_toml(recipe), seed=recipe.run.seed)
+        return Run.create(folder, source, flags.to_toml(recipe), seed=recipe.run.seed, parents=parents)
     run = Run.open(folder)
     changed = flags.differences(flags.checked(flags.read_toml(str(folder / "recipe.toml"))), recipe)
     if run.data_digest != data.digest(source.samples, source.labels):

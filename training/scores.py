@@ -1,5 +1,6 @@
 """How good answers are: the figures of the report, from scores and truths alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +111,15 @@ def figures(scores: NDArray[np.float32], targets: NDArray[np.int64], labels: tup
         matrix = metrics.confusion_matrix(targets, scores.argmax(axis=1), labels=range(len(labels)))
         found["confusion"] = matrix.tolist()
     return found
+
+
+def confusions(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> list[tuple[str, str, int, float]]:
+    """(truth, answer, how often, as a share of the truth) of every confusion that happened, the most frequent first."""
+    counts = np.asarray(matrix)
+    found = counts * (1 - np.eye(len(labels), dtype=np.int64))
+    order = np.argsort(-found, axis=None, kind="stable")[: np.count_nonzero(found)]
+    pairs = zip(*np.unravel_index(order, found.shape), strict=True)
+    return [(labels[t], labels[a], int(found[t, a]), float(found[t, a] / counts[t].sum())) for t, a in pairs]
 
 
 def worst(scores: NDArray[np.float32], targets: NDArray[np.int64], count: int) -> NDArray[np.int64]:

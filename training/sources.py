@@ -1,4 +1,4 @@
-"""One word for the data → labelled samples, with digests and splits."""
+"""One word for the data → labelled samples, with splits."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from training.official import FORMATS, read_official, write_parts
 def open_source(
     source: str, *, digits_folder: Path, prepared_folder: Path, download: bool, task: str
 ) -> tuple[Labelled, NDArray[np.float32] | None]:
-    """The samples of a data source, with digests, and with splits where the source has them.
+    """The samples of a data source, with splits where the source has them.
 
     Args:
         source: See `config.DataOptions.source`.
@@ -26,7 +26,8 @@ def open_source(
         task: `single_label`, `multi_label` or `auto`; only lists of pictures may be multi-label.
 
     Returns:
-        The samples, and for a table of numbers float32 [rows, F], by `Sample.row`; else None.
+        The samples, and None. For a table of numbers the samples have digests, and beside them are the numbers:
+        float32 [rows, F], by `Sample.row`.
 
     Raises:
         TrainingError: There is no such source, or it cannot be used.
@@ -56,7 +57,7 @@ def open_source(
         )
     if task == "multi_label" and found.task != task:
         raise TrainingError(f"{source} cannot hold several labels per picture: give a CSV file with path,label")
-    return data.with_digests(found), None
+    return found, None
 
 
 def split_source(found: Labelled, *, fraction: float, seed: int, validate_on: str) -> Labelled:

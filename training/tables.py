@@ -218,11 +218,17 @@ def feature_rows(table: Table) -> tuple[Labelled, NDArray[np.float32]]:
         A sample per row, with digest, and float32 [rows, F].
 
     Raises:
-        TrainingError: See `numbers`; or labels of mixed types or fewer than two.
+        TrainingError: See `numbers`; or labels of mixed types or fewer than two; or columns without a name of their
+            own.
     """
-    values = numbers(table, range(len(table.columns) - 1))
-    if not values.shape[1]:
+    columns = table.columns[:-1]
+    if not columns:
         raise TrainingError(f"{table.file} has no column of numbers before the label")
+    if all(_is_number(name) for name in columns):
+        raise TrainingError(f"{table.file} begins with a row of numbers: write the columns' names above it")
+    if unnamed := sorted({name for name in columns if not name or columns.count(name) > 1}):
+        raise TrainingError(f"{table.file} has columns that are blank or double in its header: {unnamed}")
+    values = numbers(table, range(len(columns)))
     names = [row[-1].strip() for row in table.rows]
     labels = _labels(table, names)
     index = {label: number for number, label in enumerate(labels)}
@@ -230,4 +236,4 @@ def feature_rows(table: Table) -> tuple[Labelled, NDArray[np.float32]]:
         Sample(table.file, index[name], row=number, sha256=hashlib.sha256(values[number].tobytes()).hexdigest())
         for number, name in enumerate(names)
     )
-    return Labelled(table.file.parent.resolve(), labels, samples), values
+    return Labelled(table.file.parent.resolve(), labels, samples, columns=columns), values

@@ -14,7 +14,7 @@ class Events:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise TrainingError("--tensorboard needs the package: pip install tensorboard") from error
+            raise TrainingError("--tensorboard needs its package: pip install 'taxon[tensorboard]'") from error
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=epochs_done + 1)
 
     def write(self, line: Mapping[str, Any]) -> None:

@@ -6,7 +6,6 @@ rounded here; the products inside attention are not.
 
 import copy
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from training import parity
 from training.candidate import Candidate
+from training.examples import Example
 from training.graph import Task
 
 FULL_PRECISION = {"CUDAExecutionProvider": {"use_tf32": "0"}}
@@ -27,7 +27,7 @@ def round_to_tf32(values: Tensor) -> Tensor:
     return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
 
 
-def scores(candidate: Candidate, files: Sequence[Path], task: Task, temperature: float) -> NDArray[np.float32]:
+def scores(candidate: Candidate, files: Sequence[Example], task: Task, temperature: float) -> NDArray[np.float32]:
     """float32 `[files, K]`: the candidate's scores with every product in TF32.
 
     Raises:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from onnxruntime import InferenceSession
 
 from taxon.bundle.manifest import Variant
 from training import half, parity, quantise
 from training.candidate import Candidate, target_matrix
+from training.examples import Array
 from training.graph import GraphError
 from training.parity import ParityError
 from training.quantise import Plan
@@ -108,11 +110,13 @@ def _eight_bits(
         target.unlink(missing_ok=True)
         return Dropped("int8", f"no plan is faster than fp32 on this CPU ({tried})")
     count = quantise.write_int8(prepared, target, pictures, plan)
-    sensitive = quantise.most_sensitive(prepared, target, pictures, plan)
+    sensitive: list[str] = []
     losses = []
     for share in (0.0, *EXCLUDED_SHARES):
-        excluded = sensitive[: int(np.ceil(share * len(sensitive)))]
-        if excluded:
+        excluded: list[str] = []
+        if share:
+            sensitive = sensitive or quantise.most_sensitive(prepared, target, pictures, plan)
+            excluded = sensitive[: int(np.ceil(share * len(sensitive)))]
             count = quantise.write_int8(prepared, target, pictures, plan, excluded)
         scores = _validation_scores(target, candidate)
         measured = _accuracy(scores, candidate)
@@ -134,7 +138,7 @@ def _eight_bits(
 
 
 def _fastest_plan(
-    source: Path, prepared: Path, target: Path, candidate: Candidate, pictures: NDArray[np.uint8]
+    source: Path, prepared: Path, target: Path, candidate: Candidate, pictures: Array
 ) -> tuple[Plan | None, str]:
     """The plan with the best throughput among those that are faster at every timed batch size, and all ratios."""
     ratios: dict[Plan, float] = {}
@@ -150,22 +154,25 @@ def _fastest_plan(
     return max(ratios, key=ratios.__getitem__, default=None), "; ".join(tried) or "nothing to quantise"
 
 
-def latencies(paths: Sequence[Path], pictures: NDArray[np.uint8], provider: str) -> list[dict[int, float]]:
-    """Median milliseconds of one run by batch size, for each graph; interleaved, so that a busy machine slows all.
+def latencies(paths: Sequence[Path], pictures: Array, provider: str) -> list[dict[int, float]]:
+    """As `timed`, for graphs on one provider."""
+    return timed([parity.open_session(path, provider) for path in paths], pictures)
+
+
+def timed(sessions: Sequence[InferenceSession], pictures: Array) -> list[dict[int, float]]:
+    """Median milliseconds of one run by batch size, for each session; in turns, so that a busy machine slows all.
 
     Args:
-        paths: The graphs.
-        pictures: uint8 `[N, H, W, C]`, at least one.
-        provider: Where they run.
+        sessions: From `parity.open_session`.
+        pictures: uint8 `[N, H, W, C]` or float32 `[N, F]`, at least one.
 
     Raises:
-        ParityError: A graph does not load or run.
+        ParityError: A graph does not run.
     """
-    sessions = [parity.open_session(path, provider) for path in paths]
-    results: list[dict[int, float]] = [{} for _ in paths]
+    results: list[dict[int, float]] = [{} for _ in sessions]
     for size in TIMED_BATCHES:
         batch = pictures[np.arange(size) % len(pictures)]
-        seconds: list[list[float]] = [[] for _ in paths]
+        seconds: list[list[float]] = [[] for _ in sessions]
         for session in sessions:
             parity.run(session, batch)
         for _ in range(REPEATS):
@@ -203,7 +210,7 @@ def _accuracy(scores: NDArray[np.float32], candidate: Candidate) -> float:
     return parity.accuracy(scores, target_matrix(candidate.answers, candidate.labels), candidate.task)
 
 
-def _training_pictures(candidate: Candidate) -> NDArray[np.uint8]:
+def _training_pictures(candidate: Candidate) -> Array:
     """Spread over the training files, whose order is by class."""
     files = candidate.training_files
     count = min(CALIBRATION_PICTURES, len(files))
@@ -212,8 +219,8 @@ def _training_pictures(candidate: Candidate) -> NDArray[np.uint8]:
     return pictures
 
 
-def timed_pictures(candidate: Candidate) -> NDArray[np.uint8]:
-    """Validation pictures, enough for the largest timed batch: uint8 `[N, H, W, C]`."""
+def timed_pictures(candidate: Candidate) -> Array:
+    """Validation pictures or rows, enough for the largest timed batch."""
     sizes = (min(max(TIMED_BATCHES), len(candidate.files)),)
     _, pictures = next(parity.decoded_batches(candidate.files, candidate.pixels, sizes))
     return pictures

@@ -1,5 +1,8 @@
 import dataclasses
+import errno
 import json
+import os
+import pathlib
 import shutil
 
 import numpy as np
@@ -10,7 +13,7 @@ from onnx import numpy_helper
 
 from taxon.bundle import store
 from tests.training.toy_classifier import LABELS, MEAN, STD, ToyNetwork, corrupting, make_candidate
-from training import bundling, gate, goldens, graph, parity
+from training import bundling, gate, goldens, graph, parity, quantise
 from training.candidate import ExportError
 from training.graph import LADDER, Served, write_graph
 from training.parity import ParityError
@@ -36,6 +39,7 @@ def test_a_bundle_is_published_with_its_proof(tmp_path):
     assert manifest.metrics["parity_top1_agreement"] == 1.0
     assert manifest.metrics["parity_max_score_difference"] < 1e-6
     assert manifest.variants[0].accuracy == pytest.approx(21 / 24)
+    assert set(manifest.variants[0].latency_ms) == {1, 8}
     assert json.loads(bundle.read("report/metrics.json"))["strategy"]["name"] == "dynamo"
     properties = {entry.key: entry.value for entry in onnx.load(bundle.folder / "model.onnx").metadata_props}
     assert properties == manifest.contract()
@@ -56,6 +60,60 @@ def test_versions_count_up(tmp_path):
     for _ in range(2):
         bundling.publish(candidate, tmp_path / "models", "toy", ladder=ONLY_FIRST)
     assert published(tmp_path / "models") == [1, 2]
+
+
+def test_who_publishes_meanwhile_gets_its_version_and_the_other_the_next(tmp_path, monkeypatch):
+    """The second export starts and ends while the first has its files written and no version yet."""
+    candidate, others, write_report = make_candidate(tmp_path), [], bundling.write_report
+
+    def write_and_publish(*arguments):
+        write_report(*arguments)
+        if not others:
+            others.append(None)
+            others[0] = bundling.publish(candidate, tmp_path / "models", "toy", ladder=ONLY_FIRST)
+
+    monkeypatch.setattr(bundling, "write_report", write_and_publish)
+    export = bundling.publish(candidate, tmp_path / "models", "toy", ladder=ONLY_FIRST)
+    assert (others[0].bundle.manifest.version, export.bundle.manifest.version) == (1, 2)
+    for version in (1, 2):
+        goldens.replay(
+            tmp_path / "models" / "toy" / str(version), store.read(tmp_path / "models", "toy", version).manifest
+        )
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (onnx, "save"),
+        (quantise, "quant_pre_process"),
+        (goldens, "write_golden"),
+        (bundling, "write_report"),
+        (os, "fsync"),
+        (pathlib.Path, "write_text"),
+        (pathlib.Path, "rename"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_a_full_disk_at_any_step_leaves_the_repository_as_it_was(tmp_path, monkeypatch, owner, name):
+    candidate = make_candidate(tmp_path)
+    candidate = dataclasses.replace(candidate, training_files=candidate.files)
+    models = tmp_path / "models"
+    bundling.publish(candidate, models, "toy", ladder=ONLY_FIRST)
+    before = contents(models)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, full)
+        with pytest.raises(OSError, match="No space left"):
+            bundling.publish(candidate, models, "toy", bundling.Settings(precisions=("int8",)))
+    assert contents(models) == before
+    assert published(models) == [1]
 
 
 def change_weight(path):

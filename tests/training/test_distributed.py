@@ -17,13 +17,16 @@ OPTIONS = ["--model", "cnn2", "--dropout", "0", "--image-size", "16", "--epochs"
 OPTIONS += ["--pad", "2", "--lr", "0.003", "--balance", "weights", "--no-report"]
 
 
-def train(root: Path, out: str, processes: int, *more: str) -> Run:
+def train(root: Path, out: str, processes: int, *more: str) -> tuple[Run, str]:
+    """The run, and what was printed."""
     words = ["-m", "taxon.cli", "train", "--data", "pictures", *OPTIONS, "--out", out, *more]
     if processes > 1:
         words = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *words]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, *words], cwd=root, env=environment, check=True, timeout=120, capture_output=True)
-    return Run.open(root / out)
+    done = subprocess.run(
+        [sys.executable, *words], cwd=root, env=environment, check=True, timeout=120, capture_output=True, text=True
+    )
+    return Run.open(root / out), done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,9 @@ def root(tmp_path_factory):
 
 
 def test_two_processes_reproduce_the_loss_curve_of_one(root):
-    one, two = train(root, "one", 1), train(root, "two", 2)
+    (one, printed_by_one), (two, printed_by_two) = train(root, "one", 1), train(root, "two", 2)
+    assert len(printed_by_two.splitlines()) == len(printed_by_one.splitlines())  # only the first process speaks
+    assert sorted(path.name for path in two.folder.iterdir()) == sorted(path.name for path in one.folder.iterdir())
     for before, after in zip(one.metrics(), two.metrics(), strict=True):
         for name in ("train_loss", "val_loss", "accuracy", "macro_f1"):
             assert after[name] == pytest.approx(before[name], rel=1e-3, abs=1e-4), name
@@ -45,7 +50,7 @@ def test_two_processes_reproduce_the_loss_curve_of_one(root):
 
 @pytest.mark.slow
 def test_each_validation_sample_counts_once_and_one_process_writes(root):
-    run = train(root, "report", 2, "--report", "--epochs", "1")
+    run, _ = train(root, "report", 2, "--report", "--epochs", "1")
     figures = json.loads((run.folder / "report" / "metrics.json").read_text())
     assert figures["sample_count"] == len(run.samples("val")) == 18
     assert len((run.folder / "metrics.jsonl").read_text().splitlines()) == 1

@@ -4,8 +4,9 @@ import json
 import pytest
 import torch
 
-from taxon.bundle import store
+from taxon.bundle import signing, store
 from taxon.bundle.manifest import PixelSpec
+from tests.keys import write_keys
 from tests.training.toy_classifier import write_pictures
 from training import export, model, parity
 from training.checkpoint import Checkpoint
@@ -57,6 +58,15 @@ def test_a_run_becomes_a_bundle(run, tmp_path, capsys):
     assert "published pets-2 version 1" in printed
 
 
+def test_scaled_decoding_goes_into_the_bundle(run, tmp_path):
+    words = [str(run.folder), "--models", str(tmp_path / "models"), "--name", "pets"]
+    assert export.main([*words, "--scaled-decoding"]) == 0
+    assert export.main(words) == 0
+    scaled, plain = (store.read(tmp_path / "models", "pets", version).manifest.pixels for version in (1, 2))
+    assert scaled.scaled_decoding
+    assert not plain.scaled_decoding
+
+
 def refuse(capsys, *words):
     assert export.main([*map(str, words)]) == 2
     message = capsys.readouterr().err
@@ -103,6 +113,15 @@ def test_a_tolerance_that_cannot_be_met(run, tmp_path, capsys):
 def test_a_repository_that_cannot_be_written(run, tmp_path, capsys):
     (tmp_path / "models").write_text("a file")
     assert "nothing was published" in refuse(capsys, run.folder, "--models", tmp_path / "models")
+
+
+def test_a_bundle_is_signed_when_it_is_published(run, tmp_path, capsys):
+    private, public = write_keys(tmp_path, "ours")
+    words = [str(run.folder), "--models", str(tmp_path / "models"), "--name", "pets"]
+    assert export.main([*words, "--sign-key", str(private)]) == 0
+    assert store.read(tmp_path / "models", "pets", 1, signing.checker(public)).manifest.version == 1
+    assert "--sign-key: " in refuse(capsys, *words, "--sign-key", public)
+    assert store.versions(tmp_path / "models", "pets") == [1]
 
 
 def test_the_report_is_json(run, tmp_path):

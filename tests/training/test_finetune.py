@@ -1,9 +1,11 @@
 import json
+import math
 
 import pytest
 import torch
 
 from tests.training.folders import CLASSES, write_folder, write_picture
+from training import optim
 from training.finetune import main
 from training.runs import Run
 
@@ -110,6 +112,26 @@ def test_a_loss_that_is_no_number_stops_and_names_step_and_files(pictures, capfd
     assert "the loss became nan" in error or "the loss became inf" in error
     assert "step" in error
     assert ".png" in error
+
+
+def test_after_a_loss_that_is_no_number_the_last_good_checkpoint_goes_on(pictures, monkeypatch):
+    """The fourth loss is spoilt once, as by faulty hardware: the run, gone on with, ends as if nothing had been."""
+    words = ["--data", pictures, *SMALL, "--save-seconds", 0, "--threads", 1]
+    assert train(*words, "--out", "whole") == 0
+    loss_function, calls = optim.loss_function, []
+
+    def spoilt(*arguments, **options):
+        loss = loss_function(*arguments, **options)
+        return lambda logits, targets: loss(logits, targets) * (calls.append(0) or (math.nan if len(calls) == 4 else 1))
+
+    monkeypatch.setattr(optim, "loss_function", spoilt)
+    assert train(*words, "--out", "spoilt") == 2
+    kept = torch.load("spoilt/last.pt", weights_only=True)
+    assert kept["progress"]["position"]["step"] == 3
+    assert all(tensor.isfinite().all() for tensor in kept["state"].values())
+    assert train("--resume", "spoilt") == 0
+    states = [Run.open(pictures.parent / out).checkpoint().state for out in ("whole", "spoilt")]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
 def test_a_run_with_another_recipe_or_data_is_not_gone_on_with(pictures, capfd):

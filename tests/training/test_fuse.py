@@ -3,11 +3,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from taxon.bundle import store
 from taxon.bundle.manifest import PixelSpec
 from tests.training.toy_classifier import LABELS, PIXELS, ToyNetwork, make_candidate, write_pictures
 from training import fuse, model, parity
+from training.candidate import ExportError
 from training.checkpoint import Checkpoint
 from training.data import Labelled, Sample
 from training.fuse import Ensemble, Ingredient
@@ -20,6 +22,7 @@ SPEC = PixelSpec(resize=16, crop=(16, 16))
 def make_run(tmp_path):
     """Untrained networks: near relatives of one, so that their average is one of them too."""
     files = write_pictures(tmp_path / "data", 12)
+    training_files = write_pictures(tmp_path / "data" / "train", 40)
     teacher = build(0, 0.0)
     logits = parity.reference_logits(teacher, files, SPEC, (0.5,) * 3, (0.25,) * 3)
     truth = (logits[:, 0] - logits[:, 1] > np.median(logits[:, 0] - logits[:, 1])).astype(int)
@@ -28,6 +31,10 @@ def make_run(tmp_path):
         samples = tuple(
             Sample(path=path, label=int(label), split=split if index else "val", sha256=f"{index:064x}")
             for index, (path, label) in enumerate(zip(files, truth, strict=True))
+        )
+        samples += tuple(
+            Sample(path=path, label=number % 2, split="train", sha256=f"{100 + number:064x}")
+            for number, path in enumerate(training_files)
         )
         folder = tmp_path / name
         run = Run.create(folder, Labelled(tmp_path / "data", ("cat", "dog"), samples), 'model = "x"\n', seed=0)
@@ -128,9 +135,54 @@ def test_the_soup_leaves_out_what_does_harm(tmp_path, monkeypatch):
     ]
     monkeypatch.setattr(Checkpoint, "build_model", lambda self: self.state["w"])
     monkeypatch.setattr(fuse, "_accuracy", lambda candidate: float(candidate.network))
+    measured_anew = []
+    monkeypatch.setattr(fuse, "estimate_batch_statistics", lambda trial: measured_anew.append(float(trial.network)))
     fused = fuse.soup(parts)
+    assert measured_anew == pytest.approx([0.9, 0.6])  # each average, before it is judged
     assert fused.parents == ("run-0.8", "run-0.7")
     assert fused.expected_accuracy == pytest.approx(0.9)
+
+
+def colours_by_class(folder, count):
+    """Dark pictures first, then light ones: the order in which training files lie."""
+    folder.mkdir()
+    files = []
+    for number in range(count):
+        level = 40 if number < count // 2 else 200
+        noise = np.random.default_rng(number).integers(-30, 31, (10, 10, 3))
+        files.append(folder / f"{number:03d}.png")
+        Image.fromarray((level + noise).astype(np.uint8)).save(files[-1])
+    return tuple(files)
+
+
+def test_batch_statistics_are_those_of_the_training_pictures(tmp_path):
+    """The whole spread of the data, though files lie by class: within one class it is far smaller."""
+    files = colours_by_class(tmp_path / "train", 3 * parity.REFERENCE_BATCH)
+    candidate = make_candidate(tmp_path, training_files=files)
+    fuse.estimate_batch_statistics(candidate)
+    network = candidate.network
+    with torch.no_grad():
+        inputs = torch.cat([*parity.network_inputs(files, PIXELS, candidate.mean, candidate.std)])
+        maps = network.conv(inputs)
+    torch.testing.assert_close(network.norm.running_mean, maps.mean((0, 2, 3)), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(network.norm.running_var, maps.var((0, 2, 3)), atol=1e-2, rtol=0.05)
+    assert not any(module.training for module in network.modules())
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    fuse.estimate_batch_statistics(candidate)
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_a_last_batch_of_one_picture_is_left_out(tmp_path):
+    files = write_pictures(tmp_path / "train", parity.REFERENCE_BATCH + 1)
+    candidate = make_candidate(tmp_path, training_files=files)
+    fuse.estimate_batch_statistics(candidate)
+    assert candidate.network.norm.num_batches_tracked == 1
+
+
+def test_without_training_pictures_batch_statistics_cannot_be_measured(tmp_path):
+    with pytest.raises(ExportError, match="no training pictures"):
+        fuse.estimate_batch_statistics(make_candidate(tmp_path))
+    fuse.estimate_batch_statistics(make_candidate(tmp_path, network=torch.nn.Linear(2, 3)))  # has none
 
 
 def test_counters_are_not_averaged():

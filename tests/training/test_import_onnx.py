@@ -207,5 +207,5 @@ def test_bytes_with_a_mean_are_a_contradiction(parts, capsys):
 def test_the_wrapped_graph_is_compared_with_the_original(parts, capsys, monkeypatch):
     folder, candidate = parts
     write(folder / "given.onnx", Scoring(candidate.network), torch.zeros(2, 3, 10, 10))
-    monkeypatch.setattr(import_onnx, "_shaped", lambda values, _: np.full((1, 3, 1, 1), 0.01, dtype=np.float32))
+    monkeypatch.setattr(import_onnx, "_shaped", lambda *_: np.full((1, 3, 1, 1), 0.01, dtype=np.float32))
     assert "nothing was published" in refuse(capsys, folder, "--gives", "logits")

@@ -1,16 +1,20 @@
 import csv
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from taxon.bundle.pixels import Limits
 from tests.training.folders import write_folder, write_picture
-from training import data
+from training import data, looking
 from training.finetune import main as train
-from training.fingerprints import alike, fingerprint
+from training.fingerprints import alike, fingerprints
 from training.inspect import main
+from training.inspect_page import MEANINGS
+from training.looking import grid, look_at_all
 from training.sources import open_source
 
 
@@ -49,6 +53,10 @@ def faulty(tmp_path):
     Image.new("RGB", (96, 96), "white").save(root / "train" / "dog" / "white.png")
     Image.new("RGB", (96, 96), "black").save(root / "val" / "dog" / "black.png")
     return root
+
+
+def pairs(*pictures: Image.Image) -> list[tuple[int, int, float]]:
+    return list(alike(fingerprints(np.stack([grid(picture) for picture in pictures]))))
 
 
 def inspect(*words: object) -> int:
@@ -99,6 +107,8 @@ def test_rare_classes_are_named(tmp_path):
         for number in range(count):
             drawing(count * 100 + number).save(root / label / f"{number}.png")
     assert {"few_samples", "imbalance"} <= set(findings(root, tmp_path))
+    inspect(root, "--html", tmp_path / "found.html")
+    assert "Classes with few pictures" in (tmp_path / "found.html").read_text()
 
 
 def test_the_page_shows_the_pictures(faulty, tmp_path):
@@ -106,6 +116,8 @@ def test_the_page_shows_the_pictures(faulty, tmp_path):
     inspect(faulty, "--html", tmp_path / "found.html")
     page = (tmp_path / "found.html").read_text()
     assert page.count('src="data:image/jpeg;base64,') > 10
+    assert page.count("<h2>") == 1 + len(MEANINGS) - len({"few_samples", "imbalance"})
+    assert "labelled cat and dog" in page
     assert "http" not in page
     assert "&lt;i&gt;.png" in page
 
@@ -151,17 +163,17 @@ def test_a_split_outside_the_pictures_is_refused(tmp_path, capsys):
 )
 def test_small_changes_look_alike(change):
     for seed in range(5):
-        assert len(list(alike([fingerprint(drawing(seed)), fingerprint(change(drawing(seed)))]))) == 1
+        assert len(pairs(drawing(seed), change(drawing(seed)))) == 1
 
 
 def test_other_pictures_do_not_look_alike():
-    assert list(alike([fingerprint(drawing(seed)) for seed in range(300)])) == []
+    assert pairs(*[drawing(seed) for seed in range(300)]) == []
 
 
 def test_noise_does_not_look_alike(tmp_path):
     paths = [write_picture(tmp_path / f"{n}.png", 128, n, side=64) for n in range(50)]
     pictures = [Image.open(path) for path in paths]
-    assert list(alike([fingerprint(picture) for picture in pictures])) == []
+    assert pairs(*pictures) == []
     for picture in pictures:
         picture.close()
 
@@ -170,3 +182,53 @@ def test_the_doctor_reads_every_source(tmp_path):
     write_folder(tmp_path, 3)
     found, _ = open_source(str(tmp_path), digits_folder=tmp_path, prepared_folder=tmp_path, download=False, task="auto")
     assert isinstance(found, data.Labelled)
+
+
+def test_processes_see_what_threads_see(faulty, monkeypatch):
+    samples = data.scan(faulty).samples
+    by_threads = look_at_all(samples)
+    monkeypatch.setattr(looking, "PROCESSES_FROM", 1)
+    by_processes = look_at_all(samples)
+    assert by_processes[0] == by_threads[0]
+    np.testing.assert_array_equal(by_processes[1], by_threads[1])
+    assert by_processes[2] == by_threads[2]
+    reasons = {fault.path.name: fault.reason for fault in by_threads[2]}
+    assert reasons["empty.jpg"] == "is empty"
+    assert reasons["text.png"] == "is no JPEG, PNG, WebP or GIF picture"
+    assert "truncated" in reasons["cut.jpg"]
+
+
+def test_a_process_that_dies_is_said_in_one_sentence(faulty, monkeypatch, capsys):
+    monkeypatch.setattr(looking, "PROCESSES_FROM", 1)
+    monkeypatch.setattr(looking, "look", Deadly())
+    assert inspect(faulty) == 2
+    assert "a process that read pictures died" in capsys.readouterr().err
+
+
+class Deadly:
+    def __call__(self, sample):
+        os._exit(1)
+
+
+def test_what_is_transparent_or_of_16_bits_is_seen_as_training_sees_it():
+    shape = np.asarray(drawing(7).convert("L"))
+    ink = Image.fromarray(np.dstack([np.zeros_like(shape)] * 3 + [shape]))
+    deep = Image.fromarray(shape.astype(np.uint16) * 257)
+    assert deep.mode == "I;16"
+    assert [found[:2] for found in pairs(drawing(7), ink, deep)] == [(0, 2)]
+    assert not fingerprints(np.stack([grid(ink), grid(deep)])).flat.any()
+
+
+def test_what_training_and_service_refuse_is_found(tmp_path, monkeypatch):
+    write_folder(tmp_path, 2)
+    drawing(1).save(tmp_path / "dark" / "scans.jpg", progressive=True)
+    encoded = (tmp_path / "dark" / "scans.jpg").read_bytes()
+    scan = encoded[encoded.rindex(b"\xff\xda") : -2]
+    (tmp_path / "dark" / "scans.jpg").write_bytes(encoded[:-2] + 100 * scan + encoded[-2:])
+    drawing(2, side=200).save(tmp_path / "light" / "large.png")
+    monkeypatch.setattr(looking, "LIMITS", Limits(max_pixels=150 * 150))
+    _, _, faults = look_at_all(data.scan(tmp_path).samples)
+    assert [(fault.path.name, fault.reason) for fault in faults] == [
+        ("scans.jpg", "has more than 100 scans"),
+        ("large.png", "has 200x200 pixels, at most 22500 are allowed"),
+    ]

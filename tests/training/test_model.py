@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -164,6 +166,12 @@ def test_a_head_that_cannot_be_put_in_is_refused():
 def test_a_size_that_the_network_does_not_take_is_refused_before_training():
     with pytest.raises(TrainingError, match="--image-size"):
         model.check_takes(model.build("squeezenet1_1", 2), torch.zeros(2, 3, 8, 8))
+
+
+def test_without_timm_the_message_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(TrainingError, match=r"pip install 'taxon\[timm\]'"):
+        model.build("timm/resnet10t", 3)
 
 
 def test_timm_models_by_name(tmp_path):

@@ -42,6 +42,8 @@ def train(here, *words: str) -> Run:
         "--loss bce",
         "--loss mse --lr 0.01",
         "--l1 1e-5",
+        "--weight-decay 0.1",
+        "--head mlp:8",
         "--dropout 0.3",
         "--balance weights",
         "--balance sampling",
@@ -56,7 +58,9 @@ def train(here, *words: str) -> Run:
         "--pad 2 --flip 0.5",
         "--scale 0.5",
         "--precision bf16",
+        "--precision fp16",
         "--channels-last off",
+        "--channels-last on",
         "--image-size 16",
         "--color grayscale",
         "--threads 1",
@@ -64,6 +68,10 @@ def train(here, *words: str) -> Run:
 )
 def test_each_option_trains(here, words):
     assert train(here, *words.split()).checkpoint().metrics["accuracy"] >= 0.9
+
+
+def test_scaled_decoding_is_kept_with_the_weights(here):
+    assert train(here, "--scaled-decoding").checkpoint().pixels.scaled_decoding
 
 
 @pytest.mark.slow

@@ -25,6 +25,32 @@ def test_every_batch_size_runs_even_with_few_files(files):
     assert [index for indices, _ in batches for index in indices][: len(files)] == list(range(len(files)))
 
 
+@pytest.mark.parametrize(
+    ("count", "sizes"),
+    [(5, (1, 2, 3, 64)), (31, (1, 2, 3, 7, 64)), (32, (1, 2, 3, 7, 32, 64)), (500, (1, 2, 3, 7, 32, 64))],
+)
+def test_few_files_cost_one_large_batch_more_than_themselves(count, sizes):
+    assert parity.batch_sizes(count) == sizes
+
+
+def test_a_short_list_is_run_at_each_size_once_and_decoded_once(files, monkeypatch):
+    read, sizes = [], []
+
+    def to_array(file, spec):
+        read.append(file)
+        return np.zeros(spec.shape, np.uint8)
+
+    def run(_, pictures):
+        sizes.append(len(pictures))
+        return np.zeros((len(pictures), 3), np.float32)
+
+    monkeypatch.setattr(parity, "to_array", to_array)
+    monkeypatch.setattr(parity, "run", run)
+    assert len(parity.graph_scores(None, files, PIXELS)) == 77
+    assert sizes == [1, 2, 3, 7, 64]
+    assert sorted(read) == sorted(files)
+
+
 def test_sizes_go_round_until_every_file_was_seen_and_stop_there(files):
     batches = [indices for indices, _ in parity.decoded_batches(files, PIXELS, (1, 2))]
     assert [len(indices) for indices in batches] == [1, 2, 1, 2, 1, 2, 1, 1]
@@ -90,6 +116,12 @@ def test_a_graph_that_cannot_be_loaded_is_an_error(tmp_path):
         parity.open_session(tmp_path / "model.onnx")
 
 
+def test_sessions_that_take_turns_do_not_spin_on_each_others_cores(tmp_path):
+    graph.write_graph(Served(ToyNetwork(), MEAN, STD, "single_label"), PIXELS.shape, tmp_path / "model.onnx")
+    options = parity.open_session(tmp_path / "model.onnx").get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
 def test_a_flip_between_near_equal_scores_is_no_disagreement(files):
     reference = np.tile(scores([0.50001, 0.49999]), (len(files), 1))
     result = parity.compare(CPU, files, reference, reference[:, ::-1], "single_label")
@@ -110,7 +142,7 @@ def test_a_small_drift_without_a_flip_is_a_fault(files):
     result = parity.compare(CPU, files, reference, drifted, "single_label")
     assert result.top1_agreement == 1.0
     assert result.worst_file == "val/007.png"
-    assert "scores differ by 1.0e-03 on 007.png" in result.faults[0]
+    assert "scores differ by 1.0e-03 on val/007.png" in result.faults[0]
 
 
 def test_scores_that_are_not_numbers_are_a_fault(files):

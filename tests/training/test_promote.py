@@ -2,13 +2,7 @@
 
 import dataclasses
 import json
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -135,43 +129,17 @@ def test_a_version_that_lost_a_label_is_refused(repository, tmp_path, capsys):
     assert "lacks the labels ['red']" in capsys.readouterr().err
 
 
-KILLED = """
-import sys
-from pathlib import Path
-from training import promotions
-root = Path(sys.argv[1])
-print("ready", flush=True)
-while True:
-    for version in (1, 3):
-        promotions.promote(root, "toy", version, 4 - version, None, "again")
-"""
-
-
-def test_a_killed_promotion_leaves_one_version_or_the_other(repository):
-    for attempt in range(4):
-        process = subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(repository)],
-            stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": "."},
-        )
-        process.stdout.readline()
-        until = time.monotonic() + random.Random(attempt).uniform(0.001, 0.05)
-        while time.monotonic() < until:
-            assert stable(repository) in (None, 1, 3)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        assert stable(repository) in (1, 3)
-        assert all(entry["to"] in (1, 3) for entry in promotions.history(repository, "toy"))
-    assert promotions.rollback(repository, "toy") in (1, 3)
-
-
-def test_a_line_cut_off_by_a_crash_does_not_hide_the_next(repository):
-    promotions.promote(repository, "toy", 1, None, None, None)
-    path = repository / "toy" / "promotions.jsonl"
-    path.write_text(path.read_text() + '{"action": "promo')
-    promotions.promote(repository, "toy", 3, 1, None, None)
-    assert [entry["to"] for entry in promotions.history(repository, "toy")] == [1, 3]
+@pytest.mark.parametrize("name", ["../models/toy", "../../copy/models/toy", "toy/../toy"])
+def test_a_path_is_no_name(repository, capsys, name):
+    """Each leads to a real model, by a way that a name must not take."""
+    call(repository, 1)
+    models = ["--models", str(repository)]
+    held_out = ["--data", str(repository.parent / "held-out")]
+    assert promote.main([name, "3", *models, *held_out]) == 2
+    assert promote.rollback_main([name, *models]) == 2
+    assert catalog.label_main([name, "3", "candidate", *models]) == 2
+    assert version_labels.read(repository, "toy") == {"stable": 1}
+    assert len(promotions.history(repository, "toy")) == 1
 
 
 def test_the_interval_of_the_difference_by_hand():

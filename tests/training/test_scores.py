@@ -59,3 +59,8 @@ def test_calibration_error_by_hand():
 def test_worst_errors_are_wrong_and_the_surest_come_first():
     given = np.float32([[0.9, 0.1], [0.6, 0.4], [0.99, 0.01]])
     assert scores.worst(given, np.int64([1, 1, 0]), 5).tolist() == [0, 1]
+
+
+def test_confusions_come_with_the_most_frequent_first():
+    found = scores.confusions([[8, 2, 0], [5, 5, 0], [1, 0, 0]], LABELS)
+    assert found == [("b", "a", 5, 0.5), ("a", "b", 2, 0.2), ("c", "a", 1, 1.0)]

@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import pickle
 import struct
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -61,9 +62,10 @@ def test_without_the_files_the_message_says_how_to_get_them(capfd):
     assert "--download" in capfd.readouterr().err
 
 
-def small_cifar(root) -> type[datasets.CIFAR10]:
-    """CIFAR-10's python version with two pictures per file and its own checksums."""
-    folder = root / "cifar-10-batches-py"
+def small_cifar(root, kind: str = "cifar10") -> type[datasets.CIFAR10]:
+    """CIFAR's python version with two pictures per file and its own checksums."""
+    source = official.FORMATS[kind]
+    folder = root / source.base_folder
     folder.mkdir(parents=True)
     digests = {}
 
@@ -73,26 +75,54 @@ def small_cifar(root) -> type[datasets.CIFAR10]:
 
     pictures, labels = level_pictures(2, 32, 3)
     flat = pictures.transpose(0, 3, 1, 2).reshape(2, -1)
-    for name in ("data_batch_1", "test_batch"):
-        write(name, {"data": flat, "labels": labels.tolist()})
-    write("batches.meta", {"label_names": ["airplane", "automobile"]})
-
-    class SmallCifar(datasets.CIFAR10):
-        train_list = [["data_batch_1", digests["data_batch_1"]]]
-        test_list = [["test_batch", digests["test_batch"]]]
-        meta = {"filename": "batches.meta", "key": "label_names", "md5": digests["batches.meta"]}
-
-    return SmallCifar
+    train, test, meta = source.train_list[0][0], source.test_list[0][0], source.meta["filename"]
+    for name in (train, test):
+        write(name, {"data": flat, "labels" if kind == "cifar10" else "fine_labels": labels.tolist()})
+    write(meta, {source.meta["key"]: ["airplane", "automobile"]})
+    lists = {"train_list": [[train, digests[train]]], "test_list": [[test, digests[test]]]}
+    return type("SmallCifar", (source,), {**lists, "meta": {**source.meta, "md5": digests[meta]}})
 
 
-def test_cifar_files_become_the_same_pictures(tmp_path, monkeypatch):
-    monkeypatch.setitem(official.FORMATS, "cifar10", small_cifar(tmp_path / "root"))
-    parts = official.read_official("cifar10", tmp_path / "root", download=False)
-    folder = official.write_parts(parts, tmp_path / "prepared", "cifar10")
+@pytest.mark.parametrize("kind", ["cifar10", "cifar100"])
+def test_cifar_files_become_the_same_pictures(tmp_path, monkeypatch, kind):
+    monkeypatch.setitem(official.FORMATS, kind, small_cifar(tmp_path / "root", kind))
+    parts = official.read_official(kind, tmp_path / "root", download=False)
+    folder = official.write_parts(parts, tmp_path / "prepared", kind)
     expected, _ = level_pictures(2, 32, 3)
     for number, label in enumerate(["airplane", "automobile"]):
         written = np.asarray(Image.open(folder / "test" / label / f"{number:06}.png"))
         np.testing.assert_array_equal(written, expected[number])
+
+
+def test_only_download_fetches_and_what_fails_is_one_sentence(tmp_path, monkeypatch, capfd):
+    asked = []
+
+    def offline(root: str, *, train: bool, download: bool) -> None:
+        asked.append(download)
+        raise URLError("no route to host")
+
+    monkeypatch.setitem(official.FORMATS, "mnist", offline)
+    assert main(["--data", "mnist:root", *TRAIN]) == 2
+    assert main(["--data", "mnist:root", "--download", *TRAIN]) == 2
+    assert asked == [False, True]
+    error = capfd.readouterr().err
+    assert "no route to host" in error
+    assert error.count("\n") == 2
+
+
+def test_downloaded_files_train(tmp_path, monkeypatch):
+    """What a download leaves behind is what is read: a data set that appears when it is asked for."""
+    pictures, _ = level_pictures(60, 8)
+
+    class Fetched(datasets.MNIST):
+        def download(self) -> None:
+            for prefix in ("train", "t10k"):
+                write_idx(tmp_path / "root" / "Fetched" / "raw", prefix, pictures, np.arange(60) % 10)
+
+    monkeypatch.setitem(official.FORMATS, "mnist", Fetched)
+    words = ["--data", "mnist:root", "--model", "small_cnn", "--color", "grayscale", *TRAIN]
+    assert main(words) == 2
+    assert main([*words, "--download"]) == 0
 
 
 def test_damaged_cifar_files_are_refused_before_they_are_unpickled(tmp_path, monkeypatch):

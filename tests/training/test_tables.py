@@ -136,12 +136,23 @@ def test_the_last_column_of_a_table_of_numbers_is_the_label(tmp_path):
     found, values = tables.feature_rows(table)
     np.testing.assert_array_equal(values, np.float32([[1, 2.5], [-300, 4]]))
     assert (found.labels, [sample.row for sample in found.samples]) == (("a", "b"), [0, 1])
+    assert found.columns == ("width", "height")
 
 
 @pytest.mark.parametrize("field", ["", "nan", "inf", "n/a"])
 def test_a_field_that_is_no_number_is_named(tmp_path, field):
     (tmp_path / "f.csv").write_text(f"width,height,kind\n1,2,a\n1,{field},b\n")
     with pytest.raises(TrainingError, match="row 2, column 'height'"):
+        tables.feature_rows(tables.read_table(tmp_path / "f.csv"))
+
+
+@pytest.mark.parametrize(
+    ("header", "complaint"),
+    [("3,4,kind", "begins with a row of numbers"), ("a,a,kind", r"double .*\['a'\]"), ("a,,kind", r"blank .*\[''\]")],
+)
+def test_columns_of_numbers_need_names(tmp_path, header, complaint):
+    (tmp_path / "f.csv").write_text(f"{header}\n1,2,a\n3,4,b\n")
+    with pytest.raises(TrainingError, match=complaint):
         tables.feature_rows(tables.read_table(tmp_path / "f.csv"))
 
 

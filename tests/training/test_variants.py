@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import onnx
 import pytest
+import torchvision
 
 from taxon.bundle import store
 from tests.training.toy_classifier import MEAN, STD, make_candidate, write_pictures
@@ -43,6 +44,16 @@ def test_half_precision_keeps_normalisation_and_scores_in_full(source, candidate
     normalising = next(node for node in model.graph.node if node.op_type == "Mul")
     assert [values[name] for name in normalising.input if name in values] == [onnx.TensorProto.FLOAT]
     np.testing.assert_allclose(scores(tmp_path / "half.onnx", candidate), scores(source, candidate), atol=5e-3)
+
+
+@pytest.mark.slow
+def test_a_transformer_in_half_precision_opens_on_the_cpu(tmp_path):
+    """ONNX Runtime's layout for the CPU ends the whole process on such a graph."""
+    network = torchvision.models.get_model("vit_b_16", weights=None, num_classes=3, image_size=32)
+    graph.write_graph(Served(network, MEAN, STD, "single_label"), (32, 32, 3), tmp_path / "model.onnx")
+    half.write_half(tmp_path / "model.onnx", tmp_path / "model.fp16.onnx")
+    session = parity.open_session(tmp_path / "model.fp16.onnx")
+    assert parity.run(session, np.zeros((2, 32, 32, 3), np.uint8)).shape == (2, 3)
 
 
 def test_eight_bits_are_close(source, candidate, tmp_path):
