@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.decoding import Array
+from service.decoding import Array, Encoded
 from service.errors import DeadlineTooShortError, NotServingError
 from service.running import answer_batch
 
@@ -42,7 +42,7 @@ class Scored:
 class Entry:
     """One input that waits."""
 
-    payload: Array | bytes
+    payload: Array | Encoded
     """What the graph takes, without the batch axis; or an encoded picture, where workers decode."""
     deadline: float
     """Point of the batcher's clock."""
@@ -122,7 +122,8 @@ def _like_the_first(waiting: list[Entry]) -> list[Entry]:
 
 
 def _kind(entry: Entry) -> object:
-    return None if isinstance(entry.payload, bytes) else (entry.payload.dtype, entry.payload.shape)
+    payload = entry.payload
+    return (payload.dtype, payload.shape) if isinstance(payload, np.ndarray) else None
 
 
 def best_bucket(waiting_count: int, run_s: Mapping[int, float]) -> int:
@@ -177,7 +178,7 @@ class Batcher:
         self._thread = threading.Thread(target=self._work, name=f"batch-{name}")
         self._thread.start()
 
-    async def submit(self, payload: Array | bytes, deadline: float, priority: int = 0) -> Scored:
+    async def submit(self, payload: Array | Encoded, deadline: float, priority: int = 0) -> Scored:
         """Waits for the scores of one input. Cancelling the call takes the input out of the queue.
 
         Args:
@@ -237,7 +238,7 @@ class Batcher:
                 self._loop.call_soon_threadsafe(self._look_at_run)
 
     def _answer(self, taken: Taken) -> list[tuple[Entry, Scored | Exception]]:
-        arrays = [entry.payload for entry in taken.batch if not isinstance(entry.payload, bytes)]
+        arrays = [entry.payload for entry in taken.batch if isinstance(entry.payload, np.ndarray)]
         started = self._began_at = self._clock()
         answers = answer_batch(self._run, arrays, taken.bucket)
         self._began_at = math.inf

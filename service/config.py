@@ -38,10 +38,31 @@ class Settings(BaseSettings):
         NonNegativeInt | None,
         Field(le=65535, description="Port of the Prometheus page; 0 takes a free one. No page if not given."),
     ] = None
+    require_signature: Annotated[
+        Path | None,
+        Field(
+            description="PEM file of Ed25519 public keys: only bundles that one of them has signed are served, and no "
+            "graphs without a manifest. Needs the extra `signing`."
+        ),
+    ] = None
     device: Annotated[
-        Literal["auto", "cuda", "cpu"],
-        Field(description="cuda fails at start if CUDA does not work; auto falls back to the CPU and says so."),
+        Literal["auto", "cuda", "tensorrt", "cpu"],
+        Field(
+            description="cuda and tensorrt fail at start if they do not work; auto falls back from CUDA to the CPU and "
+            "says so. TensorRT's libraries are not part of taxon[gpu]."
+        ),
     ] = "auto"
+    cuda_graphs: Annotated[
+        bool,
+        Field(
+            description="With --device cuda, launch each batch size of a bundle as one recorded graph: less work for "
+            "the CPU where a model has many small nodes. A graph with a node on the CPU is refused."
+        ),
+    ] = False
+    engine_cache: Annotated[
+        Path | None,
+        Field(description="With --device tensorrt, folder for built engines, which take minutes each."),
+    ] = None
     variant: Annotated[
         Literal["fp32", "fp16", "int8"],
         Field(description="Precision to serve; a bundle that lacks it is served as fp32, and the log says so."),
@@ -50,7 +71,7 @@ class Settings(BaseSettings):
         Literal["auto"] | NonNegativeInt,
         Field(
             description="Worker processes that decode and run models. 0: none, everything on threads of one process. "
-            "auto: one for each core that the container grants; 0 on CUDA."
+            "auto: one for each core that the container grants; 0 on GPUs."
         ),
     ] = "auto"
     max_run_seconds: Annotated[
@@ -63,7 +84,7 @@ class Settings(BaseSettings):
     ] = 0
     max_batch_size: Annotated[
         NonNegativeInt,
-        Field(le=1024, description="Largest batch, rounded down to a power of two. 0: 8 on CPUs, 64 on CUDA."),
+        Field(le=1024, description="Largest batch, rounded down to a power of two. 0: 8 on CPUs, 64 on GPUs."),
     ] = 0
     max_queued_requests: Annotated[
         PositiveInt, Field(description="Inputs in the server at once; the next is refused with QUEUE_FULL.")

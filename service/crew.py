@@ -13,7 +13,7 @@ import numpy as np
 import structlog
 
 from service.batching import Entry, Scored, Taken, late, settle
-from service.decoding import Array
+from service.decoding import Array, Encoded
 from service.errors import NotServingError
 from service.frames import Done, Load, Loaded, Run, Unload
 from service.lanes import Lane, Lanes, new_entry
@@ -38,6 +38,8 @@ class Member:
     taken: Taken | None = None
     """What it works on."""
     began_at: float = 0.0
+    ends_at: float = 0.0
+    """When it should be free, by what its batch should take."""
     watchdog: asyncio.TimerHandle | None = None
 
     @property
@@ -109,7 +111,7 @@ class Crew:
     def _runs(self, lane: Lane) -> bool:
         return any(member.lane is lane for member in self._members.values())
 
-    async def submit(self, lane: Lane, payload: Array | bytes, deadline: float, priority: int, alone: bool) -> Scored:
+    async def submit(self, lane: Lane, payload: Array | Encoded, deadline: float, priority: int, alone: bool) -> Scored:
         """Waits for the scores of one input; see `placement.LaneRuns.submit`."""
         entry = new_entry(payload, deadline, priority, alone, time.monotonic())
         self._lanes.admit(lane, entry, self.ready_count, self._busy_s())
@@ -142,9 +144,8 @@ class Crew:
         for member in self._members.values():
             if member.free:
                 return 0.0
-            if member.lane and member.taken:
-                expected_s = member.lane.expected_s(member.taken)
-                left.append(max(0.0, member.began_at + expected_s - now))
+            if member.taken:
+                left.append(max(0.0, member.ends_at - now))
         return min(left, default=0.0)
 
     def _flag(self, entry: Entry) -> None:
@@ -169,12 +170,13 @@ class Crew:
 
     def _run(self, member: Member, lane: Lane, taken: Taken) -> None:
         member.lane, member.taken, member.began_at = lane, taken, time.monotonic()
+        member.ends_at = member.began_at + lane.expected_s(taken)
         member.owed += 1
         member.watchdog = self._loop.call_later(self._max_run_s, self._kill, member)
         member.process.flags[: len(taken.batch)] = bytes(len(taken.batch))
         payloads = [entry.payload for entry in taken.batch]
         arrays = tuple(payload for payload in payloads if isinstance(payload, np.ndarray))
-        encoded = [payload for payload in payloads if isinstance(payload, bytes)]
+        encoded = [payload for payload in payloads if isinstance(payload, bytes | memoryview)]
         deadlines = tuple(entry.deadline for entry in taken.batch)
         member.process.send(Run(lane.name, lane.version, taken.bucket, deadlines, arrays), encoded)
 

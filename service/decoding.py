@@ -5,6 +5,7 @@ decodes and resizes, so the pool's threads use as many cores.
 """
 
 import asyncio
+import functools
 import json
 import time
 from collections.abc import Sequence
@@ -19,10 +20,12 @@ from service.errors import DeadlineTooShortError, FieldInvalidError
 from taxon.bundle import pixels
 from taxon.bundle.manifest import Manifest
 
+LARGE_PIXELS = 2_000_000
 # SOF0 to SOF15, without DHT, JPG and DAC, which lie among them.
 FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
-Payload = bytes | Sequence[float]
+Encoded = bytes | memoryview
+Payload = Encoded | Sequence[float]
 Array = NDArray[np.uint8] | NDArray[np.float32]
 
 
@@ -37,16 +40,16 @@ def to_array(payload: Payload, manifest: Manifest, limits: pixels.Limits) -> Arr
         PictureTooLargeError: See `pixels.decode`.
     """
     if manifest.pixels is not None:
-        if not isinstance(payload, bytes):
+        if not isinstance(payload, bytes | memoryview):
             raise FieldInvalidError("features", f"model {manifest.name!r} takes an image")
-        return pixels.decode(payload, manifest.pixels, limits)
-    if isinstance(payload, bytes):
+        return pixels.decode(bytes(payload), manifest.pixels, limits)
+    if isinstance(payload, bytes | memoryview):
         raise FieldInvalidError("image", f"model {manifest.name!r} takes features")
     values = np.asarray(payload, dtype=np.float32)
     if values.shape != manifest.input.shape:
         raise FieldInvalidError("features.values", f"{manifest.input.shape[0]} values are needed, not {values.size}")
-    if not np.isfinite(values).all():
-        raise FieldInvalidError("features.values", "every value must be finite")
+    if (wrong := np.flatnonzero(~np.isfinite(values))).size:
+        raise FieldInvalidError("features.values", f"every value must be finite, number {wrong[0]} (from 0) is not")
     return values
 
 
@@ -58,7 +61,12 @@ def golden_payload(stored: bytes, manifest: Manifest) -> Payload:
     return values
 
 
-def header_pixels(encoded: bytes) -> int:
+def is_large(payload: Payload | Array) -> bool:
+    """Whether decoding takes several times as long as running a model: such pictures must not make others wait."""
+    return isinstance(payload, bytes | memoryview) and header_pixels(payload) > LARGE_PIXELS
+
+
+def header_pixels(encoded: Encoded) -> int:
     """The pixels of a picture as its header states them, without decoding; 0 if the header cannot be read."""
     if encoded[:2] == b"\xff\xd8":
         return _jpeg_pixels(encoded)
@@ -69,7 +77,7 @@ def header_pixels(encoded: bytes) -> int:
         return 0
 
 
-def _jpeg_pixels(encoded: bytes) -> int:
+def _jpeg_pixels(encoded: Encoded) -> int:
     """Walks a JPEG's segments to its frame header (ITU T.81, annex B); a fifth of the time that Pillow takes to
     open one, which every call would pay.
     """
@@ -83,10 +91,13 @@ def _jpeg_pixels(encoded: bytes) -> int:
 
 
 class Decoder:
-    """A pool of decoding threads with one queue, first come first served."""
+    """A pool of decoding threads with one queue, first come first served; but large pictures leave one thread to the
+    others, as long as there are others.
+    """
 
     def __init__(self, thread_count: int, limits: pixels.Limits) -> None:
         self._pool = ThreadPoolExecutor(thread_count, thread_name_prefix="decode")
+        self._large = asyncio.Semaphore(max(1, thread_count - 1))
         self._limits = limits
 
     async def decode(self, payload: Payload, manifest: Manifest, deadline: float) -> Array:
@@ -100,9 +111,14 @@ class Decoder:
         Raises:
             DeadlineTooShortError: The deadline passed while waiting for a thread.
         """
-        return await asyncio.get_running_loop().run_in_executor(
-            self._pool, self._decode_in_time, payload, manifest, deadline
-        )
+        large = is_large(payload)
+        if large:
+            await self._large.acquire()
+        decoding = self._pool.submit(self._decode_in_time, payload, manifest, deadline)
+        if large:  # a caller who leaves does not free the thread
+            free = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, self._large.release)
+            decoding.add_done_callback(lambda _: free())
+        return await asyncio.wrap_future(decoding)
 
     def _decode_in_time(self, payload: Payload, manifest: Manifest, deadline: float) -> Array:
         if (remaining := deadline - time.monotonic()) <= 0:

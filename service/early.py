@@ -4,7 +4,7 @@ Receiving a picture costs a tenth of classifying it: a server at twice its capac
 on calls that it refuses. A call that may come in goes the usual way, which costs less than reading a stream.
 """
 
-import uuid
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -15,12 +15,40 @@ from service.errors import FieldInvalidError, QueueFullError
 from service.lanes import retry_delay_s
 from service.metrics import Metrics
 from service.pipeline import Permits
+from service.rpc import ClassificationService
+from service.split import split
 from taxon.v1 import classification_service_pb2 as pb
+from taxon.v1.classification_service_pb2_grpc import add_ClassificationServiceServicer_to_server
 
 METHOD = "/taxon.v1.ClassificationService/Classify"
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Classify = Callable[[pb.ClassifyRequest, Context], Awaitable[pb.ClassifyResponse]]
+Request = tuple[pb.ClassifyRequest, memoryview | None]
+Classify = Callable[[Request, Context], Awaitable[pb.ClassifyResponse]]
+
+
+def add_to_server(
+    servicer: ClassificationService,
+    server: grpc.aio.Server,
+    permits: Permits,
+    predicted_wait_s: Callable[[], float],
+    metrics: Metrics,
+) -> None:
+    """Registers the service, with `EarlyRefusal` before it."""
+    server.add_generic_rpc_handlers((EarlyRefusal(servicer.Classify, permits, predicted_wait_s, metrics),))
+    add_ClassificationServiceServicer_to_server(servicer, _Unregistered(server))
+
+
+class _Unregistered:
+    """A server on which generated code registers generic handlers only: those that it registers by name are found
+    before any other, however early that has been added.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: object) -> None:
+        """Leaves them out."""
 
 
 class EarlyRefusal(grpc.GenericRpcHandler):
@@ -45,7 +73,7 @@ class EarlyRefusal(grpc.GenericRpcHandler):
         self._permits = permits
         self._predicted_wait_s = predicted_wait_s
         self._refused = metrics.requests.labels("Classify", "QUEUE_FULL")
-        codec = pb.ClassifyRequest.FromString, pb.ClassifyResponse.SerializeToString
+        codec = split, pb.ClassifyResponse.SerializeToString
         self._usual = grpc.unary_unary_rpc_method_handler(classify, *codec)
         # The same on the wire; but a handler of streams is called before the message has been received.
         self._looking = grpc.stream_unary_rpc_method_handler(self._look, *codec)
@@ -56,12 +84,12 @@ class EarlyRefusal(grpc.GenericRpcHandler):
             return None
         return self._usual if self._permits.free_count else self._looking
 
-    async def _look(self, requests: AsyncIterator[pb.ClassifyRequest], context: Context) -> pb.ClassifyResponse:
+    async def _look(self, requests: AsyncIterator[Request], context: Context) -> pb.ClassifyResponse:
         if not self._permits.free_count:
             self._refused.inc()
             error = QueueFullError(self._permits.max_count, retry_delay_s(self._predicted_wait_s()))
-            return await statuses.abort(context, statuses.to_status(error, uuid.uuid4().hex))
+            return await statuses.abort(context, statuses.to_status(error, os.urandom(16).hex()))
         async for request in requests:
             return await self._classify(request, context)
         empty = FieldInvalidError("input", "the call has no message")
-        return await statuses.abort(context, statuses.to_status(empty, uuid.uuid4().hex))
+        return await statuses.abort(context, statuses.to_status(empty, os.urandom(16).hex()))

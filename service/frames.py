@@ -88,7 +88,7 @@ def _rebuild(kind: type[Exception], args: tuple[Any, ...], facts: dict[str, Any]
     return error
 
 
-def pack(message: object, payloads: Sequence[bytes] = ()) -> list[bytes]:
+def pack(message: object, payloads: Sequence[bytes | memoryview] = ()) -> list[bytes | memoryview]:
     """The pieces of a frame, to be sent one after the other."""
     file = io.BytesIO()
     _Pickler(file, pickle.HIGHEST_PROTOCOL).dump((message, tuple(map(len, payloads))))

@@ -90,6 +90,15 @@ def versions(root: Path, name: str) -> list[int]:
     return sorted(int(entry.name) for entry in numbered if any(entry.glob("*.onnx")))
 
 
+def refuse_unsigned(_name: str, _version: int) -> ProvenGraph:
+    """In the place of `prove_graph` where signatures are required.
+
+    Raises:
+        BundleError: Always.
+    """
+    raise BundleError("it has no manifest, so it cannot be signed, and a signature is required")
+
+
 def prove_graph(
     root: Path, name: str, version: int, provider: str, thread_count: int, buckets: Sequence[int], max_batch_size: int
 ) -> ProvenGraph:

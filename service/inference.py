@@ -24,8 +24,6 @@ from service.tensors import BYTES, Tensor, TensorSpec, shown
 from taxon.bundle.manifest import GRAPH_INPUTS, GRAPH_OUTPUT
 
 MAX_NAME_LENGTH = 256
-# Inputs of one request that are worked on at once: enough to fill batches, few enough to leave permits to others.
-CONCURRENCY = 32
 OneResult = tuple[Scored, Timing]
 
 
@@ -153,7 +151,7 @@ class Inference:
             if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
                 raise FieldInvalidError("inputs[0]", "every value must be finite")
             steps = [_step(self._pipeline.run, model, array, deadline, priority) for array in tensor]
-        results = await _together(steps)
+        results = await _together(steps, self._pipeline.turns())
         return _inferred([np.stack([scored.scores for scored, _ in results])], results)
 
     async def _infer_graph(
@@ -165,7 +163,8 @@ class Inference:
         if batched:
             _check_batch([len(array) for array in arrays], described.max_batch_size)
         results = await _together(
-            [_step(self._pipeline.run, model, item, deadline, priority) for item in pack(arrays, batched=batched)]
+            [_step(self._pipeline.run, model, item, deadline, priority) for item in pack(arrays, batched=batched)],
+            self._pipeline.turns(),
         )
         try:
             outputs = unpack([scored.scores for scored, _ in results], len(described.outputs), batched=batched)
@@ -195,11 +194,10 @@ def _step(
     return lambda: way(model, payload, deadline, priority)
 
 
-async def _together(steps: Sequence[Callable[[], Awaitable[OneResult]]]) -> list[OneResult]:
-    """Takes every step, some at once; the first failure, or the caller's leaving, ends them all."""
+async def _together(steps: Sequence[Callable[[], Awaitable[OneResult]]], turns: asyncio.Semaphore) -> list[OneResult]:
+    """Takes every step in turn; the first failure, or the caller's leaving, ends them all."""
     if len(steps) == 1:
         return [await steps[0]()]
-    turns = asyncio.Semaphore(CONCURRENCY)
 
     async def take(step: Callable[[], Awaitable[OneResult]]) -> OneResult:
         async with turns:

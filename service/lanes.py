@@ -11,7 +11,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
 from service.batching import NEWEST_WEIGHT, Entry, Scored, Taken, insert, take
-from service.decoding import Array
+from service.decoding import Array, Encoded
 from service.errors import DeadlineTooShortError, NotServingError, QueueFullError
 
 # Predictions are of a mean; callers are promised more than an even chance.
@@ -42,6 +42,9 @@ class Lane:
     used_s: float = 0.0
     """Worker time that this lane has had, for fairness between models."""
     closing: bool = False
+    _costs: dict[int, float] = field(default_factory=dict)
+    _costs_decode_s: float = -1.0
+    """The `decode_s` that `_costs` were computed with."""
 
     def empty(self) -> list[Entry]:
         """Takes out everything that waits."""
@@ -54,7 +57,12 @@ class Lane:
 
     def costs(self) -> dict[int, float]:
         """Seconds that a worker needs for a batch, by bucket."""
-        return {bucket: HAND_OVER_S + seconds + bucket * self.decode_s for bucket, seconds in self.run_s.items()}
+        if self._costs_decode_s != self.decode_s:  # asked for several times a call, learnt once a batch
+            self._costs = {
+                bucket: HAND_OVER_S + seconds + bucket * self.decode_s for bucket, seconds in self.run_s.items()
+            }
+            self._costs_decode_s = self.decode_s
+        return self._costs
 
     def backlog_s(self) -> float:
         """Worker seconds that wait here."""
@@ -70,6 +78,7 @@ class Lane:
         else:
             self.run_s[taken.bucket] += NEWEST_WEIGHT * (inference_s - self.run_s[taken.bucket])
             self.decode_s += NEWEST_WEIGHT * (preprocess_s / len(taken.batch) - self.decode_s)
+            self._costs_decode_s = -1.0
 
 
 class Lanes:
@@ -175,7 +184,7 @@ def retry_delay_s(overhang_s: float) -> float:
     return max(MIN_RETRY_S, overhang_s) * random.uniform(0.75, 1.5)  # noqa: S311 - no secret
 
 
-def new_entry(payload: Array | bytes, deadline: float, priority: int, alone: bool, now: float) -> Entry:
+def new_entry(payload: Array | Encoded, deadline: float, priority: int, alone: bool, now: float) -> Entry:
     """An entry whose future belongs to the running event loop."""
     future: asyncio.Future[Scored] = asyncio.get_running_loop().create_future()
     return Entry(payload, deadline, now, future, priority, alone)

@@ -12,6 +12,7 @@ from service.inference_config import read_config
 from service.proving import Proven
 from taxon.bundle import store
 from taxon.bundle.manifest import BundleError
+from taxon.bundle.signing import Check
 from taxon.bundle.store import Bundle
 
 OnRefused = Callable[[str, int, str], None]
@@ -27,6 +28,7 @@ def load_bundles(
     is_wanted: Callable[[str, int], bool],
     prove: Callable[[Bundle], Proven],
     on_refused: OnRefused,
+    check_signature: Check | None = None,
 ) -> Iterator[Proven]:
     """Reads and proves the versions of bundles, latest versions first, so that each model is servable as soon as
     can be.
@@ -37,6 +39,7 @@ def load_bundles(
         is_wanted: Whether a version is to be read.
         prove: Raises `BundleError` for a bundle that must not be served.
         on_refused: Called for each that is refused; the reason is in the log too.
+        check_signature: Raises `BundleError` for a manifest without the required signature; None requires none.
     """
     found = [
         (name, version)
@@ -44,7 +47,11 @@ def load_bundles(
         for version in reversed(store.versions(root, name))
         if is_wanted(name, version)
     ]
-    for proven in _each(found, lambda name, version: prove(store.read(root, name, version)), on_refused):
+
+    def read_and_prove(name: str, version: int) -> Proven:
+        return prove(store.read(root, name, version, check_signature))
+
+    for proven in _each(found, read_and_prove, on_refused):
         log.info(
             "bundle proven",
             model=proven.manifest.name,

@@ -15,11 +15,12 @@ import structlog
 
 from service import graphs
 from service.errors import FieldInvalidError, ModelNotFoundError, ModelRefusedError, NotServingError
-from service.graphs import ProvenGraph, ServedGraph
+from service.graphs import ProvenGraph, ServedGraph, refuse_unsigned
 from service.loading import load_bundles, load_graphs
 from service.models import Model, Repository, Served
 from service.proving import Proven
 from taxon.bundle import store
+from taxon.bundle.signing import Check
 from taxon.bundle.store import Bundle
 
 log = structlog.get_logger(__name__)
@@ -46,6 +47,8 @@ class Makers:
     prove_graph: Callable[[str, int], ProvenGraph]
     serve_bundle: Callable[[Proven], Served]
     serve_graph: Callable[[ProvenGraph], ServedGraph]
+    check_signature: Check | None = None
+    """Of every bundle before it is proven; None if none is required."""
 
 
 class ModelControl:
@@ -155,9 +158,13 @@ class ModelControl:
             chosen = _names(self._root) if names is None else names
             found = list(_versions(self._root, chosen))
             on_loop(lambda: self._begin(chosen, found))
-            for proven in load_bundles(self._root, chosen, self._is_new, self._makers.prove_bundle, on_refused):
+            makers = self._makers
+            prove_graph = makers.prove_graph if makers.check_signature is None else refuse_unsigned
+            for proven in load_bundles(
+                self._root, chosen, self._is_new, makers.prove_bundle, on_refused, makers.check_signature
+            ):
                 on_loop(functools.partial(self._publish_bundle, proven))
-            for graph in load_graphs(self._root, chosen, self._makers.prove_graph, on_refused):
+            for graph in load_graphs(self._root, chosen, prove_graph, on_refused):
                 on_loop(functools.partial(self._publish_graph, graph, replaced))
 
         replaced: list[ServedGraph] = []

@@ -4,6 +4,7 @@ Knows which version is the default and what labels such as `stable` mean. Does n
 (see `proving`) or where its batches run.
 """
 
+import functools
 import os
 import re
 import time
@@ -15,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from service.batching import Scored
-from service.decoding import Array
+from service.decoding import Array, Encoded
 from service.errors import FieldInvalidError, ModelNotFoundError, NotServingError
 from service.ranking import Ranking
 from taxon.bundle import version_labels
@@ -29,7 +30,7 @@ log = structlog.get_logger(__name__)
 class Runs(Protocol):
     """Where a model's inputs go: a `Batcher`, or a fake."""
 
-    def submit(self, payload: Array | bytes, deadline: float, priority: int = 0) -> Awaitable[Scored]:
+    def submit(self, payload: Array | Encoded, deadline: float, priority: int = 0) -> Awaitable[Scored]:
         """Waits for the scores of one input. Of priorities 1 is the most urgent, 0 less urgent than any other."""
         ...
 
@@ -175,11 +176,15 @@ class Repository(Generic[ModelT]):
             raise ModelNotFoundError(name, version)
         return versions[number]
 
+    @functools.cache  # noqa: B019 - as many names as folders, and a repository lives as long as its server
+    def _folder_of(self, name: str) -> str:
+        return str(self._root / name / version_labels.FOLDER)
+
     def _labels_of(self, name: str) -> dict[str, int]:
         """The version labels of a model, read again once their folder has changed."""
         try:
             # os.path and not pathlib: this is asked for every call.
-            changed_ns = os.stat(os.path.join(self._root, name, version_labels.FOLDER)).st_mtime_ns  # noqa: PTH116, PTH118
+            changed_ns = os.stat(self._folder_of(name)).st_mtime_ns  # noqa: PTH116
         except OSError:
             return {}
         seen = self._labels.get(name)

@@ -9,10 +9,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from prometheus_client import Histogram
-
 from service.batching import Scored
-from service.decoding import Array, Payload
+from service.decoding import Array, Encoded, Payload
 from service.errors import DeadlineTooShortError, QueueFullError
 from service.lanes import retry_delay_s
 from service.metrics import Metrics
@@ -21,6 +19,8 @@ from service.placement import Placement
 from service.ranking import Ranked
 from service.statistics import Spent
 
+# Inputs of one call that are worked on at once: enough to fill batches, few enough to leave permits to other callers.
+CALL_CONCURRENCY = 32
 STAGES = ("preprocess", "queue", "inference", "total")
 
 
@@ -107,7 +107,12 @@ class Pipeline:
         self._placement = placement
         self._metrics = metrics
         self._clock = clock
-        self._stages: dict[str, list[Histogram]] = {}
+
+    def turns(self) -> asyncio.Semaphore:
+        """For the inputs of one call, which take their turns: never more at once than there are permits, or a call
+        would be refused because of itself.
+        """
+        return asyncio.Semaphore(min(CALL_CONCURRENCY, self._permits.max_count))
 
     async def classify(self, payload: Payload, choice: Choice, deadline: float) -> Answer:
         """Classifies one input.
@@ -157,7 +162,7 @@ class Pipeline:
         return await self._through(model, ready, deadline, priority)
 
     async def _through(
-        self, model: Model, prepare: Callable[[], Awaitable[Array | bytes]], deadline: float, priority: int
+        self, model: Model, prepare: Callable[[], Awaitable[Array | Encoded]], deadline: float, priority: int
     ) -> tuple[Scored, Timing]:
         arrived = self._clock()
         with self._permits.hold():
@@ -175,15 +180,7 @@ class Pipeline:
             self._clock() - arrived,
             scored.batch_size,
         )
-        self._observe(model.name, timing)
+        spent = timing.preprocess_s, timing.queue_s, timing.inference_s, timing.total_s
+        self._metrics.stage_seconds.observe(model.name, zip(STAGES, spent, strict=True))
         self._metrics.statistics.ran((model.name, model.version), scored.batch_size, scored.inference_s)
         return scored, timing
-
-    def _observe(self, model: str, timing: Timing) -> None:
-        stages = self._stages.get(model)
-        if stages is None:  # looking labels up takes longer than observing
-            seconds = self._metrics.stage_seconds
-            stages = self._stages[model] = [seconds.labels(model, stage) for stage in STAGES]
-        spent = timing.preprocess_s, timing.queue_s, timing.inference_s, timing.total_s
-        for stage, stage_s in zip(stages, spent, strict=True):
-            stage.observe(stage_s)

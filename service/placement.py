@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from service import proving
 from service.batching import Batcher, Scored
 from service.crew import Crew
-from service.decoding import Array, Decoder, Payload, header_pixels, to_array
+from service.decoding import Array, Decoder, Encoded, Payload, is_large, to_array
 from service.frames import Loaded
 from service.lanes import Lane
 from service.models import Runs
 from service.proving import Proven, RemoteSession
-from service.session import CUDA, Session
+from service.session import CPU, Device, Session
 from service.worker import WorkerSettings
 from taxon.bundle.manifest import BundleError, Manifest
 from taxon.bundle.pixels import Limits
@@ -27,10 +27,6 @@ from taxon.bundle.store import Bundle
 
 OnBatch = Callable[[int, int], None]
 """Told the size of each batch, and of inputs dropped before their run."""
-
-
-# Pictures of more pixels run alone: decoding them takes several times as long as running a model.
-LARGE_PIXELS = 2_000_000
 
 
 def buckets(largest: int) -> Sequence[int]:
@@ -42,7 +38,7 @@ def worker_count(workers: int | Literal["auto"], provider: str, cores: int) -> i
     """How many worker processes: as asked; by default one for each core, and none on a GPU."""
     if workers != "auto":
         return workers
-    return 0 if provider == CUDA else cores
+    return cores if provider == CPU else 0
 
 
 class Placement(Protocol):
@@ -60,7 +56,7 @@ class Placement(Protocol):
         """Begins to take inputs for a proven bundle. Must be called on the event loop."""
         ...
 
-    async def decode(self, payload: Payload, manifest: Manifest, deadline: float) -> Array | bytes:
+    async def decode(self, payload: Payload, manifest: Manifest, deadline: float) -> Array | Encoded:
         """What `Runs.submit` takes for an input."""
         ...
 
@@ -83,7 +79,7 @@ class Threads:
     def __init__(
         self,
         precision: Literal["fp32", "fp16", "int8"],
-        provider: str,
+        device: Device,
         cores: int,
         buckets: Sequence[int],
         limits: Limits,
@@ -93,7 +89,7 @@ class Threads:
         self._hanging = 0
         self._hang_changed = asyncio.Event()
         self._precision = precision
-        self._provider = provider
+        self._device = device
         self._cores = cores
         self._buckets = buckets
         self._limits = limits
@@ -102,7 +98,7 @@ class Threads:
 
     def prove(self, bundle: Bundle) -> Proven:
         """See `Placement`."""
-        return proving.prove(bundle, self._precision, self._provider, self._cores, self._buckets, self._limits)
+        return proving.prove(bundle, self._precision, self._device, self._cores, self._buckets, self._limits)
 
     def runs(self, proven: Proven, on_batch: OnBatch) -> Runs:
         """See `Placement`."""
@@ -119,7 +115,7 @@ class Threads:
         self._batchers.append(batcher)
         return batcher
 
-    async def decode(self, payload: Payload, manifest: Manifest, deadline: float) -> Array | bytes:
+    async def decode(self, payload: Payload, manifest: Manifest, deadline: float) -> Array | Encoded:
         """See `Placement`."""
         return await self._decoder.decode(payload, manifest, deadline)
 
@@ -171,9 +167,9 @@ class Workers:
         manifest = proven.manifest
         return LaneRuns(self.crew, Lane(manifest.name, manifest.version, dict(proven.run_s), on_batch))
 
-    async def decode(self, payload: Payload, manifest: Manifest, deadline: float) -> Array | bytes:  # noqa: ARG002 - workers look at it
+    async def decode(self, payload: Payload, manifest: Manifest, deadline: float) -> Array | Encoded:  # noqa: ARG002 - workers look at it
         """See `Placement`. Encoded pictures pass as they are."""
-        if isinstance(payload, bytes) and manifest.pixels is not None:
+        if isinstance(payload, bytes | memoryview) and manifest.pixels is not None:
             return payload
         return to_array(payload, manifest, self._limits)
 
@@ -203,7 +199,7 @@ class LaneRuns:
         self._loop = asyncio.get_running_loop()
         crew.open_lane(lane)
 
-    async def submit(self, payload: Array | bytes, deadline: float, priority: int = 0) -> Scored:
+    async def submit(self, payload: Array | Encoded, deadline: float, priority: int = 0) -> Scored:
         """Waits for the scores of one input. Cancelling the call keeps it from being run.
 
         Args:
@@ -215,8 +211,7 @@ class LaneRuns:
             ServiceError: See `service.errors`.
             PictureError: See `taxon.bundle.pixels`.
         """
-        alone = isinstance(payload, bytes) and header_pixels(payload) > LARGE_PIXELS
-        return await self._crew.submit(self._lane, payload, deadline, priority, alone)
+        return await self._crew.submit(self._lane, payload, deadline, priority, is_large(payload))
 
     def close(self) -> None:
         """Ends the lane once it is empty. Blocks; must not be called on the event loop."""

@@ -66,7 +66,7 @@ class Process:
         """Of the process."""
         return self._popen.pid
 
-    def send(self, message: object, payloads: Sequence[bytes] = ()) -> None:
+    def send(self, message: object, payloads: Sequence[bytes | memoryview] = ()) -> None:
         """Sends a frame, in the background if the socket's buffer is full."""
         self._unsent.extend(memoryview(piece) for piece in frames.pack(message, payloads) if piece)
         self._write()

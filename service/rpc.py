@@ -6,9 +6,8 @@ Checks what the messages' comments promise; decides nothing else.
 import asyncio
 import base64
 import binascii
-import math
+import os
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -27,9 +26,6 @@ from taxon.v1 import classification_service_pb2_grpc as pb_grpc
 
 SERVICE = "taxon.v1.ClassificationService"
 MAX_BATCH_ENTRIES = 256
-# Entries of one BatchClassify call that are worked on at once: enough to fill batches, few enough to leave
-# permits to other callers.
-BATCH_CONCURRENCY = 32
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
 TASKS = {"single_label": pb.TASK_SINGLE_LABEL, "multi_label": pb.TASK_MULTI_LABEL}
@@ -86,9 +82,11 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
         )
 
     @answers_errors
-    async def Classify(self, request: pb.ClassifyRequest, context: Context) -> pb.ClassifyResponse:  # noqa: N802
-        """Classifies one input."""
-        return await self._classify(request, self._deadline(context), "Classify")
+    async def Classify(  # noqa: N802
+        self, request: tuple[pb.ClassifyRequest, memoryview | None], context: Context
+    ) -> pb.ClassifyResponse:
+        """Classifies one input, read by `split`."""
+        return await self._classify(*request, self._deadline(context), "Classify")
 
     @answers_errors
     async def BatchClassify(  # noqa: N802
@@ -99,12 +97,12 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
         if not 1 <= count <= MAX_BATCH_ENTRIES:
             raise FieldInvalidError("requests", f"must have 1 to {MAX_BATCH_ENTRIES} entries, not {count}")
         deadline = self._deadline(context)
-        turns = asyncio.Semaphore(BATCH_CONCURRENCY)
+        turns = self._pipeline.turns()
 
         async def outcome(entry: pb.ClassifyRequest) -> pb.BatchClassifyResult:
             async with turns:
                 try:
-                    return pb.BatchClassifyResult(response=await self._classify(entry, deadline, "BatchClassify"))
+                    return pb.BatchClassifyResult(response=await self._classify(entry, None, deadline, "BatchClassify"))
                 except Exception as error:  # noqa: BLE001 - one entry's failure is its own
                     return pb.BatchClassifyResult(error=statuses.to_status(error, _new_id()))
 
@@ -118,9 +116,12 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
         remaining = context.time_remaining()
         return time.monotonic() + (self._max_call_s if remaining is None else min(remaining, self._max_call_s))
 
-    async def _classify(self, request: pb.ClassifyRequest, deadline: float, method: str) -> pb.ClassifyResponse:
+    async def _classify(
+        self, request: pb.ClassifyRequest, image: memoryview | None, deadline: float, method: str
+    ) -> pb.ClassifyResponse:
         try:
-            answer = await self._pipeline.classify(_payload(request), _choice(request), deadline)
+            payload = _payload(request) if image is None else image
+            answer = await self._pipeline.classify(payload, _choice(request), deadline)
         except Exception as error:
             self._requests.labels(method, statuses.reason_of(error)).inc()
             raise
@@ -136,7 +137,8 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
             height, width, channel_count = manifest.input.shape
             taken = pb.ModelInput(image=pb.ImageInput(height=height, width=width, channel_count=channel_count))
         else:
-            taken = pb.ModelInput(features=pb.FeaturesInput(feature_count=manifest.input.shape[0]))
+            (count,), names = manifest.input.shape, manifest.input.names
+            taken = pb.ModelInput(features=pb.FeaturesInput(feature_count=count, feature_names=names))
         return pb.Model(
             name=manifest.name,
             version=str(manifest.version),
@@ -171,33 +173,33 @@ def _choice(request: pb.ClassifyRequest) -> Choice:
 
 def _response(answer: Answer) -> pb.ClassifyResponse:
     manifest, timing = answer.served.manifest, answer.timing
-    return pb.ClassifyResponse(
-        classifications=[
-            pb.Classification(label=manifest.labels[index], class_index=index, score=score)
-            for index, score in zip(answer.ranked.indexes, answer.ranked.scores, strict=True)
-        ],
+    response = pb.ClassifyResponse(
         unknown=answer.ranked.unknown,
         model_name=manifest.name,
         model_version=str(manifest.version),
         variant=answer.served.precision,
-        timing=pb.ClassifyTiming(
-            preprocess_duration=_duration(timing.preprocess_s),
-            queue_duration=_duration(timing.queue_s),
-            inference_duration=_duration(timing.inference_s),
-            total_duration=_duration(timing.total_s),
-            batch_size=timing.batch_size,
-        ),
         request_id=_new_id(),
     )
+    # Filled in place: messages built apart and copied in take twice as long.
+    add, labels = response.classifications.add, manifest.labels
+    for index, score in zip(answer.ranked.indexes, answer.ranked.scores, strict=True):
+        add(label=labels[index], class_index=index, score=score)
+    told = response.timing
+    told.batch_size = timing.batch_size
+    _put(told.preprocess_duration, timing.preprocess_s)
+    _put(told.queue_duration, timing.queue_s)
+    _put(told.inference_duration, timing.inference_s)
+    _put(told.total_duration, timing.total_s)
+    return response
 
 
-def _duration(seconds: float) -> Duration:
-    fraction, whole = math.modf(seconds)
-    return Duration(seconds=int(whole), nanos=int(fraction * 1e9))
+def _put(duration: Duration, seconds: float) -> None:
+    whole = int(seconds)
+    duration.seconds, duration.nanos = whole, int((seconds - whole) * 1e9)
 
 
 def _new_id() -> str:
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 def _key(served: Served) -> tuple[str, int]:

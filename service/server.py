@@ -16,15 +16,14 @@ import grpc
 import pydantic
 import structlog
 
-from service import config, logs, reflection
+from service import config, early, logs, reflection
 from service.batching import Batcher
 from service.config import Settings
-from service.early import EarlyRefusal
 from service.errors import StartError
 from service.graphs import ProvenGraph, ServedGraph, prove_graph
 from service.health import Readiness
 from service.inference import Inference
-from service.machine import available_cores
+from service.machine import available_cores, keep_freed_memory
 from service.metrics import Metrics, MetricsPage
 from service.model_control import Makers, ModelControl
 from service.models import Repository, Served, ranking_of
@@ -34,13 +33,14 @@ from service.pipeline import Permits, Pipeline
 from service.placement import Placement, Threads, Workers, buckets, worker_count
 from service.proving import Proven
 from service.rpc import MAX_BATCH_ENTRIES, SERVICE, ClassificationService
-from service.session import CUDA, choose_provider
+from service.session import CPU, choose_device
 from service.worker import WorkerSettings
+from taxon.bundle import signing
 from taxon.bundle.pixels import Limits
+from taxon.bundle.signing import KeyFileError
 from taxon.inference.open_inference_service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
-from taxon.v1.classification_service_pb2_grpc import add_ClassificationServiceServicer_to_server
 
-LARGEST_BATCH = {"cpu": 8, "cuda": 64}
+LARGEST_BATCH = {"cpu": 8, "gpu": 64}
 
 log = structlog.get_logger(__name__)
 
@@ -56,9 +56,10 @@ def main(argv: list[str]) -> int:
             sys.stderr.write(f"taxon serve: {'.'.join(map(str, fault['loc']))}: {fault['msg']}\n")
         return 2
     logs.configure(settings.log_format, settings.log_level)
+    keep_freed_memory()
     try:
         asyncio.run(_serve(settings))
-    except StartError as error:
+    except (StartError, KeyFileError) as error:
         sys.stderr.write(f"taxon serve: {error}\n")
         return 1
     return 0
@@ -75,8 +76,10 @@ class Server:
         self._settings = settings
         self._cores = settings.threads or available_cores()
         self._limits = Limits(settings.max_picture_bytes, settings.max_picture_pixels)
-        self._provider = choose_provider(settings.device)
-        self._buckets = buckets(settings.max_batch_size or LARGEST_BATCH["cuda" if self._provider == CUDA else "cpu"])
+        self._device = choose_device(settings.device, settings.cuda_graphs, settings.engine_cache)
+        self._check_signature = signing.checker(settings.require_signature) if settings.require_signature else None
+        kind = "cpu" if self._device.provider == CPU else "gpu"
+        self._buckets = buckets(settings.max_batch_size or LARGEST_BATCH[kind])
         self._metrics = Metrics()
         self._readiness = Readiness()
         self._repository: Repository[Served] = Repository(settings.models, self._on_publish, self._on_retire)
@@ -131,10 +134,7 @@ class Server:
         permits = Permits(settings.max_queued_requests, self._metrics, self._placement.predicted_wait_s)
         pipeline = Pipeline(self._repository, permits, self._placement, self._metrics)
         servicer = ClassificationService(pipeline, self._repository, self._metrics, settings.max_call_seconds)
-        # Before the service itself: the first handler that knows a method answers it.
-        early = EarlyRefusal(servicer.Classify, permits, self._placement.predicted_wait_s, self._metrics)
-        server.add_generic_rpc_handlers((early,))
-        add_ClassificationServiceServicer_to_server(servicer, server)
+        early.add_to_server(servicer, server, permits, self._placement.predicted_wait_s, self._metrics)
         inference = Inference(
             pipeline, self._repository, self._tensor_models, self._control, self._buckets, MAX_BATCH_ENTRIES
         )
@@ -184,13 +184,14 @@ class Server:
             prove_graph=functools.partial(
                 prove_graph,
                 settings.models,
-                provider=self._provider,
+                provider=self._device.provider,
                 thread_count=self._cores,
                 buckets=self._buckets,
                 max_batch_size=MAX_BATCH_ENTRIES,
             ),
             serve_bundle=self._serve_bundle,
             serve_graph=self._serve_graph,
+            check_signature=self._check_signature,
         )
 
     def _serve_bundle(self, proven: Proven) -> Served:
@@ -222,20 +223,21 @@ class Server:
 
     def _place(self) -> Placement:
         settings = self._settings
-        count = worker_count(settings.workers, self._provider, self._cores)
+        count = worker_count(settings.workers, self._device.provider, self._cores)
         if not count:
             return Threads(
-                settings.variant, self._provider, self._cores, self._buckets, self._limits, settings.max_run_seconds
+                settings.variant, self._device, self._cores, self._buckets, self._limits, settings.max_run_seconds
             )
         told = WorkerSettings(
             str(settings.models),
             settings.variant,
-            self._provider,
+            self._device,
             tuple(self._buckets),
             settings.max_picture_bytes,
             settings.max_picture_pixels,
             settings.log_format,
             settings.log_level,
+            None if settings.require_signature is None else str(settings.require_signature),
         )
         return Workers(told, count, settings.max_run_seconds)
 

@@ -4,9 +4,12 @@ Knows arrays and providers; not labels, pictures or batching. Never falls back t
 """
 
 import functools
+import hashlib
+import importlib
 import importlib.util
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +18,7 @@ import structlog
 from numpy.typing import NDArray
 
 from service.errors import StartError
+from service.replay import Replay
 from taxon.bundle.manifest import BundleError
 
 if TYPE_CHECKING:
@@ -22,6 +26,12 @@ if TYPE_CHECKING:
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
+Options = Mapping[str, Mapping[str, str]]
+"""ONNX Runtime's options, by execution provider."""
+CUDA_GRAPHS = "enable_cuda_graph"
+ENGINE_CACHE = "trt_engine_cache_path"
+RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 TYPES = {
     "tensor(bool)": "bool",
     "tensor(uint8)": "uint8",
@@ -51,6 +61,15 @@ class Tensor:
     """A string or None is an axis of any length."""
 
 
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where graphs run."""
+
+    provider: str
+    options: Options = field(default_factory=dict)
+    """What the operator puts over every manifest's options."""
+
+
 @functools.cache
 def _onnxruntime() -> Any:
     """ONNX Runtime, imported when a model is first run here: a process whose workers run the models saves its memory
@@ -65,8 +84,9 @@ def _onnxruntime() -> Any:
 class Session:
     """A loaded graph."""
 
-    def __init__(self, session: "InferenceSession") -> None:
+    def __init__(self, session: "InferenceSession", replay: Replay | None = None) -> None:
         self._session = session
+        self._replay = replay
         self.provider: str = session.get_providers()[0]
         self.inputs = [_tensor(node) for node in session.get_inputs()]
         self.outputs = [_tensor(node) for node in session.get_outputs()]
@@ -74,8 +94,10 @@ class Session:
 
     def run(self, batch: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
         """Runs a graph of one input and one output on `[batch, …]`; returns float32 `[batch, classes]`. Any thread
-        may call it.
+        may call it, but with CUDA graphs only one at a time.
         """
+        if self._replay:
+            return self._replay.run(batch)
         scores: NDArray[np.float32] = self._session.run([self.outputs[0].name], {self.inputs[0].name: batch})[0]
         return scores
 
@@ -95,16 +117,35 @@ class Session:
             return None
 
 
-def open_session(
-    graph: bytes, provider: str, thread_count: int, provider_options: Mapping[str, Mapping[str, str]]
-) -> Session:
-    """Loads a graph onto `provider`.
+def merged(*sets: Options) -> dict[str, dict[str, str]]:
+    """Sets of options as one; later ones win."""
+    providers = dict.fromkeys(provider for options in sets for provider in options)
+    return {
+        provider: {key: value for options in sets for key, value in options.get(provider, {}).items()}
+        for provider in providers
+    }
+
+
+def profile(name: str, shape: Sequence[int], largest: int) -> dict[str, str]:
+    """TensorRT's options for an input of batches from 1 to `largest`, best at `largest`; without them it would build an
+    engine anew for every new shape.
+    """
+    least, most = ("x".join(map(str, (count, *shape))) for count in (1, largest))
+    return {
+        "trt_profile_min_shapes": f"{name}:{least}",
+        "trt_profile_opt_shapes": f"{name}:{most}",
+        "trt_profile_max_shapes": f"{name}:{most}",
+    }
+
+
+def open_session(graph: bytes | Path, provider: str, thread_count: int, provider_options: Options) -> Session:
+    """Loads a graph onto `provider`. The log says where its nodes are, if that is not the CPU.
 
     Args:
-        graph: The bytes of an ONNX file.
-        provider: `CPU` or `CUDA`.
+        graph: An ONNX file, or its bytes, of which ONNX Runtime keeps a copy.
+        provider: `CPU`, `CUDA`, or `TENSORRT`, which leaves to CUDA what it cannot do.
         thread_count: Threads of one run on the CPU.
-        provider_options: The manifest's options, by provider.
+        provider_options: The manifest's options, and over them what the operator chose.
 
     Raises:
         BundleError: ONNX Runtime does not take the graph, or not on this provider.
@@ -116,57 +157,106 @@ def open_session(
     # Spinning threads would take the cores that decode the next pictures.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    defaults = {"arena_extend_strategy": "kSameAsRequested"} if provider == CUDA else {}
-    providers = [(provider, {**defaults, **provider_options.get(provider, {})})]
+    # One block for all that a run needs, planned for each batch size, holds a fifth more memory and saves no time.
+    options.enable_mem_pattern = provider != CPU
+    if provider != CPU:
+        options.add_session_config_entry(RECORD_PLACEMENT, "1")
+    providers = _providers(graph, provider, provider_options)
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=providers)
+        source = graph if isinstance(graph, bytes) else str(graph)
+        session = onnxruntime.InferenceSession(source, options, providers=providers)
         session.disable_fallback()
     except Exception as error:
         raise BundleError(f"ONNX Runtime does not load the graph: {error}") from error
     if session.get_providers()[0] != provider:
         raise BundleError(f"the graph runs on {session.get_providers()[0]}, not on {provider}")
-    return Session(session)
+    if provider != CPU:
+        nodes = Counter(part.ep_name for part in session.get_provider_graph_assignment_info() for _ in part.get_nodes())
+        log.info("graph placed", execution_provider=provider, nodes=dict(nodes))
+        if not nodes[provider]:  # that it starts does not mean that it does anything
+            raise BundleError(f"no node of the graph runs on {provider}, but {dict(nodes)}")
+    captures = provider == CUDA and dict(providers)[CUDA].get(CUDA_GRAPHS) == "1"
+    return Session(session, Replay(session, onnxruntime) if captures else None)
 
 
-def choose_provider(device: Literal["auto", "cuda", "cpu"]) -> str:
+def _providers(graph: bytes | Path, provider: str, chosen: Options) -> list[tuple[str, dict[str, str]]]:
+    if provider == CPU:
+        return [(CPU, dict(chosen.get(CPU, {})))]
+    cuda = (CUDA, {"arena_extend_strategy": "kSameAsRequested", **chosen.get(CUDA, {})})
+    if provider == CUDA:
+        return [cuda]
+    tensorrt = dict(chosen.get(TENSORRT, {}))
+    if folder := tensorrt.get(ENGINE_CACHE):
+        # The provider tells engines apart by names in the graph, not by weights.
+        content = graph if isinstance(graph, bytes) else graph.read_bytes()
+        own = Path(folder, hashlib.sha256(content).hexdigest()[:16])
+        own.mkdir(parents=True, exist_ok=True)
+        tensorrt |= {"trt_engine_cache_enable": "1", ENGINE_CACHE: str(own)}
+        tensorrt |= {"trt_timing_cache_enable": "1", "trt_timing_cache_path": folder}
+    return [(TENSORRT, tensorrt), cuda]
+
+
+def choose_provider(device: Literal["auto", "cuda", "tensorrt", "cpu"]) -> str:
     """The execution provider for `device`, tried on a graph of one node: what the wheel lists may not work.
 
     Raises:
-        StartError: `cuda` was asked for and does not work; the message holds the reason.
+        StartError: `cuda` or `tensorrt` was asked for and does not work; the message holds the reason.
     """
     if device == "cpu":
         return CPU
-    reason = _why_no_cuda()
+    provider = TENSORRT if device == "tensorrt" else CUDA
+    reason = _why_not(provider)
     if reason is None:
-        return CUDA
-    if device == "cuda":
-        raise StartError(f"--device cuda: {reason}")
+        return provider
+    if device != "auto":
+        raise StartError(f"--device {device}: {reason}")
     log.warning("CUDA does not work, serving on the CPU", reason=reason)
     return CPU
 
 
-def _why_no_cuda() -> str | None:
-    if not _has_cuda_library():
-        return "this onnxruntime has no CUDA support: install taxon[gpu] instead of taxon[cpu]"
+def choose_device(
+    device: Literal["auto", "cuda", "tensorrt", "cpu"], cuda_graphs: bool, engine_cache: Path | None
+) -> Device:
+    """What the operator's settings mean here.
+
+    Raises:
+        StartError: The device does not work, see `choose_provider`; or a setting is of another one.
+    """
+    provider = choose_provider(device)
+    if cuda_graphs and provider != CUDA:
+        raise StartError(f"--cuda-graphs needs CUDA, the provider is {provider}")
+    if engine_cache and provider != TENSORRT:
+        raise StartError(f"--engine-cache is of TensorRT, the provider is {provider}")
+    if cuda_graphs:
+        return Device(provider, {CUDA: {CUDA_GRAPHS: "1"}})
+    return Device(provider, {TENSORRT: {ENGINE_CACHE: str(engine_cache)}} if engine_cache else {})
+
+
+def _why_not(provider: str) -> str | None:
+    kind = "TensorRT" if provider == TENSORRT else "CUDA"
+    if not _has_library(kind.lower()):
+        return f"this onnxruntime has no {kind} support: install taxon[gpu] instead of taxon[cpu]"
     onnxruntime = _onnxruntime()
     if hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()
+    if provider == TENSORRT and importlib.util.find_spec("tensorrt"):
+        importlib.import_module("tensorrt")  # which loads its libraries; without the package, the system's are used
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(IDENTITY_GRAPH, options, providers=[CUDA])
+        session = onnxruntime.InferenceSession(IDENTITY_GRAPH, options, providers=[provider])
     except Exception as error:  # noqa: BLE001 - onnxruntime's own exceptions share no base class
         return str(error)
-    if session.get_providers()[0] != CUDA:
-        return f"ONNX Runtime could not start CUDA and offers {session.get_providers()}: see its log above"
+    if session.get_providers()[0] != provider:
+        return f"ONNX Runtime could not start {kind} and offers {session.get_providers()}: see its log above"
     return None
 
 
-def _has_cuda_library() -> bool:
-    """Whether the installed wheel brings its CUDA provider, told without loading the wheel."""
+def _has_library(kind: str) -> bool:
+    """Whether the installed wheel brings its provider `kind`, told without loading the wheel."""
     found = importlib.util.find_spec("onnxruntime")
     folders = (found.submodule_search_locations if found else None) or []
-    return any(any(Path(folder, "capi").glob("*onnxruntime_providers_cuda*")) for folder in folders)
+    return any(any(Path(folder, "capi").glob(f"*onnxruntime_providers_{kind}*")) for folder in folders)
 
 
 def _tensor(node: "NodeArg") -> Tensor:

@@ -24,8 +24,8 @@ from service.errors import DeadlineTooShortError
 from service.frames import Done, Load, Loaded, Run, Unload
 from service.proving import prove
 from service.running import answer_batch
-from service.session import Session
-from taxon.bundle import store
+from service.session import Device, Session
+from taxon.bundle import signing, store
 from taxon.bundle.manifest import BundleError, Manifest
 from taxon.bundle.pixels import Limits
 
@@ -40,16 +40,24 @@ class WorkerSettings:
 
     models: str
     variant: Literal["fp32", "fp16", "int8"]
-    provider: str
+    device: Device
     buckets: tuple[int, ...]
     max_picture_bytes: int
     max_picture_pixels: int
     log_format: Literal["json", "console"]
     log_level: Literal["debug", "info", "warning", "error"]
+    require_signature: str | None = None
+    """File of public keys."""
 
     def to_json(self) -> str:
-        """As `main` reads it."""
+        """As `from_json` reads it."""
         return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "WorkerSettings":
+        """What `to_json` wrote."""
+        told = json.loads(text)
+        return cls(**{**told, "device": Device(**told["device"])})
 
 
 class Worker:
@@ -59,14 +67,16 @@ class Worker:
         self._settings = settings
         self._gone = gone
         self._limits = Limits(settings.max_picture_bytes, settings.max_picture_pixels)
+        required = settings.require_signature
+        self._check_signature = None if required is None else signing.checker(Path(required))
         self._models: dict[tuple[str, int], tuple[Manifest, Session]] = {}
 
     def load(self, order: Load) -> Loaded:
         """Proves a bundle and keeps it."""
         settings = self._settings
         try:
-            bundle = store.read(Path(settings.models), order.name, order.version)
-            proven = prove(bundle, settings.variant, settings.provider, 1, settings.buckets, self._limits)
+            bundle = store.read(Path(settings.models), order.name, order.version, self._check_signature)
+            proven = prove(bundle, settings.variant, settings.device, 1, settings.buckets, self._limits)
         except BundleError as error:
             return Loaded(order.name, order.version, "", "", {}, 0.0, str(error))
         if not isinstance(proven.session, Session):
@@ -121,7 +131,7 @@ def main(argv: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(NICENESS)
-    settings = WorkerSettings(**json.loads(argv[2]))
+    settings = WorkerSettings.from_json(argv[2])
     logs.configure(settings.log_format, settings.log_level)
     flags = mmap.mmap(int(argv[1]), FLAG_COUNT)
     worker = Worker(settings, lambda index: flags[index] != 0)

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from service.loading import load_bundles
 from service.proving import prove
-from service.session import CPU
+from service.session import CPU, Device
 from taxon.bundle import store
 from taxon.bundle.pixels import Limits
 from taxon.v1 import classification_service_pb2 as pb
@@ -25,7 +25,7 @@ def load(root):
                 root,
                 store.names(root),
                 lambda name, version: True,
-                lambda bundle: prove(bundle, "fp32", CPU, 1, [1, 2, 4], Limits()),
+                lambda bundle: prove(bundle, "fp32", Device(CPU), 1, [1, 2, 4], Limits()),
                 lambda name, version, reason: None,
             )
         )
@@ -83,6 +83,17 @@ def test_a_damaged_bundle_is_refused_and_the_others_serve(models, damage, reason
     servable, (actual,) = load(models)
     assert servable == [("colors", 1)]
     assert reason in actual
+
+
+def test_half_written_bundles_are_not_even_tried(models):
+    """One that lies ready to be renamed, whole or torn, and one that somebody copies by hand: the manifest is last."""
+    good, _ = load(models)
+    folder = models / good[0][0]
+    whole = folder / str(good[0][1])
+    shutil.copytree(whole, folder / ".staging-whole")
+    shutil.copytree(whole, folder / ".staging-torn").joinpath("manifest.json").write_text("{")
+    shutil.copytree(whole, folder / "9").joinpath("manifest.json").unlink()
+    assert load(models) == (good, [])
 
 
 def test_goldens_that_answer_differently(models):

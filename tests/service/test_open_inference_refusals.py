@@ -1,5 +1,7 @@
 """Requests that must be refused, each with its code and reason."""
 
+import asyncio
+
 import grpc
 import numpy as np
 import pytest
@@ -93,7 +95,21 @@ async def test_features_must_be_finite(serve, tmp_path, refused, value):
 async def test_a_full_queue_is_unavailable_here(serve, models, refused):
     """RESOURCE_EXHAUSTED in our own API; the clients of this protocol retry on UNAVAILABLE."""
     async with serve(models, "--max-queued-requests", "1") as running:
-        error = await refused(stub_of(running).ModelInfer(encoded(*PICTURES)))
+        placement = running.server._placement
+        decode, begun, refusal_seen = placement.decode, asyncio.Event(), asyncio.Event()
+
+        async def held(*words):
+            begun.set()
+            await refusal_seen.wait()
+            return await decode(*words)
+
+        placement.decode = held
+        async with asyncio.timeout(30):
+            first = stub_of(running).ModelInfer(encoded(PICTURES[0]))
+            await begun.wait()
+            error = await refused(stub_of(running).ModelInfer(encoded(*PICTURES)))
+            refusal_seen.set()
+            assert (await first).outputs
     assert (error.code, error.reason) == (Code.UNAVAILABLE, "QUEUE_FULL")
     assert "RetryInfo" in error.others
 

@@ -33,3 +33,13 @@ def test_multi_label_uses_each_labels_threshold_unless_told_otherwise():
 def test_multi_label_without_measured_thresholds():
     scores = np.array([0.49, 0.5, 0.51], np.float32)
     assert Ranking("multi_label", None, None).rank(scores, 0, None).indexes == [2, 1]
+
+
+@pytest.mark.parametrize("count", [1, 5, 10, 11, 50, 60])
+def test_looking_for_the_best_finds_what_sorting_finds(count):
+    scores = np.random.default_rng(count).integers(0, 9, 50).astype(np.float32) / 9  # many are equal
+    order = np.argsort(-scores, kind="stable")[:count]
+    ranked = SINGLE.rank(scores, count, None)
+    assert ranked.indexes == order.tolist()
+    assert ranked.scores == scores[order].tolist()
+    assert SINGLE.rank(scores, count, 0.5).indexes == [index for index in order if scores[index] >= 0.5]

@@ -240,6 +240,66 @@ async def test_batch_classify_takes_256_entries(serve, models):
     assert [result.response.classifications[0].label for result in reply.results] == ["red", "green"] * 128
 
 
+@pytest.mark.parametrize(("permits", "at_once"), [(256, 32), (5, 5)])
+async def test_the_entries_of_a_batch_take_turns(serve, models, permits, at_once):
+    """A call of many entries leaves permits to others, and is never refused because of itself."""
+    entries = [pb.ClassifyRequest(image=RED)] * 256
+    async with serve(models, "--max-queued-requests", str(permits)) as running:
+        placement = running.server._placement
+        decode, under_way, peak = placement.decode, 0, 0
+
+        async def counted(*words):
+            nonlocal under_way, peak
+            under_way += 1
+            peak = max(peak, under_way)
+            await asyncio.sleep(0.001)
+            under_way -= 1
+            return await decode(*words)
+
+        placement.decode = counted
+        reply = await running.stub.BatchClassify(pb.BatchClassifyRequest(requests=entries), timeout=30)
+    assert {result.WhichOneof("outcome") for result in reply.results} == {"response"}
+    assert peak == at_once
+
+
+async def test_other_callers_get_in_beside_a_large_batch(serve, models):
+    entries = [pb.ClassifyRequest(image=picture((10, 250, 10), size=(800, 600)))] * 256
+    async with serve(models, "--max-queued-requests", "40") as running:
+        batch = running.stub.BatchClassify(pb.BatchClassifyRequest(requests=entries), timeout=30)
+        done = 0
+        while not batch.done():
+            reply = await running.stub.Classify(pb.ClassifyRequest(image=RED), timeout=10)
+            assert reply.classifications[0].label == "red"
+            done += 1
+        reply = await batch
+    assert done > 5
+    assert {result.response.classifications[0].label for result in reply.results} == {"green"}
+
+
+async def test_a_caller_who_leaves_takes_every_entry_along(serve, models):
+    async with serve(models) as running:
+        placement = running.server._placement
+        decode, begun = placement.decode, 0
+
+        async def slow(*words):
+            nonlocal begun
+            begun += 1
+            await asyncio.sleep(0.05)
+            return await decode(*words)
+
+        placement.decode = slow
+        entries = [pb.ClassifyRequest(image=GREEN)] * 256
+        call = running.stub.BatchClassify(pb.BatchClassifyRequest(requests=entries), timeout=30)
+        async with asyncio.timeout(10):
+            while begun < 32:  # noqa: ASYNC110 - the server brings it about
+                await asyncio.sleep(0.001)
+        call.cancel()
+        await asyncio.sleep(0.2)
+        reply = await running.stub.Classify(pb.ClassifyRequest(image=RED), timeout=10)
+    assert reply.classifications[0].label == "red"
+    assert begun < 32 + 32
+
+
 @pytest.mark.parametrize("count", [0, 257])
 async def test_batch_classify_refuses_other_counts(serve, models, refused, count):
     request = pb.BatchClassifyRequest(requests=[pb.ClassifyRequest(image=RED)] * count)
@@ -249,9 +309,10 @@ async def test_batch_classify_refuses_other_counts(serve, models, refused, count
     assert error.others["BadRequest"].field_violations[0].field == "requests"
 
 
-async def test_good_traffic_goes_on_among_bad(serve, models):
+@pytest.mark.parametrize("workers", ["0", "2"])
+async def test_good_traffic_goes_on_among_bad(serve, models, workers):
     bad = [b"", b"text", RED[:-30], huge_png(), bytes(9 * 2**20)]
-    async with serve(models) as running:
+    async with serve(models, "--workers", workers) as running:
         good_calls = [running.stub.Classify(pb.ClassifyRequest(image=GREEN), timeout=10) for _ in range(40)]
         bad_calls = [running.stub.Classify(pb.ClassifyRequest(image=image), timeout=10) for image in bad * 4]
         good = await asyncio.gather(*good_calls)

@@ -5,7 +5,7 @@ import grpc
 from taxon.bundle import version_labels
 from taxon.bundle.manifest import Thresholds
 from taxon.v1 import classification_service_pb2 as pb
-from tests.fakes import picture, toy_bundle
+from tests.fakes import FEATURE_NAMES, picture, toy_bundle
 
 
 async def test_get_model_tells_what_the_manifest_says(serve, tmp_path):
@@ -38,7 +38,7 @@ async def test_list_models_in_pages(serve, tmp_path, refused):
         nonsense = await refused(running.stub.ListModels(pb.ListModelsRequest(page_token="nonsense")))
     assert listed == [("a", "1", False), ("a", "2", True), ("b", "1", True), ("c", "1", True)]
     assert len(whole.models) == 4
-    assert whole.models[3].input.features.feature_count == 4
+    assert whole.models[3].input.features == pb.FeaturesInput(feature_count=4, feature_names=FEATURE_NAMES)
     for error, field in ((negative, "page_size"), (nonsense, "page_token")):
         assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
         assert error.others["BadRequest"].field_violations[0].field == field

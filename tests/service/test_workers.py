@@ -12,6 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
+from service.early import METHOD
 from service.placement import worker_count
 from service.session import CPU, CUDA
 from taxon.v1 import classification_service_pb2 as pb
@@ -183,6 +184,9 @@ async def test_a_long_queue_is_refused_before_the_picture_has_come(serve, models
         waiting = [running.stub.Classify(pb.ClassifyRequest(image=RED), timeout=20) for _ in range(3)]
         lane = running.server._placement.crew._lanes._lanes[0]
         await until(lambda: member.taken is not None and len(lane.light) + len(member.taken.batch) == 3)
+        headers_only = running.channel.stream_unary(METHOD, response_deserializer=pb.ClassifyResponse.FromString)
+        error = await refused(headers_only(timeout=20))
+        assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
         began = time.monotonic()
         # Larger than a stream's first window: it could not have been received without being read.
         error = await refused(running.stub.Classify(pb.ClassifyRequest(image=bytes(5_000_000)), timeout=20))
