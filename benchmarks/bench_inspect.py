@@ -17,7 +17,7 @@ from pathlib import Path
 from PIL import Image
 
 from training import data
-from training.inspect import DRAFT_SIDE, diagnose
+from training.looking import DRAFT_SIDE
 
 
 def decode(path: Path) -> None:
@@ -39,8 +39,10 @@ def bare_seconds(paths: list[Path], work: object) -> float:
 
 
 def doctor_seconds(folder: Path) -> float:
+    from training.inspect import diagnose  # not above: the doctor's processes import this file, and need no torch
+
     started = time.monotonic()
-    diagnose(data.with_digests(data.scan(folder)))
+    diagnose(data.scan(folder))
     return time.monotonic() - started
 
 
@@ -51,6 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     paths = [sample.path for sample in data.scan(options.data).samples]
     rows = []
+    doctor_seconds(options.data)  # imports, and the files come into memory
     for number in range(options.rounds):
         rows.append((bare_seconds(paths, decode), bare_seconds(paths, draft), doctor_seconds(options.data)))
         print(f"round {number + 1}: decode, draft, doctor {', '.join(f'{s:.2f}' for s in rows[-1])} s", flush=True)

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.bundles import photo
+from benchmarks.processes import memory
 from service.tensors import framed
 from taxon.bundle import store
 from taxon.bundle.pixels import decode
@@ -88,14 +89,6 @@ def load(address: str, way: tuple[str, list[str]], seconds: float) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def memory_mb(pid: int) -> float:
-    """Proportional set size of a process and its children."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    rollups = [Path(f"/proc/{one}/smaps_rollup").read_text() for one in (pid, *children)]
-    sizes = [re.search(r"^Pss:\s+(\d+)", rollup, re.MULTILINE) for rollup in rollups]
-    return sum(int(size[1]) for size in sizes) / 1024
-
-
 def flatness(address: str, pid: int, ways: dict[str, tuple[str, list[str]]], count: int, rate: float) -> dict:
     """Memory after a tenth of so many requests, and after all of them; half BYTES, half UINT8."""
     share = count / 10 / 2 / rate
@@ -103,7 +96,7 @@ def flatness(address: str, pid: int, ways: dict[str, tuple[str, list[str]]], cou
     for _ in range(10):
         for way in ("BYTES", "UINT8"):
             load(address, ways[way], share)
-        megabytes.append(round(memory_mb(pid), 1))
+        megabytes.append(round(memory(pid).pss_mb, 1))
     return {"mb": megabytes, "growth": round(megabytes[-1] / megabytes[0] - 1, 4)}
 
 

@@ -1,17 +1,22 @@
 """Taxon beside mosec, Triton's Python backend and a plain grpc.aio server: same model, pictures, load, one run.
 
     python -m benchmarks.bench_peers --models FOLDER --model mobilenet --pictures FOLDER \\
-        [--mosec PYTHON] [--triton PYTHON] [--rounds 3] [--seconds 4] [--out FILE]
+        [--mosec PYTHON] [--triton PYTHON] [--rounds 3] [--seconds 4] [--fractions 0.5 0.8 1.3 2.0] [--out FILE]
 
-PYTHON is the interpreter of an environment with onnxruntime, NumPy, Pillow and the peer (mosec 0.9.8, or
-nvidia-pytriton, whose wheel holds Triton); a peer without one is left out. Medians of the rounds; the last line is
-one JSON object.
+PYTHON is the interpreter of an environment with onnxruntime, NumPy, Pillow and the peer: mosec 0.9.8, or
+nvidia-pytriton 0.7.0, whose wheel holds Triton 2.51 (installed with --no-deps beside NumPy 1.26: with NumPy 2 its
+Python backend reads every input as its first byte repeated). A peer without one is left out.
+
+A bare grpc.aio echo of the same bytes runs in one process and in as many as cores. `bound_per_s` is what these cores
+could serve if a front end cost no more than that echo: cores / (CPU time of the work + CPU time of the echo). Figures
+are medians of the rounds, open loops offer fractions of the round's limit; the last line is one JSON object.
 """
 
 import argparse
 import json
 import os
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -22,15 +27,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.bench_limit import Arrangement, measure, pictures
-from benchmarks.bench_service import load, pss_mb, served
+from benchmarks.bench_limit import pictures
+from benchmarks.bench_service import CLASSIFY, best_limit, load, served, watched, write_requests
+from benchmarks.conditions import conditions
+from benchmarks.connections import Plan
+from benchmarks.load import run
+from benchmarks.processes import memory
 from service.machine import available_cores
+from taxon.bundle import store
 from taxon.inference import open_inference_service_pb2 as oip
-from taxon.v1 import classification_service_pb2 as pb
 
 PEERS = Path(__file__).parent / "peers"
-TAXON, AIO, MOSEC, TRITON = "taxon", "plain grpc.aio", "mosec", "triton"
-FRACTIONS = (0.5, 0.8, 1.3, 2.0)
+TAXON, AIO, MOSEC, TRITON, ECHO = "taxon", "plain grpc.aio", "mosec", "triton", "echo"
+CALLERS = 64
+CONNECTIONS = 16
+"""Enough that the kernel spreads them over all processes of a port."""
 START_TIMEOUT_S = 60.0
 
 
@@ -63,8 +74,11 @@ def triton_command(python: Path, folder: Path, port: int) -> tuple[list[str], di
 
 
 @contextmanager
-def peer(name: str, python: Path, graph: Path, bodies: list[str]) -> Iterator[tuple[int, dict]]:
-    """A running peer: its process and what the generator must know of it."""
+def peer(name: str, python: Path, bodies: list[str], model: dict[str, str], processes: int = 1) -> Iterator[tuple]:
+    """A running peer: its process, what the generator must know of it, and seconds from its start to its first answer.
+
+    `model` is what its environment says of the model; `processes` counts for the echo only.
+    """
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         environment = {"PYTHONPATH": str(PEERS)}
@@ -72,56 +86,106 @@ def peer(name: str, python: Path, graph: Path, bodies: list[str]) -> Iterator[tu
             command, environment = triton_command(python, Path(folder), port)
         elif name == MOSEC:
             command = [str(python), str(PEERS / "mosec_server.py"), "--port", str(port), "--log-level", "error"]
+        elif name == ECHO:
+            command = [str(python), str(PEERS / "echo_server.py"), str(port), str(processes)]
         else:
             command = [str(python), str(PEERS / "aio_server.py"), str(port)]
-        path = {TRITON: "/inference.GRPCInferenceService/ModelInfer", MOSEC: "/inference"}.get(
-            name, "/taxon.v1.ClassificationService/Classify"
-        )
+        path = {TRITON: "/inference.GRPCInferenceService/ModelInfer", MOSEC: "/inference"}.get(name, CLASSIFY)
         plan = {"address": f"127.0.0.1:{port}", "path": path, "http1": name == MOSEC, "bodies": bodies}
-        everything = {**os.environ, "MODEL": str(graph), "OMP_NUM_THREADS": "1", **environment}
-        with subprocess.Popen(command, env=everything, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        everything = {**os.environ, **model, "OMP_NUM_THREADS": "1", **environment}
+        started = time.perf_counter()
+        quiet = subprocess.DEVNULL
+        with subprocess.Popen(command, env=everything, stdout=quiet, stderr=quiet, start_new_session=True) as process:
             try:
-                until = time.monotonic() + START_TIMEOUT_S
-                while True:
-                    try:
-                        if load(**plan, seconds=0.2, warmup_s=0.0, callers=1, deadline_s=10.0)["answered_per_s"]:
-                            break
-                    except subprocess.CalledProcessError:
-                        if process.poll() is not None or time.monotonic() > until:
-                            raise
-                    time.sleep(0.1)
-                yield process.pid, plan
+                while not answers(plan):
+                    if process.poll() is not None or time.perf_counter() > started + START_TIMEOUT_S:
+                        raise RuntimeError(f"{name} did not start")
+                    time.sleep(0.02)
+                yield process.pid, plan, time.perf_counter() - started
             finally:
-                process.terminate()
+                os.killpg(process.pid, signal.SIGTERM)
 
 
-def figures(pid: int, plan: dict, limit: float, seconds: float) -> dict[str, float | None]:
-    """One peer's figures of one round."""
-    load(**plan, seconds=1.0, callers=16, deadline_s=10.0)
-    run = load(**plan, seconds=seconds, callers=32, deadline_s=10.0)
-    found: dict[str, float | None] = {"saturated_of_limit": run["answered_per_s"] / limit}
-    for fraction in FRACTIONS:
-        run = load(**plan, seconds=seconds, rate=fraction * limit)
-        found[f"open{round(fraction * 100)}_goodput"] = run["good_per_s"] / limit
-        found[f"open{round(fraction * 100)}_p99_ms"] = run["p99_ms"]
-    found["pss_mb"] = pss_mb(pid)
+def answers(plan: dict) -> bool:
+    """Whether one call is answered."""
+    once = {**plan, "bodies": tuple(plan["bodies"][:1]), "connections": 1}
+    try:
+        return bool(run(Plan(**once, seconds=0.01, warmup_s=0.0, callers=1, deadline_s=10.0))["answered"])
+    except OSError:  # nobody listens yet
+        return False
+
+
+def saturate(pid: int, plan: dict, seconds: float) -> dict[str, float]:
+    """A closed loop of many callers."""
+    load(**plan, seconds=1.0, callers=CALLERS, deadline_s=10.0)
+    told = watched(pid, **plan, seconds=seconds, callers=CALLERS, deadline_s=10.0)
+    kept = ("cpu_ms", "server_cores", "machine_cores", "generator_cpu_share")
+    return {"saturated_per_s": told["answered_per_s"], **{f"saturated_{key}": told[key] for key in kept}}
+
+
+def figures(pid: int, plan: dict, limit: float, options: argparse.Namespace) -> dict[str, float | None]:
+    """One server's figures of one round."""
+    found: dict[str, float | None] = dict(saturate(pid, plan, options.seconds))
+    for fraction in options.fractions:
+        told = load(**plan, seconds=options.seconds, rate=fraction * limit)
+        name = f"open{round(fraction * 100)}"
+        found[f"{name}_goodput_of_limit"] = told["good_per_s"] / limit
+        found |= {f"{name}_{key}": told[key] for key in ("p50_ms", "p99_ms", "generator_lag_p99_ms")}
+    used = memory(pid)
+    return found | {"rss_mb": used.rss_mb, "pss_mb": used.pss_mb}
+
+
+def one_round(options: argparse.Namespace, encoded: list[bytes], bodies: dict[str, list[str]]) -> dict[str, dict]:
+    """Every server's figures once."""
+    model, seconds, cores = options.model, options.seconds, available_cores()
+    bundle = store.read(options.models, model, 1)
+    told = {
+        "MODEL": str((options.models / model / "1" / "model.onnx").resolve()),
+        "RESIZE": json.dumps(bundle.manifest.pixels.resize),
+    }
+    limit = best_limit(options.models, model, encoded, seconds)
+    echo = {}
+    for processes in sorted({1, cores}):
+        with peer(ECHO, Path(sys.executable), bodies["pb"], {}, processes) as (pid, plan, _):
+            echo[processes] = saturate(pid, {**plan, "connections": CONNECTIONS}, seconds)
+    one, many = (echo[processes]["saturated_per_s"] for processes in (1, cores))
+    bound = cores / (cores / limit + echo[1]["saturated_cpu_ms"] / 1e3)
+    found = {
+        "limit": {"images_per_s": limit, "bound_per_s": bound, "bound_of_limit": bound / limit},
+        **{f"echo, {processes} processes": figured for processes, figured in echo.items()},
+    }
+    with served(options.models, model, []) as (pid, address, ready_s):
+        plan = {"address": address, "path": CLASSIFY, "bodies": bodies["pb"]}
+        ready = time.perf_counter()
+        answers(plan)
+        first_answer_s = ready_s + time.perf_counter() - ready
+        found[TAXON] = {"first_answer_s": first_answer_s, **figures(pid, plan, limit, options)}
+    for name, python in {AIO: Path(sys.executable), MOSEC: options.mosec, TRITON: options.triton}.items():
+        if python is not None:
+            kind = {MOSEC: "raw", TRITON: "oip"}.get(name, "pb")
+            with peer(name, python, bodies[kind], told) as (pid, plan, first_answer_s):
+                found[name] = {"first_answer_s": first_answer_s, **figures(pid, plan, limit, options)}
+    for name in (TAXON, AIO, MOSEC, TRITON):
+        if name in found:
+            rate = found[name]["saturated_per_s"]
+            ratios = {
+                "of_limit": rate / limit,
+                "of_bound": rate / bound,
+                "of_echo": rate / one,
+                "of_echo_on_all_cores": rate / many,
+            }
+            found[name] = {**ratios, **found[name]}
     return found
 
 
 def write_bodies(folder: Path, model: str, encoded: list[bytes]) -> dict[str, list[str]]:
     """The request files of each protocol."""
-    files: dict[str, list[str]] = {"pb": [], "raw": [], "oip": []}
+    files: dict[str, list[str]] = {"pb": write_requests(folder, model, encoded), "raw": [], "oip": []}
     for index, picture in enumerate(encoded):
         tensor = oip.ModelInferRequest.InferInputTensor(name="image", datatype="BYTES", shape=[1, 1])
         content = len(picture).to_bytes(4, "little") + picture
-        made = {
-            "pb": pb.ClassifyRequest(model_name=model, image=picture).SerializeToString(),
-            "raw": picture,
-            "oip": oip.ModelInferRequest(
-                model_name="peer", inputs=[tensor], raw_input_contents=[content]
-            ).SerializeToString(),
-        }
-        for kind, body in made.items():
+        request = oip.ModelInferRequest(model_name="peer", inputs=[tensor], raw_input_contents=[content])
+        for kind, body in {"raw": picture, "oip": request.SerializeToString()}.items():
             path = folder / f"{index:03}.{kind}"
             path.write_bytes(body)
             files[kind].append(str(path))
@@ -137,46 +201,23 @@ def main() -> None:
     parser.add_argument("--triton", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--fractions", type=float, nargs="+", default=[0.5, 0.8, 1.3, 2.0])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     encoded = pictures(options.pictures, options.model)
-    graph = (options.models / options.model / "1" / "model.onnx").resolve()
-    pythons = {AIO: Path(sys.executable), MOSEC: options.mosec, TRITON: options.triton}
-    results: dict[str, list[dict]] = {name: [] for name in (TAXON, *pythons) if name == TAXON or pythons[name]}
-    limits = []
     with tempfile.TemporaryDirectory() as folder:
         bodies = write_bodies(Path(folder), options.model, encoded)
-        for _ in range(options.rounds):
-            sizes = [Arrangement(available_cores(), 1, size) for size in (4, 8)]
-            limit = max(measure(options.models, options.model, size, encoded, options.seconds) for size in sizes)
-            limits.append(limit)
-            for name, rounds in results.items():
-                if name == TAXON:
-                    with served(options.models, options.model, []) as (pid, address, _):
-                        path = "/taxon.v1.ClassificationService/Classify"
-                        plan = {"address": address, "path": path, "bodies": bodies["pb"]}
-                        rounds.append(figures(pid, plan, limit, options.seconds))
-                    continue
-                kind = {MOSEC: "raw", TRITON: "oip"}.get(name, "pb")
-                with peer(name, pythons[name], graph, bodies[kind]) as (pid, plan):
-                    rounds.append(figures(pid, plan, limit, options.seconds))
-    medians = {}
-    for name, rounds in results.items():
-        medians[name] = {
-            key: round(statistics.median(one[key] for one in rounds if one[key] is not None), 3)
-            for key in rounds[0]
-            if any(one[key] is not None for one in rounds)
-        }
-        print(name, *(f"{key} {value}" for key, value in medians[name].items()), sep="\n    ")
-    report = {
-        "benchmark": "peers",
-        "model": options.model,
-        "rounds": options.rounds,
-        "limit": statistics.median(limits),
-    }
-    report |= {"medians": medians}
+        rounds = [one_round(options, encoded, bodies) for _ in range(options.rounds)]
+    medians: dict[str, dict[str, float | None]] = {}
+    for name, keys in rounds[0].items():
+        medians[name] = {}
+        for key in keys:
+            values = [one[name][key] for one in rounds if one[name][key] is not None]
+            medians[name][key] = round(statistics.median(values), 3) if values else None
+        print(name, *(f"{key:32} {value}" for key, value in medians[name].items()), sep="\n    ")
+    report = {"benchmark": "peers", "model": options.model, "rounds": len(rounds), **conditions(), "medians": medians}
     if options.out:
-        options.out.write_text(json.dumps({**report, "each_round": results}, indent=1) + "\n", encoding="utf-8")
+        options.out.write_text(json.dumps({**report, "each_round": rounds}, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(report))
 
 

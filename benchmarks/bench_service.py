@@ -4,13 +4,25 @@
 
 Each round measures the limit (see `bench_limit`), starts a server, and loads it from a process of its own
 (`benchmarks.load`): closed loops, then Poisson arrivals at fractions of this round's limit. Figures are medians of
-the rounds. The generator was not the bottleneck where `generator_cpu_share` is small and `generator_lag_p99_ms`, the
-lateness of what it sent, is below the latencies. The last line is one JSON object.
+the rounds; the last line is one JSON object:
+
+    limit                     images/s without a server
+    ready_s                   from the command to SERVING, goldens included
+    closedN_of_limit, …       N calls always under way: answers, as a share of the limit; their latency
+    closedN_cpu_ms            CPU time of all the server's processes per answer
+    …_server_cores            cores that they kept busy
+    …_machine_cores           cores that were busy at all: what is above server and generator went to others
+    openN_goodput_of_limit    Poisson arrivals at N % of the limit: answers within 1 s, as a share of the limit
+    rss_mb, pss_mb            memory of all the server's processes after the closed loops, and after the overload
+    …_generator_cpu_share     what the generator took of one core. The limit is measured without it, so this share,
+                              divided by the cores, is charged to the service
+    …_generator_lag_p99_ms    how late it sent what was due: latencies below that are its own
+
+The generator was not the bottleneck where both are small.
 """
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -21,46 +33,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.bench_limit import Arrangement, measure, pictures
+from benchmarks.conditions import conditions
+from benchmarks.processes import busy_s, cpu_s, memory
 from service.machine import available_cores
 from taxon.v1 import classification_service_pb2 as pb
 
 CLASSIFY = "/taxon.v1.ClassificationService/Classify"
+LIMIT_BATCHES = (1, 4, 8)
 CALLERS = (1, 16, 64, 256)
 FRACTIONS = (0.5, 0.8, 0.95, 1.3, 2.0)
+CLOSED_FIGURES = ("p50_ms", "p99_ms", "cpu_ms", "server_cores", "machine_cores", "generator_cpu_share")
 OPEN_FIGURES = (
     "p50_ms",
     "p99_ms",
+    "server_cores",
+    "machine_cores",
     "refused_per_s",
     "refused_p50_ms",
     "generator_cpu_share",
     "generator_lag_p99_ms",
 )
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
-
-def family(pid: int) -> list[int]:
-    """A process and its children."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    return [pid, *map(int, children)]
-
-
-def cpu_s(pid: int) -> float:
-    """CPU seconds of a process and its children."""
-    total = 0
-    for each in family(pid):
-        fields = Path(f"/proc/{each}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICKS_PER_S
-
-
-def pss_mb(pid: int) -> float:
-    """Proportional set size of a process and its children, in MB."""
-    total = 0
-    for each in family(pid):
-        for line in Path(f"/proc/{each}/smaps_rollup").read_text(encoding="ascii").splitlines():
-            if line.startswith("Pss:"):
-                total += int(line.split()[1])
-    return total / 1e3
 
 
 @contextmanager
@@ -86,48 +78,71 @@ def served(models: Path, model: str, flags: list[str]) -> Iterator[tuple[int, st
                 process.terminate()
 
 
-def load(
-    address: str, bodies: list[str], path: str = "/taxon.v1.ClassificationService/Classify", **plan: float
-) -> dict:
-    """One run of the generator, in a process of its own."""
+def generator(address: str, bodies: list[str], path: str = CLASSIFY, **plan: float) -> subprocess.Popen:
+    """Starts the generator in a process of its own; its output is one JSON object."""
     words = {"address": address, "path": path, "bodies": bodies, **plan}
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.load", json.dumps(words)], check=True, capture_output=True, text=True
-    )
-    return json.loads(done.stdout)
+    command = [sys.executable, "-m", "benchmarks.load", json.dumps(words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def one_round(models: Path, model: str, folder: Path, encoded: list[bytes], seconds: float, flags: list[str]) -> dict:
-    """Every figure once."""
+def load(address: str, bodies: list[str], **plan: float) -> dict:
+    """One run of the generator."""
+    with generator(address, bodies, **plan) as process:
+        output, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"the generator ended with status {process.returncode}")
+    return json.loads(output)
+
+
+def watched(pid: int, address: str, bodies: list[str], **plan: float) -> dict:
+    """`load`, and where the machine's CPU time went meanwhile."""
+    began, server, machine = time.perf_counter(), cpu_s(pid), busy_s()
+    told = load(address, bodies, **plan)
+    elapsed, server, machine = time.perf_counter() - began, cpu_s(pid) - server, busy_s() - machine
+    cpu_ms = server * 1e3 / told["answered"] if told["answered"] else None
+    return {**told, "cpu_ms": cpu_ms, "server_cores": server / elapsed, "machine_cores": machine / elapsed}
+
+
+def best_limit(models: Path, model: str, encoded: list[bytes], seconds: float) -> float:
+    """Images per second with no server, by one process of one thread for each core: the best batch size."""
     cores = available_cores()
-    limit = max(measure(models, model, Arrangement(cores, 1, size), encoded, seconds) for size in (4, 8))
-    bodies = sorted(str(path) for path in folder.iterdir())
+    return max(measure(models, model, Arrangement(cores, 1, size), encoded, seconds) for size in LIMIT_BATCHES)
+
+
+def one_round(
+    models: Path, model: str, bodies: list[str], encoded: list[bytes], seconds: float, flags: list[str]
+) -> dict:
+    """Every figure once."""
+    limit = best_limit(models, model, encoded, seconds)
     figures: dict[str, float | None] = {"limit": limit}
     with served(models, model, flags) as (pid, address, ready_s):
         figures["ready_s"] = ready_s
         load(address, bodies, seconds=1.0, callers=16)
         for callers in CALLERS:
-            before = cpu_s(pid)
-            run = load(address, bodies, seconds=seconds, callers=callers, deadline_s=10.0)
-            figures[f"closed{callers}_of_limit"] = run["answered_per_s"] / limit
-            figures[f"closed{callers}_p99_ms"] = run["p99_ms"]
-            figures[f"closed{callers}_cpu_ms"] = (cpu_s(pid) - before) * 1e3 / (run["answered_per_s"] * (seconds + 0.5))
-        figures["pss_mb"] = pss_mb(pid)
+            run = watched(pid, address, bodies, seconds=seconds, callers=callers, deadline_s=10.0)
+            name = f"closed{callers}"
+            figures[f"{name}_of_limit"] = run["answered_per_s"] / limit
+            figures |= {f"{name}_{key}": run[key] for key in CLOSED_FIGURES}
+        used = memory(pid)
+        figures |= {"rss_mb": used.rss_mb, "pss_mb": used.pss_mb}
         for fraction in FRACTIONS:
-            run = load(address, bodies, seconds=seconds, rate=fraction * limit)
+            run = watched(pid, address, bodies, seconds=seconds, rate=fraction * limit)
             name = f"open{round(fraction * 100)}"
             figures[f"{name}_goodput_of_limit"] = run["good_per_s"] / limit
-            for key in (
-                "p50_ms",
-                "p99_ms",
-                "refused_per_s",
-                "refused_p50_ms",
-                "generator_cpu_share",
-                "generator_lag_p99_ms",
-            ):
-                figures[f"{name}_{key}"] = run[key]
-        figures["pss_after_overload_mb"] = pss_mb(pid)
+            figures |= {f"{name}_{key}": run[key] for key in OPEN_FIGURES}
+        used = memory(pid)
+        figures |= {"rss_after_overload_mb": used.rss_mb, "pss_after_overload_mb": used.pss_mb}
     return figures
+
+
+def write_requests(folder: Path, model: str, encoded: list[bytes]) -> list[str]:
+    """Writes a request for each picture; returns the files."""
+    files = []
+    for index, picture in enumerate(encoded):
+        path = folder / f"{index:03}.pb"
+        path.write_bytes(pb.ClassifyRequest(model_name=model, image=picture).SerializeToString())
+        files.append(str(path))
+    return files
 
 
 def main() -> None:
@@ -142,11 +157,9 @@ def main() -> None:
     options = parser.parse_args()
     encoded = pictures(options.pictures, options.model)
     with tempfile.TemporaryDirectory() as folder:
-        for index, picture in enumerate(encoded):
-            request = pb.ClassifyRequest(model_name=options.model, image=picture)
-            Path(folder, f"{index:03}").write_bytes(request.SerializeToString())
+        bodies = write_requests(Path(folder), options.model, encoded)
         rounds = [
-            one_round(options.models, options.model, Path(folder), encoded, options.seconds, options.flags.split())
+            one_round(options.models, options.model, bodies, encoded, options.seconds, options.flags.split())
             for _ in range(options.rounds)
         ]
     medians = {}
@@ -154,7 +167,7 @@ def main() -> None:
         values = [figures[key] for figures in rounds if figures[key] is not None]
         medians[key] = round(statistics.median(values), 3) if values else None
         print(f"{key:32} {medians[key]}")
-    report = {"benchmark": "service", "model": options.model, "rounds": len(rounds), "flags": options.flags, **medians}
+    report = {"benchmark": "service", "model": options.model, "rounds": len(rounds), **conditions(), **medians}
     if options.out:
         options.out.write_text(json.dumps({**report, "each_round": rounds}, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(report))

@@ -34,7 +34,7 @@ def pick(connections: list, sent: int, plan: Plan, finished: deque, selector: se
 
 
 def run(plan: Plan) -> dict:
-    """Sends the load and reports what came of it."""
+    """Sends the load and reports what came of it; all but `answered` is of the time after the warm-up."""
     bodies = []
     for file in plan.bodies:
         with Path(file).open("rb") as opened:
@@ -89,6 +89,7 @@ def run(plan: Plan) -> dict:
     return {
         "offered_per_s": len([1 for at, _, _ in done if at >= counted_from]) / plan.seconds,
         **summary(counted, plan),
+        "answered": sum(status == "0" for _, _, status in done),
         "unanswered": under_way,
         "generator_cpu_share": round(cpu_s / plan.seconds, 3),
         "generator_lag_p99_ms": quantile(lags, 0.99),

@@ -4,11 +4,15 @@ Runs in the peers' own environments, which have Pillow, NumPy and onnxruntime bu
 """
 
 import io
+import json
 import os
 
 import numpy as np
 import onnxruntime
 from PIL import Image
+
+RESIZE = json.loads(os.environ["RESIZE"])  # as in the manifest: the shorter side, or [height, width]
+CROP = 224
 
 
 def open_session() -> onnxruntime.InferenceSession:
@@ -19,11 +23,15 @@ def open_session() -> onnxruntime.InferenceSession:
 
 def decode(encoded: bytes) -> np.ndarray:
     picture = Image.open(io.BytesIO(encoded)).convert("RGB")
+    if isinstance(RESIZE, list):
+        height, width = RESIZE
+        return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
     width, height = picture.size
-    scale = 256 / min(width, height)
-    picture = picture.resize((max(256, int(width * scale)), max(256, int(height * scale))), Image.Resampling.BILINEAR)
-    left, top = (picture.width - 224) // 2, (picture.height - 224) // 2
-    return np.asarray(picture.crop((left, top, left + 224, top + 224)))
+    shorter = min(width, height)
+    size = (int(RESIZE * width / shorter), int(RESIZE * height / shorter))
+    picture = picture.resize(size, Image.Resampling.BILINEAR)
+    left, top = round((picture.width - CROP) / 2), round((picture.height - CROP) / 2)
+    return np.asarray(picture.crop((left, top, left + CROP, top + CROP)))
 
 
 def run(session: onnxruntime.InferenceSession, pictures: list[np.ndarray]) -> np.ndarray:

@@ -1,0 +1,30 @@
+"""What a result holds for: the command, the versions and the machine."""
+
+import importlib.metadata
+import platform
+import shlex
+import sys
+from pathlib import Path
+
+from service.machine import available_cores
+
+PACKAGES = ("taxon", "onnxruntime", "grpcio", "protobuf", "pillow", "numpy")
+
+
+def conditions() -> dict[str, object]:
+    """For the JSON of a result; folders are named without where they lie."""
+    words = (Path(word).name if Path(word).is_absolute() else word for word in sys.orig_argv[1:])
+    models = {
+        line.split(":", 1)[1].strip()
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        if line.startswith("model name")
+    }
+    return {
+        "command": shlex.join(["python", *words]),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in PACKAGES},
+        },
+        "cores": available_cores(),
+        "processor": ", ".join(sorted(models)),
+    }
