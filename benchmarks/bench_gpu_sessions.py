@@ -78,7 +78,8 @@ def write_graphs(family: str, folder: Path) -> dict[str, bytes]:
     """An architecture with random weights, as fp32 and as fp16."""
     import torch
 
-    from training import graph, half, model
+    from training import model
+    from training.exporting import graph, half
 
     torch.manual_seed(0)
     served = graph.Served(model.build(family, 1000), MEAN, STD, "single_label").eval()

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from training import data
-from training.looking import DRAFT_SIDE
+from training.dataset import data
+from training.dataset.looking import DRAFT_SIDE
 
 
 def decode(path: Path) -> None:

@@ -20,11 +20,13 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from taxon.bundle.manifest import PixelSpec, contract
-from training import data, gate, model, networks, parity, tf32, variants
-from training.bundling import GRAPH_FILE
-from training.candidate import Candidate
-from training.graph import Served
-from training.variants import Kept
+from training import model, networks
+from training.dataset import data
+from training.exporting import gate, parity, tf32, variants
+from training.exporting.bundling import GRAPH_FILE
+from training.exporting.candidate import Candidate
+from training.exporting.graph import Served
+from training.exporting.variants import Kept
 
 FAMILIES = (
     "resnet18", "resnet50", "efficientnet_b0", "mobilenet_v3_small", "mobilenet_v3_large", "convnext_tiny",

@@ -40,7 +40,8 @@ def build(root: Path, name: str, half_too: bool = False) -> None:
     import onnxruntime
     import torch
 
-    from training import graph, half, model
+    from training import model
+    from training.exporting import graph, half
 
     architecture, pixels, class_count = MODELS[name]
     torch.manual_seed(0)

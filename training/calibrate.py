@@ -12,8 +12,8 @@ from scipy.optimize import minimize_scalar
 from sklearn.metrics import precision_recall_curve
 
 from taxon.bundle.manifest import Calibration, Thresholds
-from training.graph import Task
-from training.parity import accuracy, scores_of
+from training.exporting.graph import Task
+from training.exporting.parity import accuracy, scores_of
 
 BINS = 15
 TEMPERATURES = (0.1, 10.0)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
 
 from taxon.bundle.store import Bundle
-from training import calibrate, parity, variants
-from training.candidate import target_matrix
-from training.examples import Array, Example
+from training import calibrate
+from training.exporting import parity, variants
+from training.exporting.candidate import target_matrix
+from training.exporting.examples import Array, Example
 
 CONFIDENCE = 0.95
 REGRESSION = 0.05

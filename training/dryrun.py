@@ -6,11 +6,11 @@ from torch import Tensor, nn
 from training import flags, model, stages
 from training.augment import normalised
 from training.config import Recipe
+from training.dataset.prepare import Prepared
 from training.distill import Teacher
 from training.loading import cut
 from training.order import permutation
 from training.plan import Phase, phases
-from training.prepare import Prepared
 
 OPTIMIZER_SLOTS = {"sgd": 1, "adam": 2, "adamw": 2}
 """Numbers that the optimiser keeps for each parameter."""

@@ -13,10 +13,10 @@ from rich.table import Table
 from taxon.bundle import signing
 from taxon.bundle.manifest import BundleError, check_name
 from taxon.bundle.signing import KeyFileError
-from training import bundling, examples, foreign, parity, variants
-from training.bundling import Export, Settings
-from training.candidate import Candidate, ExportError
 from training.errors import TrainingError
+from training.exporting import bundling, examples, foreign, parity, variants
+from training.exporting.bundling import Export, Settings
+from training.exporting.candidate import Candidate, ExportError
 from training.runs import Run
 
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.augment import centered
+from training.dataset.prepare import Prepared
 from training.loading import LabelledArrays, batches, in_turn
-from training.prepare import Prepared
 
 
 class _HeadReachedError(Exception):

@@ -21,6 +21,7 @@ from training import features, flags, model, networks, optim, order, stages
 from training.augment import Augmentation, mixing, normalised
 from training.checkpoint import Checkpoint
 from training.config import Recipe
+from training.dataset.prepare import load_data
 from training.distill import Teacher
 from training.dryrun import describe
 from training.errors import TrainingError
@@ -28,9 +29,8 @@ from training.evaluate import answer, summary
 from training.loading import batches, cut
 from training.machine import choose_machine
 from training.plan import Position, check_task, phases, resolved
-from training.prepare import load_data
 from training.progress import Display
-from training.report import write_report
+from training.reporting.report import write_report
 from training.runs import Run, open_or_create
 from training.tensorboard import Events
 

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from taxon.bundle.manifest import BundleError
-from training import bundling, export, order, parity
-from training.candidate import Candidate, ExportError, target_matrix
+from training import export, order
 from training.checkpoint import Checkpoint
 from training.errors import TrainingError
-from training.graph import Task
+from training.exporting import bundling, parity
+from training.exporting.candidate import Candidate, ExportError, target_matrix
+from training.exporting.graph import Task
 from training.runs import Run
 
 SMALLEST_SCORE = 1e-12

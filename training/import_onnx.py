@@ -19,10 +19,12 @@ from torch import Tensor, nn
 
 from taxon.bundle.manifest import GRAPH_INPUTS, GRAPH_OUTPUT, BundleError, PixelSpec
 from taxon.bundle.store import sha256
-from training import bundling, data, export, foreign, graph
-from training.candidate import Candidate, ExportError
+from training import export
+from training.dataset import data
 from training.errors import TrainingError
-from training.graph import GraphError, Served, Strategy
+from training.exporting import bundling, foreign, graph
+from training.exporting.candidate import Candidate, ExportError
+from training.exporting.graph import GraphError, Served, Strategy
 
 OUTPUTS = ("logits", "scores")
 PREFIX = "imported/"

@@ -16,17 +16,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from training import data
 from training.config import DataOptions
-from training.data import Labelled, Sample
+from training.dataset import data
+from training.dataset.data import Labelled, Sample
+from training.dataset.findings import Finding, examine
+from training.dataset.fingerprints import Fingerprints, alike, fingerprints
+from training.dataset.inspect_page import write_page
+from training.dataset.looking import Facts, look_at_all
+from training.dataset.sources import open_source
+from training.dataset.tables import SEPARATOR
 from training.errors import TrainingError
 from training.files import write_atomically
-from training.findings import Finding, examine
-from training.fingerprints import Fingerprints, alike, fingerprints
-from training.inspect_page import write_page
-from training.looking import Facts, look_at_all
-from training.sources import open_source
-from training.tables import SEPARATOR
 
 SHOWN = 20
 """Findings of one kind on the terminal; JSON has all."""

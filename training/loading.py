@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from training.data import Sample
+from training.dataset.data import Sample
+from training.dataset.pictures import Arrays
 from training.errors import TrainingError
-from training.pictures import Arrays
 
 Variation = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.uint8]]
 """(pictures, their sample numbers) → varied pictures."""

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from training.checkpoint import Checkpoint
-from training.data import SPLITS, Labelled
+from training.dataset.data import SPLITS, Labelled
 
 FAULTS_SHOWN = 10
 """All are in the run folder."""

@@ -11,10 +11,12 @@ from rich.table import Table
 
 from taxon.bundle.manifest import BundleError, FeaturesInput, Manifest
 from taxon.bundle.store import Bundle
-from training import compare, data, examples, parity, promotions
+from training import compare, promotions
 from training.compare import Comparison
+from training.dataset import data
 from training.errors import TrainingError
-from training.examples import Example
+from training.exporting import examples, parity
+from training.exporting.examples import Example
 from training.promotions import PromotionError
 from training.runs import Run
 

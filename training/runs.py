@@ -26,13 +26,14 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
-from training import data, flags
+from training import flags
 from training.checkpoint import Checkpoint
 from training.config import Recipe
-from training.data import Fault, Labelled, Sample
+from training.dataset import data
+from training.dataset.data import Fault, Labelled, Sample
+from training.dataset.tables import SEPARATOR
 from training.errors import TrainingError
 from training.files import write_atomically
-from training.tables import SEPARATOR
 
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow")
 SAMPLE_COLUMNS = ("path", "label", "split", "sha256", "group", "row")

@@ -13,8 +13,9 @@ import pytest
 
 from taxon.bundle import version_labels
 from tests.training.toy_classifier import make_candidate
-from training import bundling, promotions, variants
-from training.bundling import Settings
+from training import promotions
+from training.exporting import bundling, variants
+from training.exporting.bundling import Settings
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,8 @@ class FakeRuntime:
         self.opened: list[tuple[list[Any], FakeSessionOptions]] = []
         self.preload_dlls = lambda: None
 
-    def InferenceSession(self, graph, options, providers):  # noqa: N802 - onnxruntime's name
+    def InferenceSession(self, graph, options, providers, disabled_optimizers=()):  # noqa: N802 - onnxruntime's name
+        assert not disabled_optimizers  # it stands for a GPU, where none fails
         self.opened.append((providers, options))
         names = [given if isinstance(given, str) else given[0] for given in providers]
         return FakeSession(

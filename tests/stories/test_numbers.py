@@ -11,7 +11,7 @@ import torch
 from taxon.client import Client
 from taxon.inference import open_inference_service_pb2 as inference_pb
 from taxon.inference import open_inference_service_pb2_grpc as inference_grpc
-from tests.training.test_examples import COLUMNS, write_table
+from tests.training.exporting.test_examples import COLUMNS, write_table
 from training.runs import Run
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from training import calibrate
-from training.parity import scores_of
+from training.exporting.parity import scores_of
 
 
 def drawn(temperature, count=4000, classes=4, seed=0):

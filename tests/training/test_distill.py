@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tests.training.exporting.test_examples import write_table
 from tests.training.folders import write_folder
-from tests.training.test_examples import write_table
 from tests.training.test_resume import kill_at, last_state, same_state
 from training import distill, export
 from training.checkpoint import Checkpoint

@@ -8,9 +8,10 @@ from taxon.bundle import signing, store
 from taxon.bundle.manifest import PixelSpec
 from tests.keys import write_keys
 from tests.training.toy_classifier import write_pictures
-from training import export, model, parity
+from training import export, model
 from training.checkpoint import Checkpoint
-from training.data import Labelled, Sample
+from training.dataset.data import Labelled, Sample
+from training.exporting import parity
 from training.runs import Run
 
 LABELS = ("cat", "dog")

@@ -8,10 +8,11 @@ from PIL import Image
 from taxon.bundle import store
 from taxon.bundle.manifest import PixelSpec
 from tests.training.toy_classifier import LABELS, PIXELS, ToyNetwork, make_candidate, write_pictures
-from training import fuse, model, parity
-from training.candidate import ExportError
+from training import fuse, model
 from training.checkpoint import Checkpoint
-from training.data import Labelled, Sample
+from training.dataset.data import Labelled, Sample
+from training.exporting import parity
+from training.exporting.candidate import ExportError
 from training.fuse import Ensemble, Ingredient
 from training.runs import Run
 

@@ -9,13 +9,13 @@ from PIL import Image
 
 from taxon.bundle.pixels import Limits
 from tests.training.folders import write_folder, write_picture
-from training import data, looking
+from training.dataset import data, looking
+from training.dataset.fingerprints import alike, fingerprints
+from training.dataset.inspect_page import MEANINGS
+from training.dataset.looking import grid, look_at_all
+from training.dataset.sources import open_source
 from training.finetune import main as train
-from training.fingerprints import alike, fingerprints
 from training.inspect import main
-from training.inspect_page import MEANINGS
-from training.looking import grid, look_at_all
-from training.sources import open_source
 
 
 def drawing(seed: int, side: int = 96) -> Image.Image:

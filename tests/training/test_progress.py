@@ -3,7 +3,7 @@ import io
 from rich.console import Console
 
 from tests.training.folders import write_folder
-from training import data
+from training.dataset import data
 from training.progress import Display
 
 LINE = {"train_loss": 1.0, "val_loss": 0.5, "accuracy": 0.75, "macro_f1": 0.7, "seconds": 2.0}

@@ -9,8 +9,9 @@ import pytest
 
 from taxon.bundle import store, version_labels
 from tests.training.toy_classifier import LABELS, ToyNetwork, make_candidate
-from training import bundling, catalog, compare, graph, promote, promotions
-from training.bundling import Settings
+from training import catalog, compare, promote, promotions
+from training.exporting import bundling, graph
+from training.exporting.bundling import Settings
 
 PLAIN = Settings(calibration=False)
 

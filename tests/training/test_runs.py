@@ -6,9 +6,10 @@ import torch
 
 from taxon.bundle.manifest import PixelSpec
 from tests.training.folders import write_folder
-from training import data, files
+from training import files
 from training.checkpoint import Checkpoint
 from training.config import Recipe
+from training.dataset import data
 from training.errors import TrainingError
 from training.loading import LabelledArrays, batches, in_turn
 from training.runs import Run, open_or_create

@@ -1,0 +1,162 @@
+import numpy as np
+import pytest
+
+from tests.training.folders import write_folder
+from training.dataset import tables
+from training.errors import TrainingError
+
+
+def manifest(folder, text: str, task: str = "auto", encoding: str = "utf-8"):
+    (folder / "list.csv").write_bytes(text.encode(encoding))
+    return tables.manifest(tables.read_table(folder / "list.csv"), task)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    return write_folder(tmp_path, 3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,label\ndark/000.png,d\nlight/000.png,l\n",
+        "\ufeffpath,label\r\ndark/000.png,d\r\nlight/000.png,l\r\n",
+        'label,path\nd,"dark/000.png"\nl,"light/000.png"\n',
+        "path,label\n\ndark/000.png, d \nlight/000.png,l",
+    ],
+    ids=["plain", "BOM and CRLF", "quoted, other order", "blank line, spaces, no last line end"],
+)
+def test_lists_of_pictures_are_read_however_they_were_saved(pictures, text):
+    found = manifest(pictures, text)
+    assert found.labels == ("d", "l")
+    assert [(sample.path.name, sample.label) for sample in found.samples] == [("000.png", 0), ("000.png", 1)]
+
+
+def test_a_quoted_comma_is_part_of_the_name(pictures):
+    (pictures / "dark" / "000.png").rename(pictures / "dark" / "a,b.png")
+    found = manifest(pictures, 'path,label\n"dark/a,b.png","cat, big"\nlight/000.png,dog\n')
+    assert found.samples[0].path.name == "a,b.png"
+    assert found.labels == ("cat, big", "dog")
+
+
+def test_several_labels_make_it_multi_label(pictures):
+    found = manifest(pictures, "path,label\ndark/000.png,b|a\nlight/000.png,\ndark/001.png,c\n")
+    assert found.task == "multi_label"
+    assert [sample.labels for sample in found.samples] == [(0, 1), (), (2,)]
+
+
+def test_splits_and_groups_are_taken_over(pictures):
+    found = manifest(pictures, "path,label,split,group\ndark/000.png,d,train,g1\nlight/000.png,l,valid,g2\n")
+    assert [(sample.split, sample.group) for sample in found.samples] == [("train", "g1"), ("val", "g2")]
+
+
+def test_integer_labels_are_sorted_as_numbers(pictures):
+    assert manifest(pictures, "path,label\ndark/000.png,10\nlight/000.png,9\n").labels == ("9", "10")
+
+
+def test_a_missing_file_is_set_aside_by_name(pictures):
+    found = manifest(pictures, "path,label\ndark/000.png,d\nlight/000.png,l\nlight/gone.png,l\n")
+    assert [(fault.path.name, fault.reason) for fault in found.faults] == [("gone.png", "does not exist")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,class\ndark/000.png,d\n", "no column 'label', only path, class"),
+        ("path,label,weight\ndark/000.png,d,1\n", r"unknown columns \['weight'\]"),
+        ("path,label\ndark/000.png,1\nlight/000.png,cat\n", "mixed types: the integer '1', the word 'cat'"),
+        ("path,label\ndark/000.png,1\nlight/000.png,1.0\n", "mixed types"),
+        ("path,label\ndark/000.png,d\n../../etc/passwd,l\n", "row 2: the path '../../etc/passwd' leads out"),
+        ("path,label\ndark/000.png,d\n/etc/passwd,l\n", "leads out"),
+        ("path,label\ndark/000.png,d\n,l\n", "leads out"),
+        ("path,label\ndark/000.png,d\ndark/000.png,l\n", "lists 000.png again, first in row 1"),
+        ("path,label\ndark/000.png,d\nlight/../dark/000.png,l\n", "lists 000.png again"),
+        ("path,label,split\ndark/000.png,d,train\nlight/000.png,l,dev\n", "unknown split 'dev'"),
+        ("path,label,split\ndark/000.png,d,train\nlight/000.png,l,\n", "not of 000.png"),
+        ("path,label\ndark/000.png,d\nlight/000.png\n", "row 2 has 1 fields, the header 2"),
+        ("path,label\n", "no rows"),
+        ("path,label\ndark/000.png,d\nlight/000.png,d\n", "only the class 'd'"),
+        ('path,label\n"dark/000.png,d\n', "cannot be read as CSV"),
+    ],
+)
+def test_lists_that_would_have_to_be_guessed_are_refused(pictures, text, message):
+    with pytest.raises(TrainingError, match=message):
+        manifest(pictures, text)
+
+
+def test_a_file_of_another_encoding_is_refused(pictures):
+    with pytest.raises(TrainingError, match="UTF-8"):
+        manifest(pictures, "path,label\ndark/000.png,dünkel\nlight/000.png,l\n", encoding="latin-1")
+
+
+def test_two_labels_are_refused_where_one_is_asked_for(pictures):
+    with pytest.raises(TrainingError, match="row 1 has 2 labels"):
+        manifest(pictures, "path,label\ndark/000.png,a|b\nlight/000.png,a\n", task="single_label")
+
+
+def test_a_symbolic_link_out_of_the_folder_is_refused(tmp_path):
+    root = write_folder(tmp_path / "inside", 1)
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"x")
+    (root / "link.png").symlink_to(secret)
+    with pytest.raises(TrainingError, match="leads out"):
+        manifest(root, "path,label\nlink.png,a\ndark/000.png,b\n")
+
+
+def test_pixel_columns_become_pictures(tmp_path):
+    file = tmp_path / "p.csv"
+    file.write_text("label,pixel0,pixel1,pixel2,pixel3\na,0,1,2,255\nb,9,9,9,9\n")
+    table = tables.read_table(file)
+    assert tables.kind_of(table) == "pixels"
+    pictures, labels = tables.pixel_arrays(table)
+    np.testing.assert_array_equal(pictures, [[[0, 1], [2, 255]], [[9, 9], [9, 9]]])
+    assert labels == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pixel0,pixel1,pixel2,pixel3\n0,0,0,0\n", "no column 'label'"),
+        ("label,pixel0,pixel1\na,0,0\nb,0,0\n", "2 pixel columns, which make no square"),
+        ("label,pixel0\na,256\nb,0\n", "whole numbers from 0 to 255"),
+        ("label,pixel0\na,0.5\nb,0\n", "whole numbers"),
+        ("label,pixel0\na,x\nb,0\n", "row 1, column 'pixel0': 'x' is not a finite number"),
+    ],
+)
+def test_pixel_columns_that_are_no_pictures_are_refused(tmp_path, text, message):
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(TrainingError, match=message):
+        tables.pixel_arrays(tables.read_table(tmp_path / "p.csv"))
+
+
+def test_the_last_column_of_a_table_of_numbers_is_the_label(tmp_path):
+    (tmp_path / "f.csv").write_text("width,height,kind\n1,2.5,a\n-3e2,4,b\n")
+    table = tables.read_table(tmp_path / "f.csv")
+    assert tables.kind_of(table) == "features"
+    found, values = tables.feature_rows(table)
+    np.testing.assert_array_equal(values, np.float32([[1, 2.5], [-300, 4]]))
+    assert (found.labels, [sample.row for sample in found.samples]) == (("a", "b"), [0, 1])
+    assert found.columns == ("width", "height")
+
+
+@pytest.mark.parametrize("field", ["", "nan", "inf", "n/a"])
+def test_a_field_that_is_no_number_is_named(tmp_path, field):
+    (tmp_path / "f.csv").write_text(f"width,height,kind\n1,2,a\n1,{field},b\n")
+    with pytest.raises(TrainingError, match="row 2, column 'height'"):
+        tables.feature_rows(tables.read_table(tmp_path / "f.csv"))
+
+
+@pytest.mark.parametrize(
+    ("header", "complaint"),
+    [("3,4,kind", "begins with a row of numbers"), ("a,a,kind", r"double .*\['a'\]"), ("a,,kind", r"blank .*\[''\]")],
+)
+def test_columns_of_numbers_need_names(tmp_path, header, complaint):
+    (tmp_path / "f.csv").write_text(f"{header}\n1,2,a\n3,4,b\n")
+    with pytest.raises(TrainingError, match=complaint):
+        tables.feature_rows(tables.read_table(tmp_path / "f.csv"))
+
+
+def test_other_tables_are_refused_with_what_is_known(tmp_path):
+    (tmp_path / "f.csv").write_text("name,kind\nbob,a\n")
+    with pytest.raises(TrainingError, match="its header must have"):
+        tables.kind_of(tables.read_table(tmp_path / "f.csv"))

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import torch
+
+from taxon.bundle import store
+from tests.training.toy_classifier import write_pictures
+from training import export, model
+from training.exporting import parity
+from training.exporting.candidate import ExportError
+from training.exporting.foreign import read_labels
+from training.model import preprocessing
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """A weights file of a resnet18, its labels, and pictures labelled by what it answers."""
+    torch.manual_seed(0)
+    network = model.build("resnet18", 2).eval()
+    torch.save(network.state_dict(), tmp_path / "Pets v2.pth")
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    files = write_pictures(tmp_path / "files", 8)
+    preset = preprocessing("resnet18", image_size=32)
+    logits = parity.reference_logits(network, files, preset.pixels, preset.mean, preset.std)
+    middle = np.median(logits[:, 0] - logits[:, 1])
+    for file, row in zip(files, logits, strict=True):
+        folder = tmp_path / "val" / ("cat" if row[0] - row[1] > middle else "dog")
+        folder.mkdir(parents=True, exist_ok=True)
+        file.rename(folder / file.name)
+    return tmp_path
+
+
+def call(folder, *more, **changes):
+    words = {"checkpoint": "Pets v2.pth", "labels": "labels.txt", "data": "val", **changes}
+    options = [word for name, file in words.items() for word in (f"--{name}", str(folder / file))]
+    return export.main([*options, "--model", "resnet18", "--image-size", "32", "--models", str(folder / "m"), *more])
+
+
+def test_anyones_weights_become_a_bundle(parts):
+    assert call(parts) == 0
+    manifest = store.read(parts / "m", "pets-v2", 1).manifest
+    assert manifest.labels == ("cat", "dog")
+    assert manifest.provenance.run_id == f"sha256-{store.sha256(parts / 'Pets v2.pth')[:16]}"
+    assert manifest.pixels.crop == (32, 32)
+
+
+def refuse(capsys, folder, *more, **changes):
+    assert call(folder, *more, **changes) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("taxon export: ")
+    assert not (folder / "m").exists()
+    return message
+
+
+def test_another_architecture_is_refused(parts, capsys):
+    torch.save(model.build("mobilenet_v3_small", 2).state_dict(), parts / "other.pth")
+    assert "not of the architecture resnet18" in refuse(capsys, parts, checkpoint="other.pth")
+
+
+def test_another_label_count_is_refused(parts, capsys):
+    (parts / "three.txt").write_text("cat\ndog\nfish\n")
+    assert "another number of classes than the 3 labels" in refuse(capsys, parts, labels="three.txt")
+
+
+def test_pictures_of_unknown_labels_are_refused(parts, capsys):
+    (parts / "val" / "cat").rename(parts / "val" / "lynx")
+    assert "lynx" in refuse(capsys, parts)
+
+
+def test_swapped_labels_show_against_a_stated_accuracy(parts, capsys):
+    (parts / "swapped.txt").write_text("dog\ncat\n")
+    (parts / "m").mkdir()
+    assert call(parts, labels="swapped.txt") == 0
+    accuracy = store.read(parts / "m", "pets-v2", 1).manifest.metrics["accuracy"]
+    assert call(parts, "--expected-accuracy", str(1 - accuracy + 0.05), labels="swapped.txt") == 2
+    assert "training measured" in capsys.readouterr().err
+
+
+def test_pixels_may_be_given_exactly(parts):
+    (parts / "pixels.json").write_text('{"resize": [40, 40], "crop": [40, 40], "interpolation": "bicubic"}')
+    assert call(parts, "--pixels", str(parts / "pixels.json"), "--mean", "0.5", "0.5", "0.5") == 0
+    pixels = store.read(parts / "m", "pets-v2", 1).manifest.pixels
+    assert (pixels.resize, pixels.interpolation) == ((40, 40), "bicubic")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("cat\n\ndog\n", "blank label on line 2"),
+        ("cat\ncat\n", "more than once"),
+        ("cat\n", "two or more"),
+        ("", "blank|two"),
+    ],
+)
+def test_bad_label_files_are_refused(tmp_path, content, reason):
+    (tmp_path / "labels.txt").write_text(content)
+    with pytest.raises(ExportError, match=reason):
+        read_labels(tmp_path / "labels.txt")
+
+
+def test_a_run_and_a_checkpoint_at_once_are_an_error(parts, capsys):
+    with pytest.raises(SystemExit):
+        export.main([str(parts), "--checkpoint", "x.pth", "--models", str(parts / "m")])
+    with pytest.raises(SystemExit):
+        export.main(["--checkpoint", "x.pth", "--models", str(parts / "m")])

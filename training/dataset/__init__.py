@@ -1,0 +1,1 @@
+"""Where labelled samples come from, how they are split, and what is wrong with them."""

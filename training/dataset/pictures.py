@@ -1,0 +1,144 @@
+"""Picture files → uint8 arrays, decoded once: exactly `taxon.bundle.pixels.decode`, as the service does.
+
+Arrays lie in memory-mapped files whose name is the digest of what they hold, so later runs and other processes
+use them again. Data over the size limit is decoded anew each time, with the same result.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+from taxon.bundle.manifest import PixelSpec
+from taxon.bundle.pixels import Limits, PictureError, decode
+from training.dataset.data import Fault, Sample
+from training.files import write_atomically
+
+LIMITS = Limits(max_bytes=256 * 2**20, max_pixels=200_000_000)
+"""Wider than the service's: the user trusts the own data, but not without any bound."""
+
+
+class Arrays(Protocol):
+    """uint8 [N, H, W, C] by sample number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, samples: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """uint8 [n, H, W, C] of these samples."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """Pictures in a memory-mapped file."""
+
+    array: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+    """Row of each sample: files that could not be used left empty rows."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, samples: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """uint8 [n, H, W, C] of these samples."""
+        return self.array[self.rows[samples]]
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedEachTime:
+    """Pictures too many to keep: each access reads and decodes the files."""
+
+    paths: Sequence[Path]
+    spec: PixelSpec
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, samples: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """uint8 [n, H, W, C] of these samples.
+
+        Raises:
+            OSError: A file has gone since it was checked.
+            PictureError: A file has changed since it was checked.
+        """
+        return np.stack([decode(self.paths[number].read_bytes(), self.spec, LIMITS) for number in samples])
+
+
+def training_spec(pixels: PixelSpec) -> PixelSpec:
+    """What training keeps of each picture: the square that evaluation crops from, so that crops can move."""
+    if isinstance(pixels.resize, tuple):
+        return pixels.model_copy(update={"crop": pixels.resize})
+    side = max(pixels.resize, *pixels.crop)
+    return pixels.model_copy(update={"crop": (side, side)})
+
+
+def decode_all(
+    samples: Sequence[Sample], spec: PixelSpec, cache_folder: Path, cache_bytes: float
+) -> tuple[Arrays, list[Sample], list[Fault]]:
+    """Decodes every sample once, on all cores.
+
+    Args:
+        samples: With digests.
+        spec: What to make of each picture.
+        cache_folder: Where arrays are kept.
+        cache_bytes: Larger data is only checked, and decoded again at each access.
+
+    Returns:
+        The pictures of the usable samples, those samples, and why the others are not usable.
+    """
+    shape = (len(samples), *spec.shape)
+    if math.prod(shape) > cache_bytes:
+        faults = {number: fault for number, fault in enumerate(_parallel(samples, spec, None)) if fault}
+        usable = [sample for number, sample in enumerate(samples) if number not in faults]
+        return DecodedEachTime([sample.path for sample in usable], spec), usable, list(faults.values())
+    content = [spec.model_dump_json(), PIL.__version__, *(sample.sha256 for sample in samples)]
+    stem = cache_folder / f"pictures-{hashlib.sha256(chr(10).join(content).encode()).hexdigest()[:32]}"
+    array_file, faults_file = stem.with_suffix(".npy"), stem.with_suffix(".json")
+    if not array_file.exists():
+        _fill(array_file, faults_file, samples, spec, shape)
+    reasons = {int(number): reason for number, reason in json.loads(faults_file.read_text(encoding="utf-8")).items()}
+    rows = np.asarray([number for number in range(len(samples)) if number not in reasons], dtype=np.int64)
+    faults = [Fault(samples[number].path, reason) for number, reason in reasons.items()]
+    return Cached(np.load(array_file, mmap_mode="r"), rows), [samples[row] for row in rows], faults
+
+
+def _fill(
+    array_file: Path, faults_file: Path, samples: Sequence[Sample], spec: PixelSpec, shape: tuple[int, ...]
+) -> None:
+    """Writes both files, the array last and by renaming, so that a stopped run leaves nothing half done."""
+    array_file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = array_file.with_name(f".{array_file.stem}-{os.getpid()}.npy")
+    try:
+        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        faults = list(_parallel(samples, spec, array))
+        array.flush()
+        reasons = {number: fault.reason for number, fault in enumerate(faults) if fault}
+        write_atomically(faults_file, json.dumps(reasons))
+        temporary.replace(array_file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _parallel(samples: Sequence[Sample], spec: PixelSpec, into: NDArray[np.uint8] | None) -> Iterator[Fault | None]:
+    def decode_one(number: int) -> Fault | None:
+        try:
+            array = decode(samples[number].path.read_bytes(), spec, LIMITS)
+        except OSError as error:
+            return Fault(samples[number].path, f"cannot be read: {error.strerror}")
+        except PictureError as error:
+            return Fault(samples[number].path, str(error))
+        if into is not None:
+            into[number] = array
+        return None
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # Pillow lets go of the interpreter lock
+        yield from pool.map(decode_one, range(len(samples)))

@@ -1,0 +1,80 @@
+"""One word for the data → labelled samples, with splits."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.dataset import data, tables
+from training.dataset.data import Labelled
+from training.dataset.digits import write_digits
+from training.dataset.official import FORMATS, read_official, write_parts
+from training.errors import TrainingError
+
+
+def open_source(
+    source: str, *, digits_folder: Path, prepared_folder: Path, download: bool, task: str
+) -> tuple[Labelled, NDArray[np.float32] | None]:
+    """The samples of a data source, with splits where the source has them.
+
+    Args:
+        source: See `config.DataOptions.source`.
+        digits_folder: Where the source `digits` is written.
+        prepared_folder: Where other sources without picture files are written.
+        download: Whether a named data set may be fetched.
+        task: `single_label`, `multi_label` or `auto`; only lists of pictures may be multi-label.
+
+    Returns:
+        The samples, and None. For a table of numbers the samples have digests, and beside them are the numbers:
+        float32 [rows, F], by `Sample.row`.
+
+    Raises:
+        TrainingError: There is no such source, or it cannot be used.
+    """
+    kind, _, place = source.partition(":")
+    if source == "digits":
+        found = data.scan(write_digits(digits_folder))
+    elif kind in FORMATS and place:
+        parts = read_official(kind, Path(place), download=download)
+        found = data.scan(write_parts(parts, prepared_folder, kind))
+    elif Path(source).is_dir():
+        found = data.scan(Path(source))
+    elif Path(source).is_file():
+        table = tables.read_table(Path(source))
+        table_kind = tables.kind_of(table)
+        if table_kind == "features":
+            return tables.feature_rows(table)
+        if table_kind == "manifest":
+            found = tables.manifest(table, task)
+        else:
+            pictures, labels = tables.pixel_arrays(table)
+            found = data.scan(write_parts([("", pictures, labels)], prepared_folder, Path(source).stem))
+    else:
+        raise TrainingError(
+            f"there is no data {source!r}: give a folder with one folder of pictures per class, a CSV file, "
+            f"{', '.join(f'{name}:FOLDER' for name in FORMATS)}, or digits"
+        )
+    if task == "multi_label" and found.task != task:
+        raise TrainingError(f"{source} cannot hold several labels per picture: give a CSV file with path,label")
+    return found, None
+
+
+def split_source(found: Labelled, *, fraction: float, seed: int, validate_on: str) -> Labelled:
+    """Puts every sample into a split.
+
+    Args:
+        found: With digests.
+        fraction: Share of each class that validates, if the source does not say.
+        seed: Of that choice.
+        validate_on: `val`; or `test`, to train on `train` and `val` and validate on `test`.
+
+    Raises:
+        TrainingError: There is no test split to validate on, or a class would have no sample in a split.
+    """
+    if validate_on == "test":
+        if not found.split("test"):
+            raise TrainingError("there is no test split to validate on: the data has none")
+        renamed = {"test": "val", "val": "train", "": "train", "train": "train"}
+        found = replace(found, samples=tuple(replace(s, split=renamed[s.split]) for s in found.samples))
+    return data.with_splits(found, fraction, seed)

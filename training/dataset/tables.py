@@ -1,0 +1,239 @@
+"""CSV files → labelled samples: lists of pictures, pictures as pixel columns, vectors of numbers.
+
+Takes a byte order mark, any line ends and quoted fields; refuses everything that would have to be guessed.
+"""
+
+import csv
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.dataset.data import SPLIT_FOLDERS, Fault, Labelled, Sample, check_labels
+from training.errors import TrainingError
+
+SEPARATOR = "|"
+"""Between several labels of one sample."""
+MANIFEST_COLUMNS = ("path", "label", "split", "group")
+NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A CSV file as text."""
+
+    file: Path
+    columns: tuple[str, ...]
+    rows: list[list[str]]
+
+    def line(self, row: int) -> str:
+        """Where a row stands in the file, for messages."""
+        return f"{self.file.name}, row {row + 1}"
+
+
+def read_table(file: Path) -> Table:
+    """Reads a CSV file with a header.
+
+    Raises:
+        TrainingError: Not there, not UTF-8, without rows, or a row with too many or too few fields.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            lines = [row for row in csv.reader(stream, strict=True) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise TrainingError(f"{file} cannot be read as CSV in UTF-8: {error}") from error
+    if len(lines) < 2:
+        raise TrainingError(f"{file} has no rows below its header")
+    columns, rows = tuple(name.strip() for name in lines[0]), lines[1:]
+    for number, row in enumerate(rows):
+        if len(row) != len(columns):
+            raise TrainingError(f"{file.name}, row {number + 1} has {len(row)} fields, the header {len(columns)}")
+    return Table(file, columns, rows)
+
+
+def kind_of(table: Table) -> str:
+    """`manifest` (`path,label…`), `pixels` (`label,pixel0…`) or `features` (numbers, the label last).
+
+    Raises:
+        TrainingError: None of them.
+    """
+    if "path" in table.columns:
+        return "manifest"
+    if any(re.fullmatch(r"pixel_?\d+", name) for name in table.columns):
+        return "pixels"
+    if all(NUMBER.fullmatch(field.strip()) or not field.strip() for field in table.rows[0][:-1]):
+        return "features"
+    raise TrainingError(
+        f"{table.file} is no data that is known: its header must have path,label[,split][,group] or label,pixel0,…, "
+        "or all columns but the last must be numbers"
+    )
+
+
+def manifest(table: Table, task: str = "auto") -> Labelled:
+    """A list of picture files: `path,label[,split][,group]`, paths relative to the CSV file.
+
+    Args:
+        table: Of the columns above; several labels of one picture are separated by `|`.
+        task: `single_label`, `multi_label`, or `auto`: multi-label if a row has several labels or none.
+
+    Raises:
+        TrainingError: A column is missing or unknown, a path leaves the folder or comes twice, a split is unknown,
+            or the labels are of mixed types.
+    """
+    for name in ("path", "label"):
+        if name not in table.columns:
+            raise TrainingError(f"{table.file} has no column {name!r}, only {', '.join(table.columns)}")
+    if unknown := [name for name in table.columns if name not in MANIFEST_COLUMNS]:
+        raise TrainingError(f"{table.file} has unknown columns {unknown}; known are {', '.join(MANIFEST_COLUMNS)}")
+    position = {name: table.columns.index(name) for name in table.columns}
+    listed = [[name.strip() for name in row[position["label"]].split(SEPARATOR) if name.strip()] for row in table.rows]
+    if task == "auto":
+        task = "single_label" if all(len(names) == 1 for names in listed) else "multi_label"
+    if task == "single_label" and (bad := [n for n, names in enumerate(listed) if len(names) != 1]):
+        raise TrainingError(f"{table.line(bad[0])} has {len(listed[bad[0]])} labels where one is needed")
+    labels = _labels(table, (name for names in listed for name in names))
+    index = {label: number for number, label in enumerate(labels)}
+    root = table.file.parent.resolve()
+    samples, faults, first_row = [], [], {}
+    for number, (row, names) in enumerate(zip(table.rows, listed, strict=True)):
+        path = _inside(root, row[position["path"]].strip(), table.line(number))
+        if path in first_row:
+            raise TrainingError(f"{table.line(number)} lists {path.name} again, first in row {first_row[path] + 1}")
+        first_row[path] = number
+        split = row[position["split"]].strip().lower() if "split" in position else ""
+        if split and split not in SPLIT_FOLDERS:
+            raise TrainingError(f"{table.line(number)} has the unknown split {split!r}: use train, val or test")
+        group = row[position["group"]].strip() if "group" in position else ""
+        if not path.is_file():
+            faults.append(Fault(path, "does not exist"))
+            continue
+        indices = tuple(sorted({index[name] for name in names}))
+        single = task == "single_label"
+        samples.append(
+            Sample(
+                path,
+                label=indices[0] if single else -1,
+                labels=() if single else indices,
+                split=SPLIT_FOLDERS.get(split, ""),
+                group=group,
+            )
+        )
+    return Labelled(root, labels, _whole_splits(samples, table), task, tuple(faults))
+
+
+def _inside(root: Path, text: str, where: str) -> Path:
+    path = (root / text).resolve()
+    if not text or Path(text).is_absolute() or not path.is_relative_to(root):
+        raise TrainingError(f"{where}: the path {text!r} leads out of {root}")
+    return path
+
+
+def _whole_splits(samples: list[Sample], table: Table) -> tuple[Sample, ...]:
+    """Refuses files of which only some rows name a split: whether the others train would be a guess."""
+    if any(sample.split for sample in samples) and not all(sample.split for sample in samples):
+        blank = next(sample for sample in samples if not sample.split)
+        raise TrainingError(f"{table.file} names the split of some rows, but not of {blank.path.name}")
+    return tuple(samples)
+
+
+def _labels(table: Table, names: Iterable[str]) -> tuple[str, ...]:
+    found = sorted(set(names))
+    kinds: dict[str, str] = {}
+    for name in found:
+        kinds.setdefault("integer" if re.fullmatch(r"\d+", name) else "number" if _is_number(name) else "word", name)
+    if len(kinds) > 1:
+        examples = ", ".join(f"the {kind} {name!r}" for kind, name in kinds.items())
+        raise TrainingError(f"the labels of {table.file} are of mixed types: {examples}; write all in one way")
+    if kinds.keys() == {"integer"}:
+        found.sort(key=int)
+    check_labels(found, f"{table.file}")
+    return tuple(found)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def pixel_arrays(table: Table) -> tuple[NDArray[np.uint8], list[str]]:
+    """Pictures whose pixels are columns: `label,pixel0,pixel1,…`, row by row, greyscale or RGB interleaved.
+
+    Returns:
+        uint8 [N, S, S] or [N, S, S, 3], and the label of each.
+
+    Raises:
+        TrainingError: No label column, a count of pixels that makes no square, or a value outside 0 to 255.
+    """
+    if "label" not in table.columns:
+        raise TrainingError(f"{table.file} has no column 'label'")
+    label = table.columns.index("label")
+    count = len(table.columns) - 1
+    if math.isqrt(count) ** 2 == count:
+        shape: tuple[int, ...] = (math.isqrt(count), math.isqrt(count))
+    elif count % 3 == 0 and math.isqrt(count // 3) ** 2 == count // 3:
+        shape = (math.isqrt(count // 3), math.isqrt(count // 3), 3)
+    else:
+        raise TrainingError(f"{table.file} has {count} pixel columns, which make no square of grey or RGB pixels")
+    values = numbers(table, [column for column in range(len(table.columns)) if column != label])
+    if values.min() < 0 or values.max() > 255 or not np.array_equal(values, np.round(values)):
+        raise TrainingError(f"{table.file} has pixels that are not whole numbers from 0 to 255")
+    names = [row[label].strip() for row in table.rows]
+    _labels(table, names)
+    return values.astype(np.uint8).reshape(len(names), *shape), names
+
+
+def numbers(table: Table, columns: Sequence[int]) -> NDArray[np.float32]:
+    """float32 [rows, columns].
+
+    Raises:
+        TrainingError: A field is empty or not a finite number; the message says where.
+    """
+    try:
+        values = np.asarray([[row[column] for column in columns] for row in table.rows], dtype=np.float32)
+        if np.isfinite(values).all():
+            return values
+    except ValueError:
+        pass  # found and named below
+    for number, row in enumerate(table.rows):
+        for column in columns:
+            if not _is_number(row[column]) or not math.isfinite(float(row[column])):
+                raise TrainingError(
+                    f"{table.line(number)}, column {table.columns[column]!r}: {row[column]!r} is not a finite number"
+                )
+    raise TrainingError(f"{table.file} has numbers too large for float32")
+
+
+def feature_rows(table: Table) -> tuple[Labelled, NDArray[np.float32]]:
+    """Vectors of numbers with the label in the last column.
+
+    Returns:
+        A sample per row, with digest, and float32 [rows, F].
+
+    Raises:
+        TrainingError: See `numbers`; or labels of mixed types or fewer than two; or columns without a name of their
+            own.
+    """
+    columns = table.columns[:-1]
+    if not columns:
+        raise TrainingError(f"{table.file} has no column of numbers before the label")
+    if all(_is_number(name) for name in columns):
+        raise TrainingError(f"{table.file} begins with a row of numbers: write the columns' names above it")
+    if unnamed := sorted({name for name in columns if not name or columns.count(name) > 1}):
+        raise TrainingError(f"{table.file} has columns that are blank or double in its header: {unnamed}")
+    values = numbers(table, range(len(columns)))
+    names = [row[-1].strip() for row in table.rows]
+    labels = _labels(table, names)
+    index = {label: number for number, label in enumerate(labels)}
+    samples = tuple(
+        Sample(table.file, index[name], row=number, sha256=hashlib.sha256(values[number].tobytes()).hexdigest())
+        for number, name in enumerate(names)
+    )
+    return Labelled(table.file.parent.resolve(), labels, samples, columns=columns), values

@@ -1,0 +1,228 @@
+"""From a trained classifier to a published bundle: reference scores, graph, gate, goldens, manifest, publication.
+
+Knows the order of the steps and that nothing is published unless the gate passes. Does not know where the
+classifier came from: a run, a foreign checkpoint or a fusion all arrive as a `Candidate`.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from taxon.bundle import store
+from taxon.bundle.manifest import Golden, Manifest, Provenance, Variant, contract
+from taxon.bundle.signing import Sign
+from taxon.bundle.store import Bundle
+from training import calibrate
+from training.calibrate import UNCALIBRATED, Calibrated
+from training.exporting import cuda_options, gate, goldens, graph, parity, tf32, variants
+from training.exporting.candidate import Candidate, ExportError, check_measured_again, target_matrix
+from training.exporting.gate import Attempt, Passed, WriteGraph
+from training.exporting.graph import Served, ServedNumbers, Strategy
+from training.exporting.parity import Parity
+from training.exporting.variants import Dropped, Kept
+
+GRAPH_FILE = "model.onnx"
+MAKERS = {"fp16": variants.half_precision, "int8": variants.eight_bits}
+LIBRARIES = ("taxon", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What may be chosen about an export."""
+
+    calibration: bool = True
+    """Fits a temperature and puts it into the graph."""
+    unknown_coverage: float | None = None
+    """Share of validation pictures that keep an answer; None for no `unknown` threshold."""
+    tolerance: float | None = None
+    """Largest score difference on every provider; each provider's own by default."""
+    precisions: tuple[str, ...] = ()
+    """Lighter variants to try: `fp16`, `int8`."""
+    budget: float = variants.BUDGET
+    """Accuracy that a variant may lose."""
+    sign: Sign | None = None
+    """Signs the manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A published bundle and how it was proven."""
+
+    bundle: Bundle
+    strategy: Strategy
+    attempts: tuple[Attempt, ...]
+    """What failed before `strategy`."""
+    parities: tuple[Parity, ...]
+    notes: tuple[str, ...]
+    """What became of each lighter variant."""
+
+
+def publish(
+    candidate: Candidate,
+    root: Path,
+    name: str,
+    settings: Settings = Settings(),
+    *,
+    ladder: Sequence[Strategy] = graph.LADDER,
+    write_graph: WriteGraph = graph.write_graph,
+) -> Export:
+    """Exports, proves and publishes `<root>/<name>/<next version>`.
+
+    Args:
+        candidate: What to publish.
+        root: The model repository.
+        name: The model's name.
+        settings: Calibration and tolerance.
+        ladder: The exporter strategies, tried in turn until one passes the gate.
+        write_graph: The exporter.
+
+    Raises:
+        ExportError: No strategy passed the gate, or the classifier is not the one that training measured.
+        ParityError: A validation file cannot be read.
+        BundleError: What was staged is not a bundle.
+        OSError: The repository is not writable or full.
+    """
+    targets = target_matrix(candidate.answers, candidate.labels)
+    logits = parity.reference_logits(
+        candidate.network, candidate.files, candidate.pixels, candidate.mean, candidate.std
+    )
+    if logits.shape[1] != len(candidate.labels):
+        raise ExportError(f"the network answers {logits.shape[1]} scores for {len(candidate.labels)} labels")
+    measured = parity.accuracy(parity.scores_of(logits, candidate.task), targets, candidate.task)
+    check_measured_again(measured, candidate.expected_accuracy, len(candidate.files))
+    calibrated = UNCALIBRATED
+    if settings.calibration:
+        calibrated = calibrate.calibrate(logits, targets, candidate.task, settings.unknown_coverage)
+    reference = parity.scores_of(logits, candidate.task, calibrated.temperature)
+    served_as = ServedNumbers if candidate.pixels is None else Served
+    served = served_as(candidate.network, candidate.mean, candidate.std, candidate.task, calibrated.temperature)
+    with store.staging(root, name) as staged:
+        passed = gate.climb(
+            candidate,
+            served,
+            reference,
+            contract(candidate.labels, candidate.pixels, candidate.task, candidate.features),
+            staged / GRAPH_FILE,
+            ladder=ladder,
+            tolerance=settings.tolerance,
+            write_graph=write_graph,
+        )
+        accuracy = passed.parities[-1].accuracy
+        lighter = [
+            MAKERS[precision](staged / GRAPH_FILE, candidate, accuracy or 0.0, settings.budget)
+            for precision in settings.precisions
+        ]
+        kept = [result for result in lighter if isinstance(result, Kept)]
+        tolerances = goldens.choose(candidate.answers, reference, [result.scores for result in kept])
+        lighter = [
+            variants.with_tolerance(result, reference, [*tolerances]) if isinstance(result, Kept) else result
+            for result in lighter
+        ]
+        kept = [result for result in lighter if isinstance(result, Kept)]
+        dropped = [result for result in lighter if isinstance(result, Dropped)]
+        for result in dropped:
+            (staged / f"model.{result.precision}.onnx").unlink(missing_ok=True)
+        draft = draft_manifest(candidate, name, goldens.copy(candidate, reference, tolerances, staged), calibrated)
+        pictures = variants.timed_pictures(candidate)
+        full = Variant(
+            file=GRAPH_FILE,
+            precision="fp32",
+            accuracy=accuracy,
+            latency_ms=variants.latencies([staged / GRAPH_FILE], pictures, parity.providers()[0])[0],
+            provider_options=tf32.provider_options(candidate, reference, tolerances, calibrated.temperature),
+        )
+        graphs = [
+            cuda_options.tuned(variant, staged, pictures) for variant in (full, *(result.variant for result in kept))
+        ]
+        draft = with_results(draft, candidate, passed, graphs)
+        goldens.replay(staged, draft)
+        write_report(staged, "metrics.json", report(draft, passed, dropped))
+        bundle = store.publish(staged, draft, settings.sign)
+    notes = [
+        result.note if isinstance(result, Kept) else f"no {result.precision}: {result.reason}" for result in lighter
+    ]
+    return Export(bundle, passed.strategy, passed.attempts, passed.parities, tuple(notes))
+
+
+def with_results(draft: Manifest, candidate: Candidate, passed: Passed, graphs: Sequence[Variant]) -> Manifest:
+    """The draft with what the gate measured."""
+    on_cpu = passed.parities[-1]
+    metrics = {
+        **candidate.metrics,
+        "parity_file_count": float(len(candidate.files)),
+        "parity_top1_agreement": min(result.top1_agreement for result in passed.parities),
+        "parity_max_score_difference": max(result.max_score_difference for result in passed.parities),
+    }
+    if on_cpu.accuracy is not None:
+        metrics["accuracy"] = on_cpu.accuracy
+    if draft.calibration is not None and draft.calibration.ece is not None:
+        metrics["ece"] = draft.calibration.ece
+    exporter = f"{passed.strategy.name}, opset {passed.strategy.opset}"
+    return draft.model_copy(
+        update={
+            "metrics": metrics,
+            "variants": tuple(graphs),
+            "provenance": draft.provenance.model_copy(update={"exporter": exporter}),
+        }
+    )
+
+
+def report(manifest: Manifest, passed: Passed, dropped: Sequence[Dropped]) -> dict[str, Any]:
+    """What `report/metrics.json` holds beyond the manifest: every figure of the gate."""
+    return {
+        "metrics": manifest.metrics,
+        "calibration": manifest.calibration and manifest.calibration.model_dump(),
+        "strategy": dataclasses.asdict(passed.strategy),
+        "failed_strategies": [dataclasses.asdict(attempt) for attempt in passed.attempts],
+        "dropped_variants": {result.precision: result.reason for result in dropped},
+        "batch_sizes": parity.batch_sizes(passed.parities[-1].file_count),
+        "parity": [dataclasses.asdict(result) for result in passed.parities],
+    }
+
+
+def draft_manifest(candidate: Candidate, name: str, goldens: tuple[Golden, ...], calibrated: Calibrated) -> Manifest:
+    """The manifest as far as it is known before the graph is: `version` and `files` are the store's to fill."""
+    return Manifest(
+        name=name,
+        version=1,
+        task=candidate.task,
+        labels=candidate.labels,
+        input=candidate.input,
+        pixels=candidate.pixels,
+        thresholds=calibrated.thresholds,
+        calibration=calibrated.calibration,
+        golden=goldens,
+        variants=(Variant(file=GRAPH_FILE, precision="fp32"),),
+        provenance=Provenance(
+            run_id=candidate.run_id,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            data_digest=candidate.data_digest,
+            seed=candidate.seed,
+            git=candidate.git,
+            recipe=dict(candidate.recipe),
+            libraries=library_versions(),
+            parents=candidate.parents,
+        ),
+    )
+
+
+def write_report(staged: Path, file: str, content: Any) -> None:
+    """Writes `content` as JSON into the bundle's `report/`."""
+    (staged / "report").mkdir(exist_ok=True)
+    (staged / "report" / file).write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def library_versions() -> dict[str, str]:
+    """The installed versions of what decides about scores."""
+    versions = {}
+    for library in LIBRARIES:
+        try:
+            versions[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # of the two builds of ONNX Runtime one is installed
+    return versions

@@ -1,0 +1,97 @@
+"""Golden pictures: which validation pictures go into a bundle, and whether it answers them as torch did."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taxon.bundle.manifest import Golden, Manifest
+from training.exporting import parity
+from training.exporting.candidate import Candidate, ExportError
+from training.exporting.examples import read_golden, write_golden
+
+GOLDEN_COUNT = 16
+MIN_STEADY = 8
+CLEAR = 3e-5
+"""A margin below it may be the order of a sum."""
+GOLDEN_TOLERANCE = 0.02
+"""Of a score. Room for the CUDA provider's TF32 (ten bits of mantissa); docs/bundle_format.md has the figures."""
+
+
+def choose(
+    answers: Sequence[tuple[str, ...]], reference: NDArray[np.float32], others: Sequence[NDArray[np.float32]] = ()
+) -> dict[int, float]:
+    """Chooses validation pictures, spread over the classes.
+
+    Of each class the least certain come first, because there a fault shows most; but the two best scores must be
+    further apart than rounding on any provider could move them, because the service wants the same decision.
+
+    Args:
+        answers: The true labels, by file.
+        reference: float32 `[files, K]`, torch's scores.
+        others: The scores of the lighter variants, which must decide alike.
+
+    Returns:
+        The tolerance by index. Where fewer than 8 pictures are that clear, the clearest others are taken with a third
+        of their margin.
+
+    Raises:
+        ExportError: No picture has a clear answer.
+    """
+    margin = np.diff(np.sort(reference, axis=1)[:, -2:], axis=1)[:, 0]
+    steady = margin > 2 * GOLDEN_TOLERANCE
+    for scores in others:
+        own_margin = np.diff(np.sort(scores, axis=1)[:, -2:], axis=1)[:, 0]
+        steady &= (scores.argmax(axis=1) == reference.argmax(axis=1)) & (own_margin > GOLDEN_TOLERANCE)
+    pool = np.flatnonzero(steady)
+    if len(pool) < MIN_STEADY:
+        unclear = [index for index in np.argsort(-margin, kind="stable") if not steady[index] and margin[index] > CLEAR]
+        pool = np.concatenate([pool, np.array(unclear[: MIN_STEADY - len(pool)], dtype=np.int64)])
+    if len(pool) == 0:
+        raise ExportError("the network is undecided on every validation picture: it has learned nothing to prove")
+    places = spread_over_classes([answers[index] for index in pool], reference[pool].max(axis=1), GOLDEN_COUNT)
+    chosen = [int(pool[place]) for place in places]
+    return {index: float(min(GOLDEN_TOLERANCE, margin[index] / 3)) for index in chosen}
+
+
+def copy(
+    candidate: Candidate, reference: NDArray[np.float32], tolerances: Mapping[int, float], staged: Path
+) -> tuple[Golden, ...]:
+    """Copies the chosen pictures or rows into the bundle, with torch's scores for them."""
+    (staged / "golden").mkdir()
+    goldens = []
+    for number, (index, tolerance) in enumerate(tolerances.items()):
+        written = write_golden(candidate.files[index], staged / "golden", f"{number:02d}")
+        scores = tuple(float(score) for score in reference[index])
+        goldens.append(Golden(file=f"golden/{written.name}", scores=scores, tolerance=tolerance))
+    return tuple(goldens)
+
+
+def spread_over_classes(answers: Sequence[tuple[str, ...]], certainty: NDArray[np.float32], count: int) -> list[int]:
+    """Indices of at most `count` answers, going round the classes, in each from the least certain on."""
+    queues: dict[tuple[str, ...], list[int]] = {}
+    for index in np.argsort(certainty, kind="stable"):
+        queues.setdefault(answers[index], []).append(int(index))
+    turns = sorted((place, label) for label, queue in queues.items() for place in range(len(queue)))
+    if len(queues) > count:  # evenly over the alphabet rather than its beginning
+        step = len(queues) / count
+        turns = [turns[int(number * step)] for number in range(count)]
+    return [queues[label][place] for place, label in turns[:count]]
+
+
+def replay(folder: Path, manifest: Manifest) -> None:
+    """Does what the service does at load: decodes the goldens as they lie in the folder and compares the scores of
+    every variant.
+
+    Raises:
+        ExportError: A golden answers differently.
+    """
+    files = [read_golden(folder / golden.file, manifest.input) for golden in manifest.golden]
+    for variant in manifest.variants:
+        scores = parity.graph_scores(parity.open_session(folder / variant.file), files, manifest.pixels, (1,))
+        for golden, answer in zip(manifest.golden, scores, strict=True):
+            expected = np.array(golden.scores)
+            difference = float(np.abs(answer - expected).max())
+            if not difference <= (variant.golden_tolerance or golden.tolerance) or answer.argmax() != expected.argmax():
+                raise ExportError(f"{golden.file} answers differently in {variant.file}, by {difference:.1e}")
