@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from service.decoding import Array, Encoded
@@ -23,6 +24,8 @@ from service.running import answer_batch
 WORTHWHILE_GAIN = 1.02
 # Weight of the newest run in the measured time per bucket.
 NEWEST_WEIGHT = 0.1
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,7 @@ class Batcher:
             on_hang: Told on the event loop that a batch hangs, or that it has ended after all. A thread cannot be
                 killed, so that is all that can be done.
         """
+        self._name = name
         self._run = run
         self._run_s = dict(run_s)
         self._on_batch = on_batch
@@ -206,6 +210,7 @@ class Batcher:
         hangs = self._clock() - self._began_at > self._max_run_s
         if hangs != self._hangs:
             self._hangs = hangs
+            log.error("model hangs" if hangs else "model runs again", model=self._name, max_run_s=self._max_run_s)
             self._on_hang(hangs)
 
     def predicted_wait_s(self) -> float:

@@ -205,11 +205,9 @@ class Server:
         )
 
     def _serve_graph(self, proven: ProvenGraph) -> ServedGraph:
-        described = proven.described
-        return ServedGraph(
-            described,
-            Batcher(f"{described.name}-{described.version}", proven.run, proven.run_s, self._on_batch(described.name)),
-        )
+        described, most_s = proven.described, self._settings.max_run_seconds
+        name, on_batch = f"{described.name}-{described.version}", self._on_batch(described.name)
+        return ServedGraph(described, Batcher(name, proven.run, proven.run_s, on_batch, max_run_s=most_s))
 
     def _on_batch(self, name: str) -> Callable[[int, int], None]:
         batch_size, dropped = self._metrics.batch_size.labels(name), self._metrics.dropped.labels(name)

@@ -1,9 +1,11 @@
 """Models without a manifest, through a real server."""
 
 import asyncio
+import threading
 
 import grpc
 import numpy as np
+import pytest
 
 from taxon.inference import open_inference_service_pb2 as pb
 from taxon.v1 import classification_service_pb2 as taxon_pb
@@ -92,3 +94,25 @@ async def test_priority_reaches_the_queue(serve, tmp_path):
             parameters = {"priority": pb.InferParameter(**priority)} if priority else {}
             await stub_of(running).ModelInfer(pair(zeros, zeros, parameters=parameters))
     assert seen == [0, 1, 7]
+
+
+async def test_a_hanging_run_is_told_to_the_next_caller(serve, tmp_path, refused, capsys):
+    simple(tmp_path / "models")
+    zeros = np.zeros((1, 16))
+    async with serve(tmp_path / "models", "--max-run-seconds", "0.1") as running:
+        stub = stub_of(running)
+        (model,) = running.server._tensor_models.listing()
+        run, let_go = model.runs._run, threading.Event()
+        model.runs._run = lambda batch: let_go.wait(20) and run(batch)
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            await stub.ModelInfer(pair(zeros, zeros), timeout=0.3)
+        assert failure.value.code() is Code.DEADLINE_EXCEEDED
+        error = await refused(stub.ModelInfer(pair(zeros, zeros), timeout=10))
+        assert (error.code, error.reason) == (Code.UNAVAILABLE, "NOT_SERVING")
+        let_go.set()
+        async with asyncio.timeout(20):
+            while model.runs._hangs:  # noqa: ASYNC110 - the model's thread brings it about
+                await asyncio.sleep(0.01)
+        assert (await stub.ModelInfer(pair(zeros, zeros), timeout=10)).outputs
+    said = capsys.readouterr().out
+    assert said.index("model hangs") < said.index("model runs again")
