@@ -16,6 +16,7 @@ from training.order import hashed, uniform
 
 FLIP, TOP, LEFT, TRANSFORMS = 10, 11, 12, 13
 """Purposes of random numbers."""
+HALF = 0.5
 FILLED = 0
 """Value of erased pixels and of what transforms draw in from outside."""
 
@@ -43,7 +44,12 @@ class Augmentation:
         if (transforms := self._transforms()) is not None:
             pictures = _one_by_one(pictures, transforms, hashed(seed, epoch, samples, TRANSFORMS))
         if self.flip > 0.0:
-            flipped = uniform(seed, epoch, samples, FLIP) < self.flip
+            # Half of them: those that the epoch before left alone, so that two epochs see both views of each picture
+            # (Jordan 2024, arXiv:2404.00498).
+            alternating = self.flip == HALF
+            flipped = uniform(seed, 0 if alternating else epoch, samples, FLIP) < self.flip
+            if alternating and epoch % 2:
+                flipped = ~flipped
             pictures[flipped] = pictures[flipped, :, ::-1]
         return pictures
 

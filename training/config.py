@@ -57,7 +57,7 @@ class ModelOptions(_Section):
     """What learns."""
 
     name: str = Field("resnet50", description="torchvision classification model, or small_cnn, cnn2, cnn3, resnet9, "
-        "resnet9_narrow, mlp")  # fmt: skip
+        "resnet9_narrow, airbench, airbench_wide, mlp")  # fmt: skip
     weights: str = Field(
         "auto",
         description="torchvision weights name, a .pth, .pt or .safetensors file, or `none`; auto: torchvision's best, "
@@ -116,7 +116,7 @@ class OptimOptions(_Section):
 class AugmentOptions(_Section):
     """How training pictures vary; evaluation never varies."""
 
-    flip: Probability = Field(0.5, description="probability of a left-right flip")
+    flip: Probability = Field(0.5, description="probability of a left-right flip; at 0.5 every other epoch, by picture")
     pad: NonNegativeInt = Field(0, description="random crop after so many pixels of reflection on each side")
     scale: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="random resized crop: smallest share of the area; 1: a crop of the evaluation's size"

@@ -36,6 +36,8 @@ from training.tensorboard import Events
 
 EVALUATION_FACTOR = 2
 """Evaluation keeps no gradients, so larger batches fit."""
+PICTURES_DECORRELATED = 2000
+"""Enough for the covariance of a few pixels."""
 FILES_NAMED = 8
 """Of the batch whose loss was no number."""
 
@@ -113,6 +115,9 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
 
     example = to_network(prepared.example())
     model.check_takes(network, example)
+    if isinstance(network, networks.Airbench) and recipe.model.weights == "none":
+        some = order.permutation(seed, 0, len(prepared.train))[:PICTURES_DECORRELATED]
+        network.decorrelate(to_network(torch.from_numpy(prepared.train.inputs[some])))
 
     # Loss, and what varies the pictures.
     loss_of = optim.loss_function(

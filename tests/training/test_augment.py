@@ -81,3 +81,12 @@ def test_mixed_targets_are_shares_of_two_classes(mixup, cutmix):
 
 def test_no_mixing_is_nothing():
     assert mixing(0.0, 0.0, 3) is None
+
+
+def test_half_of_the_flips_change_sides_every_epoch():
+    vary = Augmentation((12, 12), flip=0.5)
+    pictures, numbers = np.tile(PICTURES[:1], (1000, 1, 1, 1)), np.arange(1000)
+    flipped = [(vary(pictures, numbers, 0, n) == pictures[0, :, ::-1]).all(axis=(1, 2, 3)) for n in range(3)]
+    assert 0.45 < flipped[0].mean() < 0.55
+    np.testing.assert_array_equal(flipped[1], ~flipped[0])
+    np.testing.assert_array_equal(flipped[2], flipped[0])

@@ -11,7 +11,10 @@ from training.errors import TrainingError
 @pytest.mark.parametrize(
     ("name", "side"),
     [
-        *[(name, 32) for name in ("small_cnn", "cnn2", "cnn3", "resnet9_narrow", "resnet18", "mobilenet_v3_small")],
+        *[
+            (name, 32)
+            for name in ("small_cnn", "cnn2", "cnn3", "resnet9_narrow", "airbench", "resnet18", "mobilenet_v3_small")
+        ],
         ("squeezenet1_1", 64),
         ("shufflenet_v2_x0_5", 64),
     ],
