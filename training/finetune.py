@@ -89,6 +89,10 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         run = open_or_create(folder, prepared.data, recipe, (teacher.run_id,) if teacher else ())
     display = Display(Console() if machine.rank == 0 else None)
     display.introduce(run.folder, prepared.data)
+    if machine.emulates(recipe.run.precision):
+        display.say(
+            f"this processor emulates {recipe.run.precision}, up to ten times slower than fp32: use --precision fp32"
+        )
 
     # Network.
     torch.manual_seed(seed)

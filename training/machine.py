@@ -10,6 +10,8 @@ from torch import Tensor, distributed, nn
 
 from training.errors import TrainingError
 
+CPUS_WITHOUT_BF16 = ("DEFAULT", "AVX2")
+"""As torch names what its kernels use."""
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -28,6 +30,14 @@ class Machine:
         if precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=AUTOCAST[precision])
+
+    def emulates(self, precision: str) -> bool:
+        """Whether autocast to `precision` is slower than fp32 here: x86 processors compute bf16 from AVX-512 on."""
+        return (
+            self.device.type == "cpu"
+            and precision == "bf16"
+            and torch.backends.cpu.get_cpu_capability() in CPUS_WITHOUT_BF16
+        )
 
     def gather(self, rows: Tensor, count: int) -> Tensor:
         """Rows r, r + world, r + 2 world … of each process r → all `count` rows, in order."""
