@@ -90,7 +90,7 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
     display = Display(Console() if machine.rank == 0 else None)
     display.introduce(run.folder, prepared.data)
     if machine.emulates(recipe.run.precision):
-        display.say("this processor emulates bf16, up to ten times slower than fp32: use --precision fp32")
+        display.say("this processor emulates bf16, many times slower than fp32: use --precision fp32")
 
     # Network.
     torch.manual_seed(seed)
