@@ -101,6 +101,9 @@ class OptimOptions(_Section):
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="factor of the learning rate from each stage to the one before it"
     )
+    norm_bias_lr: PositiveFloat = Field(
+        1.0, description="factor of the learning rate of the biases of normalisation layers"
+    )
     loss: Literal["auto", "cross_entropy", "bce", "mse"] = Field(
         "auto", description="auto: bce for multi-label, else cross_entropy; mse is on probabilities"
     )

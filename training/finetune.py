@@ -186,7 +186,9 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         update = optim.Update(
             optim.optimizer(
                 options.optimizer,
-                optim.parameter_groups(parts, network, phase.lr, options.weight_decay, options.layer_decay),
+                optim.parameter_groups(
+                    parts, network, phase.lr, options.weight_decay, options.layer_decay, options.norm_bias_lr
+                ),
                 options.momentum,
             ),
             torch.amp.GradScaler(machine.device.type, enabled=recipe.run.precision == "fp16"),

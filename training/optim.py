@@ -30,31 +30,47 @@ def default_lr(optimizer: str, mode: str) -> float:
     return DEFAULT_LR["sgd" if optimizer == "sgd" else "adamw", kind]
 
 
+NORMALISATIONS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+
+
 def parameter_groups(
-    stages: Mapping[str, Sequence[nn.Module]], root: nn.Module, lr: float, weight_decay: float, layer_decay: float
+    stages: Mapping[str, Sequence[nn.Module]],
+    root: nn.Module,
+    lr: float,
+    weight_decay: float,
+    layer_decay: float,
+    norm_bias_lr: float = 1.0,
 ) -> list[dict]:
     """Groups of trainable parameters: the rate falls by `layer_decay` from stage to stage towards the input;
     vectors (biases, normalisation) are not decayed.
+
+    Args:
+        stages: Modules of each stage, from the input to the head.
+        root: Whose parameters.
+        lr: Peak rate of the last stage.
+        weight_decay: L2.
+        layer_decay: See above.
+        norm_bias_lr: Factor of the rate of the biases of normalisation layers; 64 in Jordan 2024.
     """
+    shifts = {
+        id(module.bias) for module in root.modules() if isinstance(module, NORMALISATIONS) and module.bias is not None
+    }
     owner = {
         id(parameter): depth
         for depth, modules in enumerate(reversed(stages.values()))
         for module in modules
         for parameter in module.parameters()
     }
-    groups: dict[tuple[int, bool], list[Tensor]] = {}
+    groups: dict[tuple[float, bool], list[Tensor]] = {}
     for parameter in root.parameters():
         if parameter.requires_grad:
-            depth = owner.get(id(parameter), len(stages) - 1)
-            groups.setdefault((depth, parameter.ndim > 1), []).append(parameter)
+            rate = lr * layer_decay ** owner.get(id(parameter), len(stages) - 1)
+            if id(parameter) in shifts:
+                rate *= norm_bias_lr
+            groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
     return [
-        {
-            "params": parameters,
-            "lr": lr * layer_decay**depth,
-            "peak_lr": lr * layer_decay**depth,
-            "weight_decay": weight_decay if decays else 0.0,
-        }
-        for (depth, decays), parameters in groups.items()
+        {"params": parameters, "lr": rate, "peak_lr": rate, "weight_decay": weight_decay if decays else 0.0}
+        for (rate, decays), parameters in groups.items()
     ]
 
 

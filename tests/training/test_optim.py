@@ -76,6 +76,16 @@ def test_the_rate_falls_from_stage_to_stage_and_vectors_are_not_decayed():
     assert found == {(0.5, 0.1), (0.5, 0.0), (1.0, 0.1), (1.0, 0.0)}
 
 
+def test_biases_of_normalisation_alone_take_the_factor():
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 2))
+    groups = optim.parameter_groups(
+        {"all": [network]}, network, lr=1.0, weight_decay=0.1, layer_decay=1.0, norm_bias_lr=64.0
+    )
+    (fast,) = [group["params"] for group in groups if group["lr"] == 64.0]
+    assert [id(parameter) for parameter in fast] == [id(network[1].bias)]
+    assert sum(len(group["params"]) for group in groups) == len(list(network.parameters()))
+
+
 def test_frozen_parameters_are_in_no_group():
     network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     network[0].requires_grad_(False)
