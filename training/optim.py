@@ -30,7 +30,7 @@ def default_lr(optimizer: str, mode: str) -> float:
     return DEFAULT_LR["sgd" if optimizer == "sgd" else "adamw", kind]
 
 
-NORMALISATIONS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 
 
 def parameter_groups(
