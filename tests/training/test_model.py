@@ -13,7 +13,15 @@ from training.errors import TrainingError
     [
         *[
             (name, 32)
-            for name in ("small_cnn", "cnn2", "cnn3", "resnet9_narrow", "airbench", "resnet18", "mobilenet_v3_small")
+            for name in (
+                "small_cnn",
+                "cnn2",
+                "cnn3",
+                "resnet9_narrow",
+                "airbench_mirrored",
+                "resnet18",
+                "mobilenet_v3_small",
+            )
         ],
         ("squeezenet1_1", 64),
         ("shufflenet_v2_x0_5", 64),

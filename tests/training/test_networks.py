@@ -29,3 +29,13 @@ class TestAirbench:
         first = Airbench(10).features[1][0].weight
         assert torch.equal(first[:64], torch.nn.init.dirac_(torch.empty(64, 64, 3, 3)))
         assert first[64:].abs().sum() > 0
+
+    def test_mirrored_answers_a_picture_and_its_mirror_image_alike_outside_training(self):
+        network = Airbench(10, mirrored=True).eval()
+        plain = Airbench(10).eval()
+        plain.load_state_dict(network.state_dict())
+        one_way, other_way = plain(PICTURES[:4]), plain(PICTURES[:4].flip(3))
+        assert not torch.allclose(one_way, other_way)
+        torch.testing.assert_close(network(PICTURES[:4]), 0.5 * (one_way + other_way))
+        torch.testing.assert_close(network(PICTURES[:4]), network(PICTURES[:4].flip(3)))
+        torch.testing.assert_close(network.train()(PICTURES[:4]), plain.train()(PICTURES[:4]))
