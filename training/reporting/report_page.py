@@ -79,7 +79,7 @@ def write_page(
     parts += [pages.plot(folder / name, *PLOTS[name]) for name in SIDE_BY_SIDE]
     parts.append("</div>")
     if errors:
-        parts.append("<h2>Worst errors</h2><p class=quiet>Where the network was most sure and wrong; the answer in ")
+        parts.append("<h2>Worst errors</h2><p class=quiet>Where a score was furthest from the truth; the answer in ")
         parts.append("bold. Some may be wrong labels.</p><div class=grid>")
         parts += [_error(*error) for error in errors]
         parts.append("</div>")

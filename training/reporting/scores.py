@@ -123,7 +123,7 @@ def confusions(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> list[t
 
 
 def worst(scores: NDArray[np.float32], targets: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Numbers of the wrong answers that were most sure, the surest first."""
+    """Numbers of the wrong answers with the score furthest from the truth, the furthest first."""
     truth = as_matrix(targets, scores.shape[1])
     wrongness = np.abs(truth - scores).max(axis=1)
     wrong = np.flatnonzero(~right(scores, targets))
