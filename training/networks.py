@@ -188,16 +188,16 @@ def resnet9_narrow(class_count: int, channels: int) -> nn.Module:
     return ResNet9(class_count, channels, width=32)
 
 
-def airbench_wide(class_count: int, channels: int) -> nn.Module:
-    """As `airbench_mirrored`, at Jordan's own widths: twice the cost, for GPUs."""
-    return Airbench(class_count, channels, widths=(64, 256, 256), mirrored=True)
-
-
 def airbench_mirrored(class_count: int, channels: int) -> nn.Module:
     """Answers for a picture and its mirror image together, as the records are measured: twice the cost of an answer,
     none in training. Not for pictures whose mirror image means something else.
     """
     return Airbench(class_count, channels, mirrored=True)
+
+
+def airbench_wide(class_count: int, channels: int) -> nn.Module:
+    """As `airbench_mirrored`, at Jordan's own widths: twice the cost, for GPUs."""
+    return Airbench(class_count, channels, widths=(64, 256, 256), mirrored=True)
 
 
 NETWORKS = {
@@ -207,8 +207,8 @@ NETWORKS = {
     "resnet9": ResNet9,
     "resnet9_narrow": resnet9_narrow,
     "airbench": Airbench,
-    "airbench_wide": airbench_wide,
     "airbench_mirrored": airbench_mirrored,
+    "airbench_wide": airbench_wide,
     "mlp": Mlp,
 }
 """By name: (class count, channels or features) -> network."""

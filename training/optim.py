@@ -20,6 +20,8 @@ DEFAULT_LR = {
 }
 """For batches of 32 to 128."""
 
+NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits [n, K], targets int64 [n] or float [n, K]) → mean loss."""
 
@@ -28,9 +30,6 @@ def default_lr(optimizer: str, mode: str) -> float:
     """A peak learning rate that is seldom far off."""
     kind = mode if mode in ("scratch", "head") else "tune"
     return DEFAULT_LR["sgd" if optimizer == "sgd" else "adamw", kind]
-
-
-NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 
 
 def parameter_groups(
@@ -50,9 +49,9 @@ def parameter_groups(
         lr: Peak rate of the last stage.
         weight_decay: L2.
         layer_decay: See above.
-        norm_bias_lr: Factor of the rate of the biases of normalisation layers; 64 in Jordan 2024.
+        norm_bias_lr: Factor of the rate of the biases of normalisation layers; 64 in Jordan 2024 (arXiv:2404.00498).
     """
-    shifts = {
+    norm_biases = {
         id(module.bias) for module in root.modules() if isinstance(module, NORMALISATIONS) and module.bias is not None
     }
     owner = {
@@ -65,7 +64,7 @@ def parameter_groups(
     for parameter in root.parameters():
         if parameter.requires_grad:
             rate = lr * layer_decay ** owner.get(id(parameter), len(stages) - 1)
-            if id(parameter) in shifts:
+            if id(parameter) in norm_biases:
                 rate *= norm_bias_lr
             groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
     return [

@@ -150,13 +150,11 @@ def test_a_complete_run_is_left_as_it_is(pictures):
     assert (pictures.parent / "run" / "best.pt").read_bytes() == before
 
 
-@pytest.mark.parametrize("weights", ["none", "file"])
-def test_fixed_filters_are_of_the_training_pictures_unless_weights_bring_them(pictures, weights):
+def test_fixed_filters_are_of_the_training_pictures_unless_weights_bring_them(pictures):
     start = ["--model", "airbench", "--image-size", 16, "--epochs", 1, "--batch-size", 8, "--no-report"]
     assert train("--data", pictures, *start, "--out", "first") == 0
     first = Run.open(pictures.parent / "first").checkpoint().state["filters"]
     assert not torch.equal(first[:12].flatten(1), torch.eye(12))
-    if weights == "file":
-        words = ["--weights", "first/best.pt", "--mode", "full", "--seed", 1]
-        assert train("--data", pictures, *start, *words, "--out", "second") == 0
-        assert torch.equal(Run.open(pictures.parent / "second").checkpoint().state["filters"], first)
+    words = ["--weights", "first/best.pt", "--mode", "full", "--seed", 1]
+    assert train("--data", pictures, *start, *words, "--out", "second") == 0
+    assert torch.equal(Run.open(pictures.parent / "second").checkpoint().state["filters"], first)
