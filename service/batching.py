@@ -85,7 +85,7 @@ def _urgency(entry: Entry) -> float:
 
 def take(entries: Sequence[Entry], now: float, run_s: Mapping[int, float], runner_count: int = 1) -> Taken:
     """Picks the next batch: the first entries that somebody still waits for, as many as answers the most inputs
-    per second. Only entries of the first one's type and shape can share its batch.
+    per second and none of them too late. Only entries of the first one's type and shape can share its batch.
 
     Args:
         entries: Most urgent first, then oldest first.
@@ -106,7 +106,8 @@ def take(entries: Sequence[Entry], now: float, run_s: Mapping[int, float], runne
         else:
             waiting.append(entry)
     alike = _like_the_first(waiting)
-    bucket = best_bucket(-(-len(alike) // runner_count), run_s)
+    slack_s = min((entry.deadline for entry in alike[: max(run_s)]), default=math.inf) - now
+    bucket = best_bucket(-(-len(alike) // runner_count), run_s, slack_s)
     batch = alike[:bucket]
     if len(alike) == len(waiting):
         return Taken(batch, bucket, expired, gone_count, waiting[bucket:])
@@ -129,10 +130,14 @@ def _kind(entry: Entry) -> object:
     return (payload.dtype, payload.shape) if isinstance(payload, np.ndarray) else None
 
 
-def best_bucket(waiting_count: int, run_s: Mapping[int, float]) -> int:
-    """The bucket that answers the most of `waiting_count` inputs per second; of nearly equal ones the smaller."""
+def best_bucket(waiting_count: int, run_s: Mapping[int, float], limit_s: float = math.inf) -> int:
+    """The bucket that answers the most of `waiting_count` inputs per second, of those that take no longer than
+    `limit_s` (1 if none does); of nearly equal ones the smaller.
+    """
     best, best_rate = 1, 0.0
     for bucket, seconds in run_s.items():
+        if seconds > limit_s:
+            break
         rate = min(bucket, waiting_count) / max(seconds, 1e-9)
         if rate > best_rate * WORTHWHILE_GAIN:
             best, best_rate = bucket, rate

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
-from service.batching import NEWEST_WEIGHT, Entry, Scored, Taken, insert, take
+from service.batching import NEWEST_WEIGHT, Entry, Scored, Taken, best_bucket, insert, take
 from service.decoding import Array, Encoded
 from service.errors import DeadlineTooShortError, NotServingError, QueueFullError
 
@@ -129,8 +129,9 @@ class Lanes:
         if own_s > remaining_s:
             raise DeadlineTooShortError(remaining_s, own_s)
         wait_s = self.predicted_s(worker_count, busy_s)
-        # Who waits is answered with a whole batch.
-        answered_s = MARGIN * wait_s + (own_s if entry.alone or not lane.light else max(costs.values()))
+        if not entry.alone:  # who waits is answered with others
+            own_s = costs[best_bucket(1 + len(lane.light) // worker_count, costs, remaining_s)]
+        answered_s = MARGIN * wait_s + own_s
         if answered_s > remaining_s:
             raise QueueFullError(
                 sum(len(other.light) + len(other.alone) for other in self._lanes),

@@ -67,6 +67,13 @@ def test_drops_what_nobody_waits_for():
     assert taken.rest == []
 
 
+def test_a_batch_is_no_larger_than_its_most_urgent_input_can_wait_for():
+    waiting = entries(LATE, 10.020, *[LATE] * 6)
+    taken = take(waiting, 10.0, GAINING)
+    assert list(taken.batch) == waiting[:4]  # eight take 0.030 s
+    assert not taken.expired
+
+
 def test_nothing_waiting_gives_an_empty_batch():
     assert not take([], 0.0, GAINING).batch
     assert not take(entries(1.0), 2.0, GAINING).batch

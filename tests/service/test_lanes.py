@@ -60,6 +60,14 @@ def test_a_wait_longer_than_the_deadline_is_refused_at_once(lanes, clock):
     admit(lanes, lane, clock, remaining_s=5.0)
 
 
+def test_a_batch_larger_than_the_deadline_allows_keeps_nobody_out(lanes, clock):
+    """A slow model whose batches gain nothing: eight at once would take longer than anybody waits."""
+    lane = opened(lanes, "slow", {1: 0.13, 2: 0.26, 4: 0.52, 8: 1.04})
+    with pytest.raises(QueueFullError):
+        admit(lanes, lane, clock, count=100, remaining_s=1.0)
+    assert len(lane.light) >= 10  # (1 s - 0.13 s) of two workers is 13, less the margin
+
+
 def test_more_workers_let_more_in(lanes, clock):
     lane = opened(lanes)
     with pytest.raises(QueueFullError):
