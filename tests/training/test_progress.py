@@ -36,6 +36,13 @@ def test_a_file_gets_plain_lines():
     ]
 
 
+def test_an_epoch_that_was_not_evaluated_has_its_training_loss():
+    stream = io.StringIO()
+    line = {"train_loss": 1.0, "seconds": 2.0}
+    Display(Console(file=stream, width=120)).epoch_done("epoch 1/2 full", line, best=False)
+    assert stream.getvalue() == "epoch 1/2 full      train loss 1.0000  2.0 s\n"
+
+
 def test_other_processes_of_a_distributed_run_are_silent(capfd):
     epoch(Display(None))
     assert capfd.readouterr().out == ""

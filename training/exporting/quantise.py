@@ -1,4 +1,7 @@
-"""The int8 variant: static QDQ with 8-bit activations (unsigned) and weights (signed, per channel), for CPUs.
+"""The int8 variant: static QDQ with 8-bit activations (unsigned) and 7-bit weights (signed, per channel), for CPUs.
+
+AVX2 adds two products in 16 bits: 255 x 127 twice overflows and is cut off, 255 x 64 twice fits. So with weights of
+7 bits a graph gives the same sums on every processor; with 8 it would be proven on one and wrong on another.
 
 Knows how to make such a graph and which of its nodes suffer most. Whether it is good and fast enough to publish is
 decided in `variants`.
@@ -98,6 +101,7 @@ def write_int8(
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
+                reduce_range=True,
                 op_types_to_quantize=list(plan.operators),
                 nodes_to_exclude=list(excluded),
             )

@@ -188,7 +188,7 @@ def timed(sessions: Sequence[InferenceSession], pictures: Array) -> list[dict[in
 def with_tolerance(kept: Kept, reference: NDArray[np.float32], goldens: Sequence[int]) -> Kept | Dropped:
     """Gives a variant the tolerance for its replay, from what it answers to the chosen goldens.
 
-    Half as much again as measured, and two hundredths: other processors saturate eight-bit sums differently.
+    Half as much again as measured, and two hundredths: what stays float rounds differently on other processors.
     """
     chosen = list(goldens)
     if (kept.scores[chosen].argmax(axis=1) != reference[chosen].argmax(axis=1)).any():

@@ -73,10 +73,9 @@ def _figure(width: float = 5.2, height: float = 3.8) -> tuple[Figure, Axes]:
 
 
 def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Losses and accuracy by epoch; a line where another phase begins."""
+    """Losses and accuracy by epoch, as far as it was evaluated; a line where another phase begins."""
     figure = Figure(figsize=(9.6, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    epochs = [line["epoch"] for line in history]
     marker = "o" if len(history) <= EPOCHS_MARKED else ""
     for axes, key, color, label in (
         (left, "train_loss", QUIET, "training"),
@@ -85,7 +84,8 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
         (right, "macro_f1", INK, "macro F1"),
     ):
         style = ":" if key == "macro_f1" else "-"
-        axes.plot(epochs, [line[key] for line in history], style, color=color, label=label, marker=marker, markersize=3)
+        points = [(line["epoch"], line[key]) for line in history if key in line]  # not every epoch is evaluated
+        axes.plot(*zip(*points, strict=True), style, color=color, label=label, marker=marker, markersize=3)
     left.set(xlabel="epoch", ylabel="loss")
     right.set(xlabel="epoch", ylabel="on the validation split")
     right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 import torchvision
+from onnx import numpy_helper
 
 from service import session
 from taxon.bundle import store
@@ -67,6 +68,9 @@ def test_eight_bits_are_close(source, candidate, tmp_path):
     plan = quantise.PLANS[0]
     assert quantise.write_int8(tmp_path / "prepared.onnx", tmp_path / "int8.onnx", pictures, plan) == 2
     assert onnx.TensorProto.INT8 in initializer_types(tmp_path / "int8.onnx")
+    weights = [numpy_helper.to_array(one) for one in onnx.load(tmp_path / "int8.onnx").graph.initializer]
+    largest = max(int(np.abs(one.astype(int)).max()) for one in weights if one.dtype == np.int8)
+    assert 60 <= largest <= 64  # two products with 255 fit into 16 bits: AVX2 must not cut them off
     difference = np.abs(scores(tmp_path / "int8.onnx", candidate) - scores(source, candidate)).max()
     assert 0 < difference < 0.1
 
