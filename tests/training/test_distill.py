@@ -74,6 +74,7 @@ def test_the_run_and_the_bundle_say_who_taught(here):
     assert len(candidate.recipe["distill"]["teacher_sha256"]) == 64
 
 
+@pytest.mark.slow
 def test_a_killed_distillation_ends_with_the_same_bits(here):
     words = ["--save-seconds", 0, "--policy", "trivialaugment", "--mixup", 0.2, "--accumulate", 2]
     whole = student(*words, out="whole")

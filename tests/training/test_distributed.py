@@ -36,6 +36,7 @@ def root(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_two_processes_reproduce_the_loss_curve_of_one(root):
     (one, printed_by_one), (two, printed_by_two) = train(root, "one", 1), train(root, "two", 2)
     assert len(printed_by_two.splitlines()) == len(printed_by_one.splitlines())  # only the first process speaks

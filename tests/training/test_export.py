@@ -105,6 +105,7 @@ def test_labels_swapped_everywhere_after_training(run, tmp_path, capsys):
     assert "training measured" in refuse(capsys, run.folder, "--models", tmp_path / "models")
 
 
+@pytest.mark.slow
 def test_a_tolerance_that_cannot_be_met(run, tmp_path, capsys):
     message = refuse(capsys, run.folder, "--models", tmp_path / "models", "--tolerance", "1e-12")
     assert "nothing was published" in message

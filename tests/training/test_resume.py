@@ -73,7 +73,7 @@ def test_a_run_killed_at_three_random_moments_ends_with_the_same_bits(pictures):
     assert lines[0] == lines[1]
 
 
-@pytest.mark.parametrize("cache", ["16", "0"])
+@pytest.mark.parametrize("cache", ["16", pytest.param("0", marks=pytest.mark.slow)])
 def test_loader_processes_change_nothing(pictures, cache):
     states = [
         last_state(train(pictures, f"workers-{count}", "--workers", str(count), "--cache-gib", cache))

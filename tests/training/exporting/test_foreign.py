@@ -66,6 +66,7 @@ def test_pictures_of_unknown_labels_are_refused(parts, capsys):
     assert "lynx" in refuse(capsys, parts)
 
 
+@pytest.mark.slow
 def test_swapped_labels_show_against_a_stated_accuracy(parts, capsys):
     (parts / "swapped.txt").write_text("dog\ncat\n")
     (parts / "m").mkdir()
@@ -75,6 +76,7 @@ def test_swapped_labels_show_against_a_stated_accuracy(parts, capsys):
     assert "training measured" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_pixels_may_be_given_exactly(parts):
     (parts / "pixels.json").write_text('{"resize": [40, 40], "crop": [40, 40], "interpolation": "bicubic"}')
     assert call(parts, "--pixels", str(parts / "pixels.json"), "--mean", "0.5", "0.5", "0.5") == 0

@@ -105,7 +105,8 @@ def test_normalisation_has_whole_rows_of_constants(served, tmp_path):
     assert [shapes[name] for node in normalising for name in node.input if name in shapes] == [(1, 3, 1, 10)] * 2
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v3_small", pytest.param("vit_b_16", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "vit_b_16"])
 def test_attention_and_depthwise_networks_keep_the_batch_free(tmp_path, name):
     """Attention has a fast path that ONNX lacks, and reshapes into which a batch can be baked."""
     options = {"image_size": 32} if name == "vit_b_16" else {}
