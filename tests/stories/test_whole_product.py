@@ -3,15 +3,18 @@
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from torch import nn
 from torchvision.transforms import functional
 
 from taxon.client import Client
+from training.checkpoint import Checkpoint
 from training.runs import Run
 
 CLASSES = ("circle", "cross", "square")
@@ -63,9 +66,15 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@cache
+def trained(folder: Path) -> tuple[Checkpoint, nn.Module]:
+    checkpoint = Run.open(folder / "run").checkpoint()
+    return checkpoint, checkpoint.build_model()
+
+
 def torch_scores(folder: Path, path: Path) -> np.ndarray:
     """The scores of the trained checkpoint, with torchvision's transforms instead of ours."""
-    checkpoint = Run.open(folder / "run").checkpoint()
+    checkpoint, network = trained(folder)
     pixels = checkpoint.pixels
     interpolation = functional.InterpolationMode[pixels.interpolation.upper()]
     resize = pixels.resize if isinstance(pixels.resize, int) else list(pixels.resize)
@@ -73,7 +82,7 @@ def torch_scores(folder: Path, path: Path) -> np.ndarray:
     cropped = functional.to_tensor(functional.center_crop(picture, list(pixels.crop)))
     tensor = functional.normalize(cropped, checkpoint.mean, checkpoint.std)
     with torch.inference_mode():
-        return checkpoint.build_model()(tensor[None]).softmax(-1)[0].numpy()
+        return network(tensor[None]).softmax(-1)[0].numpy()
 
 
 @pytest.fixture

@@ -83,5 +83,6 @@ def test_loader_processes_change_nothing(pictures, cache):
     assert same_state(states[0], states[2])
 
 
+@pytest.mark.slow
 def test_pictures_decoded_each_time_train_the_same_as_cached_ones(pictures):
     assert same_state(last_state(train(pictures, "cached")), last_state(train(pictures, "decoded", "--cache-gib", "0")))

@@ -1,7 +1,7 @@
 """The int8 variant: static QDQ with 8-bit activations (unsigned) and 7-bit weights (signed, per channel), for CPUs.
 
 AVX2 adds two products in 16 bits: 255 x 127 twice overflows and is cut off, 255 x 64 twice fits. So with weights of
-7 bits a graph gives the same sums on every processor; with 8 it would be proven on one and wrong on another.
+7 bits the integer sums are the same on every processor; with 8 it would be proven on one and wrong on another.
 
 Knows how to make such a graph and which of its nodes suffer most. Whether it is good and fast enough to publish is
 decided in `variants`.
