@@ -6,7 +6,8 @@ Per family: top-1 agreement, largest difference, strategy, gate time, and of fp3
 by batch size. No weights are downloaded: the backbone is random, its batch statistics are taken from training
 pictures, and the head is fitted by logistic regression on its features. That is a weak classifier with real,
 unsaturated scores. Takes a folder of labelled folders; the MLP is asked about the digits of scikit-learn, as rows of
-64 numbers. The last line is one JSON object.
+64 numbers. `--run FOLDER` adds a row for a trained run on its own validation pictures: what a lighter graph loses there
+is lost by the graph, not by a classifier that is hardly better than chance. The last line is one JSON object.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from benchmarks.conditions import conditions
 from taxon.bundle.manifest import PixelSpec, contract
 from training import model, networks
 from training.dataset import data
+from training.export import from_run
 from training.exporting import gate, parity, tf32, variants
 from training.exporting.bundling import GRAPH_FILE
 from training.exporting.candidate import Candidate
@@ -47,15 +49,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="labelled folder of pictures")
     parser.add_argument("families", nargs="*", default=FAMILIES, help=f"of {', '.join(FAMILIES)}")
     parser.add_argument("--validation", type=int, default=112, help="pictures that every graph is compared on")
+    parser.add_argument("--run", type=Path, action="append", default=[], help="run folder of taxon train")
     parser.add_argument("--gate-only", action="store_true", help="no fp16, no int8, no timing")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(2)
-    report = {"benchmark": "precision", **conditions(), "simd": torch.backends.cpu.get_cpu_capability()}
+    about = {"torch": torch.__version__, "simd": torch.backends.cpu.get_cpu_capability()}
+    report = {"benchmark": "precision", **conditions(), **about}
     results: dict[str, dict[str, object]] = {}
-    for family in options.families:
-        results[family] = row = measure(fitted(family, options.data, options.validation), lighter=not options.gate_only)
-        print(f"{family:20}", "  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+    for name in (*options.families, *options.run):
+        candidate = from_run(name) if isinstance(name, Path) else fitted(name, options.data, options.validation)
+        results[Path(name).name] = row = measure(candidate, lighter=not options.gate_only)
+        print(f"{Path(name).name:20}", "  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
         if options.out:  # after each family: a whole table takes most of an hour
             options.out.write_text(json.dumps({**report, "families": results}, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({**report, "families": results}))
