@@ -103,11 +103,12 @@ def slower(factor):
     return lambda paths, *_: [{1: 1.0, 8: 8.0}, {1: factor, 8: 8.0 * factor}][: len(paths)]
 
 
-def test_an_int8_graph_slower_than_fp32_is_never_kept(source, candidate, monkeypatch):
-    monkeypatch.setattr(variants, "latencies", slower(2.0))
+@pytest.mark.parametrize("factor", [2.0, 0.98])
+def test_an_int8_graph_that_is_not_clearly_faster_is_never_kept(source, candidate, monkeypatch, factor):
+    monkeypatch.setattr(variants, "latencies", slower(factor))
     result = variants.eight_bits(source, candidate, 0.875)
     assert isinstance(result, Dropped)
-    assert "no plan is faster" in result.reason
+    assert "no plan is 1.05 times as fast" in result.reason
     assert sorted(path.name for path in source.parent.glob("*.onnx")) == ["model.onnx"]
 
 
@@ -126,6 +127,14 @@ def test_sensitive_nodes_go_back_to_float_until_the_loss_is_allowed(source, cand
     result = variants.eight_bits(source, candidate, 0.875)
     assert isinstance(result, Kept)
     assert "1 nodes in 8 bits, 1 of the most sensitive left in float" in result.note
+
+
+def test_no_number_of_nodes_in_float_is_tried_twice(source, candidate, monkeypatch):
+    monkeypatch.setattr(variants, "latencies", slower(0.5))
+    monkeypatch.setattr(variants, "_accuracy", lambda *_: 0.5)
+    result = variants.eight_bits(source, candidate, 0.875)
+    assert isinstance(result, Dropped)
+    assert result.reason.count("with 0 nodes") == result.reason.count("with 1 nodes") == 1
 
 
 def test_without_training_pictures_there_is_no_int8(source, candidate):
