@@ -53,14 +53,17 @@ def main() -> None:
     parser.add_argument("--gate-only", action="store_true", help="no fp16, no int8, no timing")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    runs = {run.name: run for run in options.run}
+    if len({*options.families, *runs}) < len(options.families) + len(options.run):
+        parser.error("two rows would have the same name")
     torch.set_num_threads(2)
     about = {"torch": torch.__version__, "simd": torch.backends.cpu.get_cpu_capability()}
     report = {"benchmark": "precision", **conditions(), **about}
     results: dict[str, dict[str, object]] = {}
-    for name in (*options.families, *options.run):
-        candidate = from_run(name) if isinstance(name, Path) else fitted(name, options.data, options.validation)
-        results[Path(name).name] = row = measure(candidate, lighter=not options.gate_only)
-        print(f"{Path(name).name:20}", "  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+    for name in (*options.families, *runs):
+        candidate = from_run(runs[name]) if name in runs else fitted(name, options.data, options.validation)
+        results[name] = row = measure(candidate, lighter=not options.gate_only)
+        print(f"{name:20}", "  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
         if options.out:  # after each family: a whole table takes most of an hour
             options.out.write_text(json.dumps({**report, "families": results}, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({**report, "families": results}))
@@ -172,15 +175,15 @@ def measure(candidate: Candidate, *, lighter: bool) -> dict[str, object]:
             candidate.network, candidate.files, candidate.pixels, candidate.mean, candidate.std
         )
         reference_s = time.perf_counter() - started
-        reference = parity.scores_of(logits, "single_label")
+        reference = parity.scores_of(logits, candidate.task)
         served_as = ServedNumbers if candidate.pixels is None else Served
-        served = served_as(candidate.network, candidate.mean, candidate.std, "single_label")
-        names = contract(candidate.labels, candidate.pixels, "single_label")
+        served = served_as(candidate.network, candidate.mean, candidate.std, candidate.task)
+        names = contract(candidate.labels, candidate.pixels, candidate.task, candidate.features)
         passed = gate.climb(candidate, served, reference, names, path)
         started = time.perf_counter()
         (result,) = gate.check(path, candidate, reference)
         gate_s = time.perf_counter() - started
-        in_tf32 = tf32.scores(candidate, candidate.files, "single_label", 1.0)
+        in_tf32 = tf32.scores(candidate, candidate.files, candidate.task, 1.0)
         accuracy = result.accuracy or 0.0
         row: dict[str, object] = {
             "agreement": result.top1_agreement,

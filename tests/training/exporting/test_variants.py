@@ -129,6 +129,15 @@ def test_sensitive_nodes_go_back_to_float_until_the_loss_is_allowed(source, cand
     assert "1 nodes in 8 bits, 1 of the most sensitive left in float" in result.note
 
 
+def test_a_gain_that_is_gone_when_timed_again_is_not_kept(source, candidate, monkeypatch):
+    factors = iter([0.5, 0.5, 0.98])  # two plans, then the graph that would be published
+    monkeypatch.setattr(variants, "latencies", lambda *given: slower(next(factors))(*given))
+    result = variants.eight_bits(source, candidate, 0.875)
+    assert isinstance(result, Dropped)
+    assert "0 nodes in float, it is not 1.05 times as fast" in result.reason
+    assert not source.with_name("model.int8.onnx").exists()
+
+
 def test_no_number_of_nodes_in_float_is_tried_twice(source, candidate, monkeypatch):
     monkeypatch.setattr(variants, "latencies", slower(0.5))
     monkeypatch.setattr(variants, "_accuracy", lambda *_: 0.5)
