@@ -21,10 +21,10 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.bundles import photo
-from service.session import CPU, Session, open_session
 from taxon.bundle import store
 from taxon.bundle.manifest import PixelSpec
 from taxon.bundle.pixels import decode
+from taxon.service.runtime.session import CPU, Session, open_session
 
 MEGAPIXELS = (0.2, 3.0, 12.0)
 TIMED_PICTURES = 4

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.bench_training import CLASSES, write_pictures
-from training import model
-from training.finetune import main as train
-from training.runs import Run
+from taxon.training.finetune import main as train
+from taxon.training.network import model
+from taxon.training.runs.folder import Run
 
 
 def epoch_seconds(root: Path, options: argparse.Namespace, kind: str, number: int) -> float:

@@ -32,9 +32,9 @@ from benchmarks.bench_open_inference import bodies
 from benchmarks.bench_service import served
 from benchmarks.conditions import conditions
 from benchmarks.processes import cpu_s
-from service.machine import available_cores
-from service.session import TENSORRT, choose_provider, open_session, profile
 from taxon.bundle import store
+from taxon.service.machine import available_cores
+from taxon.service.runtime.session import TENSORRT, choose_provider, open_session, profile
 
 PRECISIONS = ("fp32", "fp16")
 FRONTS = (0, 1, 4, 8, 16)

@@ -23,8 +23,17 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.conditions import conditions
-from service.session import CUDA, CUDA_GRAPHS, TENSORRT, Options, Session, choose_provider, open_session, profile
 from taxon.bundle.manifest import BundleError
+from taxon.service.runtime.session import (
+    CUDA,
+    CUDA_GRAPHS,
+    TENSORRT,
+    Options,
+    Session,
+    choose_provider,
+    open_session,
+    profile,
+)
 
 FAMILIES = ("resnet50", "resnet18", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "vit_b_16", "swin_t")
 QUICK_FAMILIES = ("mobilenet_v3_small",)
@@ -78,8 +87,8 @@ def write_graphs(family: str, folder: Path) -> dict[str, bytes]:
     """An architecture with random weights, as fp32 and as fp16."""
     import torch
 
-    from training import model
-    from training.exporting import graph, half
+    from taxon.training.exporting import graph, half
+    from taxon.training.network import model
 
     torch.manual_seed(0)
     served = graph.Served(model.build(family, 1000), MEAN, STD, "single_label").eval()

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from training.dataset import data
-from training.dataset.looking import DRAFT_SIDE
+from taxon.training.dataset import data
+from taxon.training.dataset.scan_pictures import DRAFT_SIDE
 
 
 def decode(path: Path) -> None:
@@ -39,7 +39,9 @@ def bare_seconds(paths: list[Path], work: object) -> float:
 
 
 def doctor_seconds(folder: Path) -> float:
-    from training.inspect import diagnose  # not above: the doctor's processes import this file, and need no torch
+    from taxon.training.commands.data import (
+        diagnose,  # not above: the doctor's processes import this file, and need no torch
+    )
 
     started = time.monotonic()
     diagnose(data.scan(folder))

@@ -20,9 +20,9 @@ from benchmarks.bench_decoding import enlarged
 from benchmarks.bench_limit import pictures
 from benchmarks.bench_service import best_limit, generator, load, served, write_requests
 from benchmarks.conditions import conditions
-from service.machine import available_cores
 from taxon.bundle import store
 from taxon.bundle.pixels import decode
+from taxon.service.machine import available_cores
 
 LARGE_COUNT = 4
 

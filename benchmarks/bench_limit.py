@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.bundles import photo
-from service.decoding import to_array
-from service.machine import available_cores
-from service.session import CPU, open_session
 from taxon.bundle import store
-from taxon.bundle.pixels import Limits
+from taxon.bundle.picture_limits import Limits
+from taxon.service.machine import available_cores
+from taxon.service.runtime.decoding import to_array
+from taxon.service.runtime.session import CPU, open_session
 
 PICTURE_COUNT = 40
 

@@ -23,10 +23,10 @@ from pathlib import Path
 
 from benchmarks.bundles import photo
 from benchmarks.processes import memory
-from service.tensors import framed
 from taxon.bundle import store
 from taxon.bundle.pixels import decode
 from taxon.inference.open_inference_service_pb2 import ModelInferRequest
+from taxon.service.open_inference.tensors import framed
 from taxon.v1.classification_service_pb2 import ClassifyRequest
 
 PICTURE_COUNT = 40

@@ -33,9 +33,9 @@ from benchmarks.conditions import conditions
 from benchmarks.connections import Plan
 from benchmarks.load import run
 from benchmarks.processes import memory
-from service.machine import available_cores
 from taxon.bundle import store
 from taxon.inference import open_inference_service_pb2 as oip
+from taxon.service.machine import available_cores
 
 PEERS = Path(__file__).parent / "peers"
 TAXON, AIO, MOSEC, TRITON, ECHO = "taxon", "plain grpc.aio", "mosec", "triton", "echo"

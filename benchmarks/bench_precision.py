@@ -25,15 +25,15 @@ from torch import nn
 
 from benchmarks.conditions import conditions
 from taxon.bundle.manifest import PixelSpec, contract
-from training import model, networks
-from training.dataset import data
-from training.export import from_run
-from training.exporting import gate, parity, tf32, variants
-from training.exporting.bundling import GRAPH_FILE
-from training.exporting.candidate import Candidate
-from training.exporting.examples import Example, Row
-from training.exporting.graph import Served, ServedNumbers
-from training.exporting.variants import Kept
+from taxon.training.commands.export import from_run
+from taxon.training.dataset import data
+from taxon.training.exporting import gate, parity, tf32, variants
+from taxon.training.exporting.bundling import GRAPH_FILE
+from taxon.training.exporting.candidate import Candidate
+from taxon.training.exporting.examples import Example, Row
+from taxon.training.exporting.graph import Served, ServedNumbers
+from taxon.training.exporting.variants import Kept
+from taxon.training.network import model, networks
 
 FAMILIES = (
     "resnet18", "resnet50", "efficientnet_b0", "mobilenet_v3_small", "mobilenet_v3_large", "convnext_tiny",

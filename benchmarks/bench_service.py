@@ -35,7 +35,7 @@ from pathlib import Path
 from benchmarks.bench_limit import Arrangement, measure, pictures
 from benchmarks.conditions import conditions
 from benchmarks.processes import busy_s, cpu_s, memory
-from service.machine import available_cores
+from taxon.service.machine import available_cores
 from taxon.v1 import classification_service_pb2 as pb
 
 CLASSIFY = "/taxon.v1.ClassificationService/Classify"

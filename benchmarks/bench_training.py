@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from training import model, optim
-from training.finetune import main as train
-from training.machine import Machine
-from training.runs import Run
+from taxon.training.finetune import main as train
+from taxon.training.loop import optim
+from taxon.training.loop.machine import Machine
+from taxon.training.network import model
+from taxon.training.runs.folder import Run
 
 CLASSES = 4
 

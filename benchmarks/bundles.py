@@ -40,8 +40,8 @@ def build(root: Path, name: str, half_too: bool = False) -> None:
     import onnxruntime
     import torch
 
-    from training import model
-    from training.exporting import graph, half
+    from taxon.training.exporting import graph, half
+    from taxon.training.network import model
 
     architecture, pixels, class_count = MODELS[name]
     torch.manual_seed(0)

@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from service.machine import available_cores
+from taxon.service.machine import available_cores
 
 PACKAGES = ("taxon", "onnxruntime", "grpcio", "protobuf", "pillow", "numpy")
 

@@ -9,15 +9,15 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from service.batching import Scored
-from service.decoding import Array, Encoded, Payload
-from service.errors import DeadlineTooShortError, QueueFullError
-from service.lanes import retry_delay_s
-from service.metrics import Metrics
-from service.models import Model, Repository, Served
-from service.placement import Placement
-from service.ranking import Ranked
-from service.statistics import Spent
+from taxon.service.errors import DeadlineTooShortError, QueueFullError
+from taxon.service.models.repository import Model, Repository, Served
+from taxon.service.ranking import Ranked
+from taxon.service.runtime.decoding import Array, Encoded, Payload
+from taxon.service.scheduling.admission import retry_delay_s
+from taxon.service.scheduling.batching import Scored
+from taxon.service.scheduling.executors import Placement
+from taxon.service.telemetry.metrics import Metrics
+from taxon.service.telemetry.statistics import Spent
 
 # Inputs of one call that are worked on at once: enough to fill batches, few enough to leave permits to other callers.
 CALL_CONCURRENCY = 32

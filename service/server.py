@@ -16,29 +16,31 @@ import grpc
 import pydantic
 import structlog
 
-from service import config, early, logs, reflection
-from service.batching import Batcher
-from service.config import Settings
-from service.errors import StartError
-from service.graphs import ProvenGraph, ServedGraph, prove_graph
-from service.health import Readiness
-from service.inference import Inference
-from service.machine import available_cores, keep_freed_memory
-from service.metrics import Metrics, MetricsPage
-from service.model_control import Makers, ModelControl
-from service.models import Repository, Served, ranking_of
-from service.open_inference import SERVICE as OPEN_INFERENCE
-from service.open_inference import Limit, OpenInferenceService
-from service.pipeline import Permits, Pipeline
-from service.placement import Placement, Threads, Workers, buckets, worker_count
-from service.proving import Proven
-from service.rpc import MAX_BATCH_ENTRIES, SERVICE, ClassificationService
-from service.session import CPU, choose_device
-from service.worker import WorkerSettings
 from taxon.bundle import signing
-from taxon.bundle.pixels import Limits
+from taxon.bundle.picture_limits import Limits
 from taxon.bundle.signing import KeyFileError
 from taxon.inference.open_inference_service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from taxon.service import config
+from taxon.service.api import early_refusal, reflection
+from taxon.service.api.classification import MAX_BATCH_ENTRIES, SERVICE, ClassificationService
+from taxon.service.api.health import Readiness
+from taxon.service.config import Settings
+from taxon.service.errors import StartError
+from taxon.service.machine import available_cores, keep_freed_memory
+from taxon.service.models.control import Makers, ModelControl
+from taxon.service.models.repository import Repository, Served, ranking_of
+from taxon.service.open_inference.inference import Inference
+from taxon.service.open_inference.service import SERVICE as OPEN_INFERENCE
+from taxon.service.open_inference.service import Limit, OpenInferenceService
+from taxon.service.pipeline import Permits, Pipeline
+from taxon.service.runtime.bundle_proof import Proven
+from taxon.service.runtime.graph_proof import ProvenGraph, ServedGraph, prove_graph
+from taxon.service.runtime.session import CPU, choose_device
+from taxon.service.scheduling.batching import Batcher
+from taxon.service.scheduling.executors import Placement, Threads, Workers, buckets, worker_count
+from taxon.service.scheduling.worker_main import WorkerSettings
+from taxon.service.telemetry import logs
+from taxon.service.telemetry.metrics import Metrics, MetricsPage
 
 LARGEST_BATCH = {"cpu": 8, "gpu": 64}
 
@@ -134,7 +136,7 @@ class Server:
         permits = Permits(settings.max_queued_requests, self._metrics, self._placement.predicted_wait_s)
         pipeline = Pipeline(self._repository, permits, self._placement, self._metrics)
         servicer = ClassificationService(pipeline, self._repository, self._metrics, settings.max_call_seconds)
-        early.add_to_server(servicer, server, permits, self._placement.predicted_wait_s, self._metrics)
+        early_refusal.add_to_server(servicer, server, permits, self._placement.predicted_wait_s, self._metrics)
         inference = Inference(
             pipeline, self._repository, self._tensor_models, self._control, self._buckets, MAX_BATCH_ENTRIES
         )

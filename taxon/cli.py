@@ -13,26 +13,36 @@ class Command(NamedTuple):
     """Where a command lives and which extra brings what it imports."""
 
     target: str
-    """`module:function`; the function takes the words behind the command and returns the exit code."""
+    """`module:function` below `taxon`; the function takes the words behind the command and returns the exit code."""
     extra: str
     summary: str
 
 
 COMMANDS = {
-    "data": Command("training.inspect:main", "training", "check labelled pictures, and split them without duplicates"),
+    "data": Command(
+        "training.commands.data:main", "training", "check labelled pictures, and split them without duplicates"
+    ),
     "train": Command("training.finetune:main", "training", "fine-tune a classifier on labelled pictures"),
-    "export": Command("training.export:main", "training", "turn a run into a proven bundle and publish it"),
-    "fuse": Command("training.fuse:main", "training", "make one classifier of several runs and publish it"),
-    "import-onnx": Command("training.import_onnx:main", "training", "make a proven bundle of an ONNX classifier"),
-    "models": Command("training.catalog:main", "training", "list every version of every model, with its lineage"),
-    "promote": Command("training.promote:main", "training", "make a version the default, if it is not worse"),
-    "rollback": Command("training.promote:rollback_main", "training", "make the previous default the default again"),
-    "label": Command("training.catalog:label_main", "training", "point a label such as candidate at a version"),
-    "sign": Command("taxon.sign:main", "signing", "sign a version, for services that require it"),
+    "export": Command("training.commands.export:main", "training", "turn a run into a proven bundle and publish it"),
+    "fuse": Command("training.commands.fuse:main", "training", "make one classifier of several runs and publish it"),
+    "import-onnx": Command(
+        "training.commands.import_onnx:main", "training", "make a proven bundle of an ONNX classifier"
+    ),
+    "models": Command(
+        "training.commands.catalog:main", "training", "list every version of every model, with its lineage"
+    ),
+    "promote": Command("training.commands.promote:main", "training", "make a version the default, if it is not worse"),
+    "rollback": Command(
+        "training.commands.promote:rollback_main", "training", "make the previous default the default again"
+    ),
+    "label": Command(
+        "training.commands.catalog:label_main", "training", "point a label such as candidate at a version"
+    ),
+    "sign": Command("sign:main", "signing", "sign a version, for services that require it"),
     "serve": Command("service.server:main", "cpu", "answer classification requests over gRPC"),
-    "health": Command("service.health:main", "cpu", "ask a server whether it is serving; the exit code answers"),
-    "classify": Command("taxon.classify:main", "", "send pictures to a server and print the answers"),
-    "demo": Command("taxon.demo:main", "training,cpu", "train, export, serve and classify handwritten digits"),
+    "health": Command("service.api.health:main", "cpu", "ask a server whether it is serving; the exit code answers"),
+    "classify": Command("classify:main", "", "send pictures to a server and print the answers"),
+    "demo": Command("demo:main", "training,cpu", "train, export, serve and classify handwritten digits"),
 }
 
 
@@ -53,9 +63,9 @@ def main(argv: list[str] | None = None) -> int:
     sys.argv[0] = f"taxon {name}"  # what the command's own --help calls itself
     try:
         module_name, _, function = command.target.partition(":")
-        module = importlib.import_module(module_name)
+        module = importlib.import_module(f"taxon.{module_name}")
     except ModuleNotFoundError as error:
-        if error.name and error.name.partition(".")[0] in ("taxon", "service", "training"):
+        if error.name and error.name.partition(".")[0] == "taxon":
             raise  # ours is missing: a broken installation, not a missing extra
         sys.stderr.write(f"taxon {name}: {error}; install it with: pip install 'taxon[{command.extra}]'\n")
         return 2

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from service.tensors import framed
 from taxon.bundle.pixels import decode
 from taxon.inference import open_inference_service_pb2 as pb
 from taxon.inference.open_inference_service_pb2_grpc import GRPCInferenceServiceStub
+from taxon.service.open_inference.tensors import framed
 from tests.fakes import COLORS, TOY_PIXELS, picture
 
 PICTURES = [picture(color, size=(20, 31)) for color in COLORS.values()]

@@ -17,22 +17,24 @@ from rich.console import Console
 from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from training import features, flags, model, networks, optim, order, stages
-from training.augment import Augmentation, mixing, normalised
-from training.checkpoint import Checkpoint
-from training.config import Recipe
-from training.dataset.prepare import load_data
-from training.distill import Teacher
-from training.dryrun import describe
-from training.errors import TrainingError
-from training.evaluate import answer, summary
-from training.loading import batches, cut
-from training.machine import choose_machine
-from training.plan import Position, check_task, phases, resolved
-from training.progress import Display
-from training.reporting.report import write_report
-from training.runs import Run, open_or_create
-from training.tensorboard import Events
+from taxon.training import flags
+from taxon.training.commands.dry_run import describe
+from taxon.training.config import Recipe
+from taxon.training.dataset.prepare import load_data
+from taxon.training.errors import TrainingError
+from taxon.training.loop import features, optim, order
+from taxon.training.loop.augment import Augmentation, mixing, normalised
+from taxon.training.loop.batches import batches, cut
+from taxon.training.loop.distill import Teacher
+from taxon.training.loop.evaluate import answer, summary
+from taxon.training.loop.machine import choose_machine
+from taxon.training.loop.progress import Display
+from taxon.training.loop.tensorboard import Events
+from taxon.training.network import model, networks, stages
+from taxon.training.plan import Position, check_task, phases, resolved
+from taxon.training.reporting.report import write_report
+from taxon.training.runs.checkpoint import Checkpoint
+from taxon.training.runs.folder import Run, open_or_create
 
 EVALUATION_FACTOR = 2
 """Evaluation keeps no gradients, so larger batches fit."""

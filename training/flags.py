@@ -13,9 +13,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from training.config import Recipe
-from training.errors import TrainingError
-from training.suggest import nearest
+from taxon.training.config import Recipe
+from taxon.training.errors import TrainingError
+from taxon.training.suggest import nearest
 
 SHORT = {
     "data.source": "data",

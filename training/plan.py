@@ -4,11 +4,11 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from training import distill
-from training.config import Recipe
-from training.errors import TrainingError
-from training.networks import NETWORKS
-from training.optim import default_lr
+from taxon.training.config import Recipe
+from taxon.training.errors import TrainingError
+from taxon.training.loop import distill
+from taxon.training.loop.optim import default_lr
+from taxon.training.network.networks import NETWORKS
 
 
 @dataclass(frozen=True, slots=True)

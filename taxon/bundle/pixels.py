@@ -8,7 +8,6 @@ torchvision.
 
 import math
 import re
-from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
@@ -17,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from taxon.bundle.manifest import PixelSpec
+from taxon.bundle.picture_limits import Limits, PictureTooLargeError, PictureUndecodableError
 
 # Scaled decoding leaves at least so many times the target's sides, so that the resize still filters.
 SCALED_AT_LEAST = 2
@@ -49,43 +49,6 @@ SIDEWAYS = {
     Image.Transpose.TRANSVERSE,
     Image.Transpose.ROTATE_90,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The largest pictures that are decoded."""
-
-    max_bytes: int = 8 * 2**20
-    """Of the encoded picture."""
-    max_pixels: int = 50_000_000
-    """Of the picture as its header states it, and of the picture after resizing."""
-
-
-class PictureError(Exception):
-    """A picture that cannot be used."""
-
-
-class PictureUndecodableError(PictureError):
-    """Not a picture of a supported format, or damaged."""
-
-    def __init__(self, reason: str, detected_format: str = "") -> None:
-        super().__init__(reason)
-        self.detected_format = detected_format
-        """As Pillow names it; empty if the bytes look like no supported format."""
-
-
-class PictureTooLargeError(PictureError):
-    """More bytes or pixels than the limits allow."""
-
-    def __init__(self, byte_count: int, limits: Limits, pixel_count: int | None = None) -> None:
-        super().__init__(
-            f"the picture has {byte_count} bytes, at most {limits.max_bytes} are allowed"
-            if pixel_count is None
-            else f"the picture needs {pixel_count} pixels, at most {limits.max_pixels} are allowed"
-        )
-        self.byte_count = byte_count
-        self.pixel_count = pixel_count
-        self.limits = limits
 
 
 def decode(encoded: bytes, spec: PixelSpec, limits: Limits = Limits()) -> NDArray[np.uint8]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from service.open_inference import CONTROL_EXTENSIONS, EXTENSIONS
 from taxon.inference.open_inference_service_pb2 import DESCRIPTOR
+from taxon.service.open_inference.service import CONTROL_EXTENSIONS, EXTENSIONS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "open_inference.md").read_text(encoding="utf-8")

@@ -12,10 +12,10 @@ import onnxruntime
 import pytest
 
 from taxon.bundle import version_labels
+from taxon.training.exporting import bundling, variants
+from taxon.training.exporting.bundling import Settings
+from taxon.training.releases import promotions
 from tests.training.toy_classifier import make_candidate
-from training import promotions
-from training.exporting import bundling, variants
-from training.exporting.bundling import Settings
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import structlog
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from service.config import parse
-from service.server import Server
+from taxon.service.config import parse
+from taxon.service.server import Server
 from taxon.v1.classification_service_pb2_grpc import ClassificationServiceStub
 
 

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from service.config import Settings, parse
+from taxon.service.config import Settings, parse
 
 
 @pytest.fixture(autouse=True)

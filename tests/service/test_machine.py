@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from service.machine import available_cores
+from taxon.service.machine import available_cores
 
 AFFINITY = len(os.sched_getaffinity(0))
 

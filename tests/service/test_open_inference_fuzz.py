@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.tensors import DATATYPES, framed
 from taxon.inference import open_inference_service_pb2 as pb
 from taxon.inference.open_inference_service_pb2_grpc import GRPCInferenceServiceStub
+from taxon.service.open_inference.tensors import DATATYPES, framed
 from tests.fakes import FEATURE_COUNT, picture, toy_bundle
 from tests.tensor_models import free_length, mixing, simple
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from service.ranking import Ranking
+from taxon.service.ranking import Ranking
 
 SCORES = np.array([0.1, 0.3, 0.2, 0.3, 0.05, 0.05], np.float32)
 SINGLE = Ranking("single_label", None, None)

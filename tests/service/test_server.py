@@ -9,9 +9,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from service import health, server
-from service.config import parse
-from service.errors import StartError
+from taxon.service import server
+from taxon.service.api import health
+from taxon.service.config import parse
+from taxon.service.errors import StartError
 from taxon.v1 import classification_service_pb2 as pb
 from tests.fakes import picture
 

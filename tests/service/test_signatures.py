@@ -2,10 +2,10 @@
 
 import pytest
 
-from service.config import parse
-from service.server import main
 from taxon.bundle import signing
 from taxon.inference import open_inference_service_pb2 as inference_pb
+from taxon.service.config import parse
+from taxon.service.server import main
 from taxon.v1 import classification_service_pb2 as pb
 from tests.fakes import COLORS, picture, toy_bundle
 from tests.inference_requests import CONTROL, stub_of

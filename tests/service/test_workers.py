@@ -12,9 +12,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
-from service.early import METHOD
-from service.placement import worker_count
-from service.session import CPU, CUDA
+from taxon.service.api.early_refusal import METHOD
+from taxon.service.runtime.session import CPU, CUDA
+from taxon.service.scheduling.executors import worker_count
 from taxon.v1 import classification_service_pb2 as pb
 from tests.fakes import COLORS, picture, toy_bundle
 

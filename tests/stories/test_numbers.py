@@ -11,8 +11,8 @@ import torch
 from taxon.client import Client
 from taxon.inference import open_inference_service_pb2 as inference_pb
 from taxon.inference import open_inference_service_pb2_grpc as inference_grpc
+from taxon.training.runs.folder import Run
 from tests.training.exporting.test_examples import COLUMNS, write_table
-from training.runs import Run
 
 
 def taxon(*words, expected=0):

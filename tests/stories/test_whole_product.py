@@ -14,8 +14,8 @@ from torch import nn
 from torchvision.transforms import functional
 
 from taxon.client import Client
-from training.checkpoint import Checkpoint
-from training.runs import Run
+from taxon.training.runs.checkpoint import Checkpoint
+from taxon.training.runs.folder import Run
 
 CLASSES = ("circle", "cross", "square")
 

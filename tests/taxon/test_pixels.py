@@ -14,7 +14,8 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from taxon.bundle.manifest import PixelSpec
-from taxon.bundle.pixels import Limits, PictureError, PictureTooLargeError, PictureUndecodableError, decode
+from taxon.bundle.picture_limits import Limits, PictureError, PictureTooLargeError, PictureUndecodableError
+from taxon.bundle.pixels import decode
 
 VECTORS = Path(__file__).parent.parent / "contract" / "pixels"
 SAME_SIZE = PixelSpec(resize=(4, 6), crop=(4, 6))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from taxon.training.runs.folder import Run
 from tests.training.folders import write_folder
-from training.runs import Run
 
 # Without normalisation and dropout: each process has its own batch statistics and its own dropout.
 OPTIONS = ["--model", "cnn2", "--dropout", "0", "--image-size", "16", "--epochs", "3", "--batch-size", "16"]

@@ -4,10 +4,10 @@ import math
 import pytest
 import torch
 
+from taxon.training.finetune import main
+from taxon.training.loop import optim
+from taxon.training.runs.folder import Run
 from tests.training.folders import CLASSES, write_folder, write_picture
-from training import optim
-from training.finetune import main
-from training.runs import Run
 
 SMALL = ["--model", "small_cnn", "--epochs", "2", "--batch-size", "8", "--no-report"]
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from taxon.training.errors import TrainingError
+from taxon.training.finetune import main
+from taxon.training.loop import features
+from taxon.training.network import model, stages
+from taxon.training.runs.folder import Run
 from tests.training.folders import write_folder
-from training import features, model, stages
-from training.errors import TrainingError
-from training.finetune import main
-from training.runs import Run
 
 SMALL = ["--model", "resnet18", "--image-size", "32", "--epochs", "2", "--batch-size", "8", "--no-report"]
 

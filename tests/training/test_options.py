@@ -6,14 +6,14 @@ import shutil
 import pytest
 import torch
 
+from taxon.training import flags
+from taxon.training.config import Recipe
+from taxon.training.errors import TrainingError
+from taxon.training.finetune import main
+from taxon.training.plan import resolved
+from taxon.training.runs.checkpoint import Checkpoint
+from taxon.training.runs.folder import Run
 from tests.training.folders import write_folder
-from training import flags
-from training.checkpoint import Checkpoint
-from training.config import Recipe
-from training.errors import TrainingError
-from training.finetune import main
-from training.plan import resolved
-from training.runs import Run
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from taxon.bundle.manifest import PixelSpec
 from taxon.bundle.pixels import decode
-from training.exporting import parity
-from training.exporting.candidate import Candidate
-from training.exporting.graph import write_graph
+from taxon.training.exporting import parity
+from taxon.training.exporting.candidate import Candidate
+from taxon.training.exporting.graph import write_graph
 
 LABELS = ("blue", "green", "red")
 MEAN, STD = (0.4, 0.45, 0.5), (0.2, 0.25, 0.3)

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from training.dataset.splits import validation_groups
-from training.errors import TrainingError
+from taxon.training.dataset.splits import validation_groups
+from taxon.training.errors import TrainingError
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif")
 CLUTTER = ("Thumbs.db", "desktop.ini")

@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from training.errors import TrainingError
+from taxon.training.errors import TrainingError
 
 LEVELS = 16
 """Largest value of a pixel as scikit-learn stores it."""

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from training.dataset.data import Labelled, Sample
-from training.dataset.fingerprints import Fingerprints, alike
-from training.dataset.looking import Facts
+from taxon.training.dataset.data import Labelled, Sample
+from taxon.training.dataset.fingerprints import Fingerprints, alike
+from taxon.training.dataset.scan_pictures import Facts
 
 FEW = 10
 """Classes with fewer samples than this in training are near-empty."""

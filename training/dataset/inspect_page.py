@@ -4,10 +4,10 @@ import html
 from collections import Counter
 from collections.abc import Sequence
 
-from training.dataset.data import SPLITS, Labelled
-from training.dataset.findings import Finding
-from training.dataset.looking import Facts
-from training.reporting import pages
+from taxon.training.dataset.data import SPLITS, Labelled
+from taxon.training.dataset.findings import Finding
+from taxon.training.dataset.scan_pictures import Facts
+from taxon.training.reporting import pages
 
 THUMBNAILS = 4
 """Of one finding."""

@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from training import model
-from training.augment import Augmentation
-from training.config import DataOptions, MachineOptions, ModelOptions
-from training.dataset import data
-from training.dataset.data import Labelled, Sample
-from training.dataset.pictures import decode_all, training_spec
-from training.dataset.sources import open_source, split_source
-from training.errors import TrainingError
-from training.loading import LabelledArrays, targets_of
-from training.model import Preprocessing
-from training.networks import NETWORKS
-from training.order import hashed
+from taxon.training.config import DataOptions, MachineOptions, ModelOptions
+from taxon.training.dataset import data
+from taxon.training.dataset.data import Labelled, Sample
+from taxon.training.dataset.pictures import decode_all, training_spec
+from taxon.training.dataset.sources import open_source, split_source
+from taxon.training.errors import TrainingError
+from taxon.training.loop.augment import Augmentation
+from taxon.training.loop.batches import LabelledArrays, targets_of
+from taxon.training.loop.order import hashed
+from taxon.training.network import model
+from taxon.training.network.model import Preprocessing
+from taxon.training.network.networks import NETWORKS
 
 LARGEST_OWN_SIDE = 64
 """Our own networks are small: larger pictures are made smaller for them unless the user says otherwise."""

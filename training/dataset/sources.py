@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.dataset import data, tables
-from training.dataset.data import Labelled
-from training.dataset.digits import write_digits
-from training.dataset.official import FORMATS, read_official, write_parts
-from training.errors import TrainingError
+from taxon.training.dataset import data, tables
+from taxon.training.dataset.data import Labelled
+from taxon.training.dataset.digits import write_digits
+from taxon.training.dataset.published import FORMATS, read_official, write_parts
+from taxon.training.errors import TrainingError
 
 
 def open_source(

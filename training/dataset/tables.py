@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.dataset.data import SPLIT_FOLDERS, Fault, Labelled, Sample, check_labels
-from training.errors import TrainingError
+from taxon.training.dataset.data import SPLIT_FOLDERS, Fault, Labelled, Sample, check_labels
+from taxon.training.errors import TrainingError
 
 SEPARATOR = "|"
 """Between several labels of one sample."""

@@ -17,14 +17,13 @@ from taxon.bundle import store
 from taxon.bundle.manifest import Golden, Manifest, Provenance, Variant, contract
 from taxon.bundle.signing import Sign
 from taxon.bundle.store import Bundle
-from training import calibrate
-from training.calibrate import UNCALIBRATED, Calibrated
-from training.exporting import cuda_options, gate, goldens, graph, parity, tf32, variants
-from training.exporting.candidate import Candidate, ExportError, check_measured_again, target_matrix
-from training.exporting.gate import Attempt, Passed, WriteGraph
-from training.exporting.graph import Served, ServedNumbers, Strategy
-from training.exporting.parity import Parity
-from training.exporting.variants import Dropped, Kept
+from taxon.training.exporting import calibrate, cuda_options, gate, goldens, graph, parity, tf32, variants
+from taxon.training.exporting.calibrate import UNCALIBRATED, Calibrated
+from taxon.training.exporting.candidate import Candidate, ExportError, check_measured_again, target_matrix
+from taxon.training.exporting.gate import Attempt, Passed, WriteGraph
+from taxon.training.exporting.graph import Served, ServedNumbers, Strategy
+from taxon.training.exporting.parity import Parity
+from taxon.training.exporting.variants import Dropped, Kept
 
 GRAPH_FILE = "model.onnx"
 MAKERS = {"fp16": variants.half_precision, "int8": variants.eight_bits}

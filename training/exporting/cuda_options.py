@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from taxon.bundle.manifest import Variant
-from training.exporting import parity, variants
-from training.exporting.examples import Array
-from training.exporting.parity import ParityError
+from taxon.training.exporting import parity, variants
+from taxon.training.exporting.examples import Array
+from taxon.training.exporting.parity import ParityError
 
 CUDA = "CUDAExecutionProvider"
 CHOICES = tuple(

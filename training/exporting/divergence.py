@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import fx, nn
 
-from training.exporting.examples import Array
+from taxon.training.exporting.examples import Array
 
 PARTED = 1e-3
 """Relative to the largest value of a node; rounding stays two orders below."""

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from taxon.bundle.manifest import FeaturesInput, ImageInput, PixelSpec
 from taxon.bundle.pixels import decode
-from training.checkpoint import Checkpoint
-from training.dataset.data import Labelled
-from training.dataset.tables import feature_rows, read_table
-from training.errors import TrainingError
-from training.runs import Run
+from taxon.training.dataset.data import Labelled
+from taxon.training.dataset.tables import feature_rows, read_table
+from taxon.training.errors import TrainingError
+from taxon.training.runs.checkpoint import Checkpoint
+from taxon.training.runs.folder import Run
 
 Array = NDArray[np.uint8] | NDArray[np.float32]
 

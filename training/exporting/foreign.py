@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from taxon.bundle.manifest import PixelSpec
 from taxon.bundle.store import sha256
-from training import model
-from training.dataset import data
-from training.dataset.data import Labelled
-from training.exporting.candidate import Candidate, ExportError
-from training.model import Preprocessing
+from taxon.training.dataset import data
+from taxon.training.dataset.data import Labelled
+from taxon.training.exporting.candidate import Candidate, ExportError
+from taxon.training.network import model
+from taxon.training.network.model import Preprocessing
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from training.exporting import divergence, graph, parity
-from training.exporting.candidate import Candidate, ExportError, target_matrix
-from training.exporting.divergence import NodeDifference
-from training.exporting.graph import GraphError, Scored, Strategy
-from training.exporting.parity import Parity, ParityError
+from taxon.training.exporting import divergence, graph, parity
+from taxon.training.exporting.candidate import Candidate, ExportError, target_matrix
+from taxon.training.exporting.divergence import NodeDifference
+from taxon.training.exporting.graph import GraphError, Scored, Strategy
+from taxon.training.exporting.parity import Parity, ParityError
 
 WriteGraph = Callable[[nn.Module, tuple[int, ...], Path, Strategy], None]
 DIAGNOSED_PICTURES = 2

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taxon.bundle.manifest import Golden, Manifest
-from training.exporting import parity
-from training.exporting.candidate import Candidate, ExportError
-from training.exporting.examples import read_golden, write_golden
+from taxon.training.exporting import parity
+from taxon.training.exporting.candidate import Candidate, ExportError
+from taxon.training.exporting.examples import read_golden, write_golden
 
 GOLDEN_COUNT = 16
 MIN_STEADY = 8

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from taxon.bundle.manifest import GRAPH_INPUTS, GRAPH_OUTPUT
-from training.errors import TrainingError
+from taxon.training.errors import TrainingError
 
 TRACE_BATCH = 2  # exporters take a batch of 1 for a constant
 MAX_GRAPH_BYTES = 2**31 - 2**20  # protobuf's limit for one file, with room for the metadata

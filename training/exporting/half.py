@@ -7,8 +7,8 @@ from onnxruntime.transformers import float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
 from taxon.bundle.manifest import GRAPH_OUTPUT
-from training.exporting import graph
-from training.exporting.graph import GraphError
+from taxon.training.exporting import graph
+from taxon.training.exporting.graph import GraphError
 
 HEAVY = ("Conv", "MatMul", "Gemm")
 

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
 
 from taxon.bundle.manifest import GRAPH_OUTPUT, PixelSpec
-from taxon.bundle.pixels import PictureError
-from training.augment import normalised
-from training.errors import TrainingError
-from training.exporting.examples import Array, Example, name_of, to_array
-from training.exporting.graph import Task
+from taxon.bundle.picture_limits import PictureError
+from taxon.training.errors import TrainingError
+from taxon.training.exporting.examples import Array, Example, name_of, to_array
+from taxon.training.exporting.graph import Task
+from taxon.training.loop.augment import normalised
 
 BATCH_SIZES = (1, 2, 3, 7, 32, 64)
 REFERENCE_BATCH = 32

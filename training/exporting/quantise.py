@@ -25,9 +25,9 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from training.exporting import graph
-from training.exporting.examples import Array
-from training.exporting.graph import GraphError
+from taxon.training.exporting import graph
+from taxon.training.exporting.examples import Array
+from taxon.training.exporting.graph import GraphError
 
 SQNR_PICTURES = 8
 ACTIVATIONS = ("Relu", "Clip")

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
 from taxon.bundle.manifest import Variant
-from training.exporting import half, parity, quantise
-from training.exporting.candidate import Candidate, target_matrix
-from training.exporting.examples import Array
-from training.exporting.graph import GraphError
-from training.exporting.parity import ParityError
-from training.exporting.quantise import Plan
+from taxon.training.exporting import half, parity, quantise
+from taxon.training.exporting.candidate import Candidate, target_matrix
+from taxon.training.exporting.examples import Array
+from taxon.training.exporting.graph import GraphError
+from taxon.training.exporting.parity import ParityError
+from taxon.training.exporting.quantise import Plan
 
 BUDGET = 0.01
 """Accuracy that a variant may lose."""

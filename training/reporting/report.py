@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.checkpoint import Checkpoint
-from training.dataset.data import Sample
-from training.evaluate import Answers
-from training.files import write_atomically
-from training.reporting import scores as scoring
-from training.reporting.report_page import write_page
-from training.reporting.report_plots import draw_all
-from training.runs import Run
+from taxon.training.dataset.data import Sample
+from taxon.training.files import write_atomically
+from taxon.training.loop.evaluate import Answers
+from taxon.training.reporting import scores as scoring
+from taxon.training.reporting.report_page import write_page
+from taxon.training.reporting.report_plots import draw_all
+from taxon.training.runs.checkpoint import Checkpoint
+from taxon.training.runs.folder import Run
 
 ERRORS_SHOWN = 24
 SIZE_SLICES = 3

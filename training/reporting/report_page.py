@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.checkpoint import Checkpoint
-from training.dataset.data import Sample
-from training.reporting import pages
-from training.reporting.scores import confusions
-from training.runs import Run
+from taxon.training.dataset.data import Sample
+from taxon.training.reporting import pages
+from taxon.training.reporting.scores import confusions
+from taxon.training.runs.checkpoint import Checkpoint
+from taxon.training.runs.folder import Run
 
 CONFUSIONS_SHOWN = 10
 PLOTS = {

@@ -16,7 +16,7 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from training.reporting.scores import as_matrix, reliability
+from taxon.training.reporting.scores import as_matrix, reliability
 
 INK, ACCENT, QUIET = "#22303c", "#2468a8", "#c2cbd3"
 COLORS = ("#2468a8", "#d1662b", "#3d8f5a", "#a13d6b", "#8a6d1c", "#5b4aa0", "#17808a", "#6b7a87")

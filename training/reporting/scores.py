@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from training.order import uniform
+from taxon.training.loop.order import uniform
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from taxon.training.dataset import data
+from taxon.training.errors import TrainingError
 from tests.training.folders import write_folder, write_picture
-from training.dataset import data
-from training.errors import TrainingError
 
 
 def split_of(found: data.Labelled) -> dict[str, str]:

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
+from taxon.training.dataset import published
+from taxon.training.errors import TrainingError
+from taxon.training.finetune import main
+from taxon.training.runs.folder import Run
 from tests.training.folders import write_folder
-from training.dataset import official
-from training.errors import TrainingError
-from training.finetune import main
-from training.runs import Run
 
 TRAIN = ["--epochs", "3", "--batch-size", "8", "--no-report", "--out", "run"]
 
@@ -64,7 +64,7 @@ def test_without_the_files_the_message_says_how_to_get_them(capfd):
 
 def small_cifar(root, kind: str = "cifar10") -> type[datasets.CIFAR10]:
     """CIFAR's python version with two pictures per file and its own checksums."""
-    source = official.FORMATS[kind]
+    source = published.FORMATS[kind]
     folder = root / source.base_folder
     folder.mkdir(parents=True)
     digests = {}
@@ -85,9 +85,9 @@ def small_cifar(root, kind: str = "cifar10") -> type[datasets.CIFAR10]:
 
 @pytest.mark.parametrize("kind", ["cifar10", "cifar100"])
 def test_cifar_files_become_the_same_pictures(tmp_path, monkeypatch, kind):
-    monkeypatch.setitem(official.FORMATS, kind, small_cifar(tmp_path / "root", kind))
-    parts = official.read_official(kind, tmp_path / "root", download=False)
-    folder = official.write_parts(parts, tmp_path / "prepared", kind)
+    monkeypatch.setitem(published.FORMATS, kind, small_cifar(tmp_path / "root", kind))
+    parts = published.read_official(kind, tmp_path / "root", download=False)
+    folder = published.write_parts(parts, tmp_path / "prepared", kind)
     expected, _ = level_pictures(2, 32, 3)
     for number, label in enumerate(["airplane", "automobile"]):
         written = np.asarray(Image.open(folder / "test" / label / f"{number:06}.png"))
@@ -101,7 +101,7 @@ def test_only_download_fetches_and_what_fails_is_one_sentence(tmp_path, monkeypa
         asked.append(download)
         raise URLError("no route to host")
 
-    monkeypatch.setitem(official.FORMATS, "mnist", offline)
+    monkeypatch.setitem(published.FORMATS, "mnist", offline)
     assert main(["--data", "mnist:root", *TRAIN]) == 2
     assert main(["--data", "mnist:root", "--download", *TRAIN]) == 2
     assert asked == [False, True]
@@ -119,18 +119,18 @@ def test_downloaded_files_train(tmp_path, monkeypatch):
             for prefix in ("train", "t10k"):
                 write_idx(tmp_path / "root" / "Fetched" / "raw", prefix, pictures, np.arange(60) % 10)
 
-    monkeypatch.setitem(official.FORMATS, "mnist", Fetched)
+    monkeypatch.setitem(published.FORMATS, "mnist", Fetched)
     words = ["--data", "mnist:root", "--model", "small_cnn", "--color", "grayscale", *TRAIN]
     assert main(words) == 2
     assert main([*words, "--download"]) == 0
 
 
 def test_damaged_cifar_files_are_refused_before_they_are_unpickled(tmp_path, monkeypatch):
-    monkeypatch.setitem(official.FORMATS, "cifar10", small_cifar(tmp_path / "root"))
+    monkeypatch.setitem(published.FORMATS, "cifar10", small_cifar(tmp_path / "root"))
     with (tmp_path / "root" / "cifar-10-batches-py" / "data_batch_1").open("ab") as file:
         file.write(b"x")
     with pytest.raises(TrainingError, match="official files"):
-        official.read_official("cifar10", tmp_path / "root", download=False)
+        published.read_official("cifar10", tmp_path / "root", download=False)
 
 
 def test_pixel_columns_train(tmp_path):

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from taxon.training.dataset import tables
+from taxon.training.errors import TrainingError
 from tests.training.folders import write_folder
-from training.dataset import tables
-from training.errors import TrainingError
 
 
 def manifest(folder, text: str, task: str = "auto", encoding: str = "utf-8"):

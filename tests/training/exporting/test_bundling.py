@@ -12,11 +12,11 @@ import torch
 from onnx import numpy_helper
 
 from taxon.bundle import store
+from taxon.training.exporting import bundling, gate, goldens, graph, parity, quantise
+from taxon.training.exporting.candidate import ExportError
+from taxon.training.exporting.graph import LADDER, Served, write_graph
+from taxon.training.exporting.parity import ParityError
 from tests.training.toy_classifier import LABELS, MEAN, STD, ToyNetwork, corrupting, make_candidate
-from training.exporting import bundling, gate, goldens, graph, parity, quantise
-from training.exporting.candidate import ExportError
-from training.exporting.graph import LADDER, Served, write_graph
-from training.exporting.parity import ParityError
 
 ONLY_FIRST = LADDER[:1]
 

@@ -5,10 +5,10 @@ import pytest
 
 from taxon.bundle import store
 from taxon.bundle.manifest import Variant
+from taxon.training.exporting import bundling, cuda_options, graph, parity, variants
+from taxon.training.exporting.cuda_options import CUDA
+from taxon.training.exporting.parity import ParityError
 from tests.training.toy_classifier import make_candidate
-from training.exporting import bundling, cuda_options, graph, parity, variants
-from training.exporting.cuda_options import CUDA
-from training.exporting.parity import ParityError
 
 PICTURES = np.zeros((2, 4, 4, 3), np.uint8)
 FP32 = Variant(file="model.onnx", precision="fp32")

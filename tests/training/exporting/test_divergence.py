@@ -3,9 +3,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from taxon.training.exporting import divergence, graph
+from taxon.training.exporting.graph import LADDER, Served
 from tests.training.toy_classifier import MEAN, STD, ToyNetwork
-from training.exporting import divergence, graph
-from training.exporting.graph import LADDER, Served
 
 SHAPE = (10, 10, 3)
 

@@ -11,16 +11,16 @@ import torch
 from onnx import numpy_helper
 
 from taxon.bundle import store
+from taxon.training.commands import export, fuse, promote
+from taxon.training.errors import TrainingError
+from taxon.training.exporting import bundling, examples, graph, parity
+from taxon.training.exporting.candidate import ExportError
+from taxon.training.exporting.examples import Row
+from taxon.training.exporting.graph import ServedNumbers
+from taxon.training.finetune import main
+from taxon.training.network.networks import Mlp
+from taxon.training.runs.folder import Run
 from tests.training.toy_classifier import corrupting, make_candidate
-from training import export, fuse, promote
-from training.errors import TrainingError
-from training.exporting import bundling, examples, graph, parity
-from training.exporting.candidate import ExportError
-from training.exporting.examples import Row
-from training.exporting.graph import ServedNumbers
-from training.finetune import main
-from training.networks import Mlp
-from training.runs import Run
 
 COLUMNS = ("size", "year")
 

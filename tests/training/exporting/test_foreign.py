@@ -3,12 +3,13 @@ import pytest
 import torch
 
 from taxon.bundle import store
+from taxon.training.commands import export
+from taxon.training.exporting import parity
+from taxon.training.exporting.candidate import ExportError
+from taxon.training.exporting.foreign import read_labels
+from taxon.training.network import model
+from taxon.training.network.model import preprocessing
 from tests.training.toy_classifier import write_pictures
-from training import export, model
-from training.exporting import parity
-from training.exporting.candidate import ExportError
-from training.exporting.foreign import read_labels
-from training.model import preprocessing
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import pytest
 import torch
 import torchvision
 
+from taxon.training.exporting import graph, quantise
+from taxon.training.exporting.graph import LADDER, GraphError, Served
 from tests.training.toy_classifier import MEAN, STD, ToyNetwork
-from training.exporting import graph, quantise
-from training.exporting.graph import LADDER, GraphError, Served
 
 SHAPE = (10, 10, 3)
 

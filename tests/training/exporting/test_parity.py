@@ -2,10 +2,10 @@ import numpy as np
 import onnx
 import pytest
 
+from taxon.training.exporting import graph, parity
+from taxon.training.exporting.graph import Served
+from taxon.training.exporting.parity import ParityError
 from tests.training.toy_classifier import MEAN, PIXELS, STD, ToyNetwork, decoded, write_pictures
-from training.exporting import graph, parity
-from training.exporting.graph import Served
-from training.exporting.parity import ParityError
 
 CPU = "CPUExecutionProvider"
 

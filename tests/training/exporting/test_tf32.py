@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from taxon.bundle import store
+from taxon.training.exporting import bundling, graph, parity, tf32
 from tests.training.toy_classifier import make_candidate
-from training.exporting import bundling, graph, parity, tf32
 
 
 def test_ten_bits_of_mantissa_are_left():

@@ -6,13 +6,13 @@ import pytest
 import torchvision
 from onnx import numpy_helper
 
-from service import session
 from taxon.bundle import store
+from taxon.service.runtime import session
+from taxon.training.exporting import bundling, goldens, graph, half, parity, quantise, variants
+from taxon.training.exporting.bundling import Settings
+from taxon.training.exporting.graph import GraphError, Served
+from taxon.training.exporting.variants import Dropped, Kept
 from tests.training.toy_classifier import MEAN, STD, make_candidate, write_pictures
-from training.exporting import bundling, goldens, graph, half, parity, quantise, variants
-from training.exporting.bundling import Settings
-from training.exporting.graph import GraphError, Served
-from training.exporting.variants import Dropped, Kept
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from taxon.training.dataset.data import Sample
+from taxon.training.finetune import main
+from taxon.training.reporting import pages
+from taxon.training.reporting.report import model_card, slices
+from taxon.training.reporting.report_plots import draw_all, precision_recall, roc
+from taxon.training.runs.folder import Run
 from tests.training.folders import write_folder, write_picture
-from training.dataset.data import Sample
-from training.finetune import main
-from training.reporting import pages
-from training.reporting.report import model_card, slices
-from training.reporting.report_plots import draw_all, precision_recall, roc
-from training.runs import Run
 
 
 @pytest.fixture(scope="module")

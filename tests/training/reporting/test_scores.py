@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.reporting import scores
+from taxon.training.reporting import scores
 
 LABELS = ("a", "b", "c")
 SCORES = np.float32([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]])

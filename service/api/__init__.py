@@ -1,0 +1,1 @@
+"""gRPC in and out: `taxon.v1`, statuses, health, reflection."""

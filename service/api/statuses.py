@@ -1,0 +1,157 @@
+"""The one table from exceptions to what a caller sees: code, reason, details.
+
+Every status carries exactly one `google.rpc.ErrorInfo` of the domain `taxon`. What is not in the table is
+logged in full and answered with a neutral text, because an exception's own text may hold secrets.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import grpc
+import structlog
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from taxon.bundle.manifest import BundleError
+from taxon.bundle.picture_limits import PictureTooLargeError, PictureUndecodableError
+from taxon.service.errors import (
+    DeadlineTooShortError,
+    FieldInvalidError,
+    InferenceFailedError,
+    ModelNotFoundError,
+    ModelRefusedError,
+    NotServingError,
+    QueueFullError,
+    UnsupportedError,
+)
+
+DOMAIN = "taxon"
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one exception adds to its status."""
+
+    metadata: dict[str, str] = field(default_factory=dict)
+    """The changing parts of the message, units in the keys."""
+    details: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How one class of exceptions reaches the caller."""
+
+    code: grpc.StatusCode
+    reason: str
+    """A value of `taxon.v1.ErrorReason` without its prefix."""
+    facts: Callable[[Any], Facts]
+
+
+def _bad_request(path: str, description: str, reason: str) -> error_details_pb2.BadRequest:
+    violation = error_details_pb2.BadRequest.FieldViolation(field=path, description=description, reason=reason)
+    return error_details_pb2.BadRequest(field_violations=[violation])
+
+
+def _retry(seconds: float) -> error_details_pb2.RetryInfo:
+    delay = Duration()
+    delay.FromMilliseconds(round(seconds * 1e3))
+    return error_details_pb2.RetryInfo(retry_delay=delay)
+
+
+def _field_invalid(error: FieldInvalidError) -> Facts:
+    return Facts({}, (_bad_request(error.field, error.description, "FIELD_INVALID"),))
+
+
+def _undecodable(error: PictureUndecodableError) -> Facts:
+    return Facts({"detectedFormat": error.detected_format}, (_bad_request("image", str(error), "IMAGE_UNDECODABLE"),))
+
+
+def _too_large(error: PictureTooLargeError) -> Facts:
+    metadata = {"byteCount": str(error.byte_count), "maxByteCount": str(error.limits.max_bytes)}
+    if error.pixel_count is not None:
+        metadata |= {"pixelCount": str(error.pixel_count), "maxPixelCount": str(error.limits.max_pixels)}
+    return Facts(metadata, (_bad_request("image", str(error), "IMAGE_TOO_LARGE"),))
+
+
+def _model_not_found(error: ModelNotFoundError) -> Facts:
+    name = f"{error.name}/{error.version}" if error.version else error.name
+    return Facts({}, (error_details_pb2.ResourceInfo(resource_type="taxon.v1.Model", resource_name=name),))
+
+
+def _queue_full(error: QueueFullError) -> Facts:
+    return Facts({"maxQueuedRequestCount": str(error.max_queued_count)}, (_retry(error.retry_s),))
+
+
+def _not_serving(error: NotServingError) -> Facts:
+    return Facts({}, (_retry(error.retry_s),))
+
+
+def _deadline(error: DeadlineTooShortError) -> Facts:
+    return Facts(
+        {
+            "remainingMilliseconds": str(round(error.remaining_s * 1e3)),
+            "predictedMilliseconds": str(round(error.predicted_s * 1e3)),
+        }
+    )
+
+
+def _nothing(_: Exception) -> Facts:
+    return Facts()
+
+
+TABLE: Mapping[type[Exception], Row] = {
+    FieldInvalidError: Row(grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID", _field_invalid),
+    PictureUndecodableError: Row(grpc.StatusCode.INVALID_ARGUMENT, "IMAGE_UNDECODABLE", _undecodable),
+    PictureTooLargeError: Row(grpc.StatusCode.INVALID_ARGUMENT, "IMAGE_TOO_LARGE", _too_large),
+    ModelNotFoundError: Row(grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", _model_not_found),
+    QueueFullError: Row(grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", _queue_full),
+    NotServingError: Row(grpc.StatusCode.UNAVAILABLE, "NOT_SERVING", _not_serving),
+    InferenceFailedError: Row(grpc.StatusCode.INTERNAL, "INFERENCE_FAILED", _nothing),
+    DeadlineTooShortError: Row(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_TOO_SHORT", _deadline),
+    UnsupportedError: Row(grpc.StatusCode.UNIMPLEMENTED, "UNSUPPORTED", _nothing),
+    ModelRefusedError: Row(grpc.StatusCode.FAILED_PRECONDITION, "MODEL_REFUSED", _nothing),
+    # A bundle that turns out bad while it answers is the operator's affair; the caller may try a replica.
+    BundleError: Row(grpc.StatusCode.UNAVAILABLE, "NOT_SERVING", lambda _: Facts({}, (_retry(1.0),))),
+}
+
+
+def reason_of(error: Exception) -> str:
+    """The reason that the caller is given, for metrics."""
+    row = TABLE.get(type(error))
+    return "INTERNAL" if row is None else row.reason
+
+
+def to_status(error: Exception, request_id: str) -> status_pb2.Status:
+    """The status that tells a caller of `error`; logs it in full if it was not foreseen."""
+    row = TABLE.get(type(error))
+    if row is None:
+        log.error("call failed unforeseen", request_id=request_id, exc_info=error)
+        unforeseen = Facts({}, (error_details_pb2.RequestInfo(request_id=request_id),))
+        return _pack(grpc.StatusCode.INTERNAL, "internal error", "INTERNAL", unforeseen)
+    return _pack(row.code, str(error), row.reason, row.facts(error))
+
+
+def _pack(code: grpc.StatusCode, message: str, reason: str, facts: Facts) -> status_pb2.Status:
+    status = status_pb2.Status(code=code.value[0], message=message)
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=facts.metadata)
+    for detail in (info, *facts.details):
+        status.details.add().Pack(detail)
+    return status
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], status: status_pb2.Status) -> NoReturn:
+    """Ends a call with `status`. A `RetryInfo` is repeated as the trailer that gRPC clients obey themselves."""
+    packed = rpc_status.to_status(status)
+    trailers = list(packed.trailing_metadata)
+    retry = error_details_pb2.RetryInfo()
+    trailers.extend(
+        (PUSHBACK_KEY, str(retry.retry_delay.ToMilliseconds())) for detail in status.details if detail.Unpack(retry)
+    )
+    await context.abort(packed.code, packed.details, tuple(trailers))

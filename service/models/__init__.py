@@ -1,0 +1,1 @@
+"""What may be served, and which version is the default."""

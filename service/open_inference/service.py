@@ -1,0 +1,286 @@
+"""The Open Inference Protocol in and out: protobuf request → domain call → protobuf response.
+
+Triton's superset of it, over the same pipeline as `taxon.v1`. Knows messages; decides nothing about models.
+"""
+
+import asyncio
+import dataclasses
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+from google.rpc import status_pb2
+
+from taxon import __version__
+from taxon.inference import open_inference_service_pb2 as pb
+from taxon.inference import open_inference_service_pb2_grpc as pb_grpc
+from taxon.service.api import statuses
+from taxon.service.errors import (
+    FieldInvalidError,
+    ModelNotFoundError,
+    NotServingError,
+    QueueFullError,
+    UnsupportedError,
+)
+from taxon.service.models.control import ModelControl
+from taxon.service.open_inference.inference import Inference
+from taxon.service.open_inference.messages import infer_response, model_statistics, tensor_metadata
+from taxon.service.open_inference.parameters import read_outputs, read_parameters
+from taxon.service.open_inference.tensors import read_inputs
+from taxon.service.runtime.config_pbtxt import PLATFORM, model_config
+from taxon.service.telemetry.metrics import Metrics
+
+SERVICE = "inference.GRPCInferenceService"
+SERVER_NAME = "taxon"
+EXTENSIONS = (
+    "classification",
+    "model_configuration",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+)
+CONTROL_EXTENSIONS = ("model_repository", "model_repository(unload_dependents)")
+# Requests of one stream that are worked on at once.
+STREAM_WINDOW = 32
+FINAL_RESPONSE = "triton_final_response"
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Context = grpc.aio.ServicerContext[Any, Any]
+Method = Callable[[Any, Request, Context], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What an operator allows."""
+
+    call_s: float
+    """Ceiling of a call's time."""
+    queued_count: int
+    """Inputs in the server at once; only reported."""
+    model_control: bool
+    """Whether callers may load and unload models."""
+
+
+def _status(error: Exception) -> status_pb2.Status:
+    """As `statuses`, but a full queue is UNAVAILABLE: that is what this protocol's clients retry on."""
+    status = statuses.to_status(error, uuid.uuid4().hex)
+    if isinstance(error, QueueFullError):
+        status.code = grpc.StatusCode.UNAVAILABLE.value[0]
+    return status
+
+
+def answers_errors(method: Method[Request, Response]) -> Method[Request, Response]:
+    """Turns every exception of a method into a rich status: grpcio would send its text to the caller."""
+
+    async def answer(self: "OpenInferenceService", request: Request, context: Context) -> Response:
+        try:
+            return await method(self, request, context)
+        except Exception as error:  # noqa: BLE001 - nothing may escape
+            status = _status(error)
+        return await statuses.abort(context, status)
+
+    return answer
+
+
+class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
+    """The protocol's service."""
+
+    def __init__(
+        self,
+        inference: Inference,
+        control: ModelControl,
+        metrics: Metrics,
+        is_ready: Callable[[], bool],
+        limit: Limit,
+    ) -> None:
+        self._inference = inference
+        self._control = control
+        self._requests = metrics.requests
+        self._statistics = metrics.statistics
+        self._is_ready = is_ready
+        self._limit = limit
+
+    @answers_errors
+    async def ServerLive(self, _: pb.ServerLiveRequest, __: Context) -> pb.ServerLiveResponse:  # noqa: N802
+        """Whoever reads this, lives."""
+        return pb.ServerLiveResponse(live=True)
+
+    @answers_errors
+    async def ServerReady(self, _: pb.ServerReadyRequest, __: Context) -> pb.ServerReadyResponse:  # noqa: N802
+        """The same answer as the health service's."""
+        return pb.ServerReadyResponse(ready=self._is_ready())
+
+    @answers_errors
+    async def ServerMetadata(self, _: pb.ServerMetadataRequest, __: Context) -> pb.ServerMetadataResponse:  # noqa: N802
+        """Names the extensions that work."""
+        extensions = (*EXTENSIONS, *(CONTROL_EXTENSIONS if self._limit.model_control else ()))
+        return pb.ServerMetadataResponse(name=SERVER_NAME, version=__version__, extensions=extensions)
+
+    @answers_errors
+    async def ModelReady(self, request: pb.ModelReadyRequest, _: Context) -> pb.ModelReadyResponse:  # noqa: N802
+        """A model that is known but cannot answer is not ready; one that is not known is an error."""
+        try:
+            self._inference.find(request.name, request.version)
+        except NotServingError:
+            return pb.ModelReadyResponse(ready=False)
+        except ModelNotFoundError:
+            if not self._control.knows(request.name, request.version):
+                raise
+            return pb.ModelReadyResponse(ready=False)
+        return pb.ModelReadyResponse(ready=True)
+
+    @answers_errors
+    async def ModelMetadata(self, request: pb.ModelMetadataRequest, _: Context) -> pb.ModelMetadataResponse:  # noqa: N802
+        """Of an input that may be sent in two ways, the tensor of numbers is named."""
+        described = self._inference.describe(self._inference.find(request.name, request.version))
+        return pb.ModelMetadataResponse(
+            name=described.name,
+            versions=[str(version) for version in self._inference.versions(described.name)],
+            platform=PLATFORM,
+            inputs=tensor_metadata(described.inputs),
+            outputs=tensor_metadata(described.outputs),
+            properties={"execution_provider": described.provider, "variant": described.variant},
+        )
+
+    @answers_errors
+    async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:  # noqa: N802
+        """Runs a model on one request."""
+        return await self._infer(request, self._deadline(context), "ModelInfer")
+
+    async def ModelStreamInfer(  # noqa: N802
+        self, requests: AsyncIterator[pb.ModelInferRequest], context: Context
+    ) -> None:
+        """Works on several requests at once, and answers in their order."""
+        outcomes: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None] = asyncio.Queue(STREAM_WINDOW)
+        # A TaskGroup, so that a caller who leaves takes every request along.
+        async with asyncio.TaskGroup() as group:
+
+            async def read() -> None:
+                async for request in requests:
+                    await outcomes.put(group.create_task(self._stream_outcome(request, self._deadline(context))))
+                await outcomes.put(None)
+
+            group.create_task(read())
+            while (outcome := await outcomes.get()) is not None:
+                await context.write(await outcome)
+
+    @answers_errors
+    async def ModelConfig(self, request: pb.ModelConfigRequest, _: Context) -> pb.ModelConfigResponse:  # noqa: N802
+        """Describes how a model is served."""
+        described = self._inference.describe(self._inference.find(request.name, request.version))
+        return pb.ModelConfigResponse(config=model_config(described, self._limit.queued_count, self._limit.call_s))
+
+    @answers_errors
+    async def ModelStatistics(  # noqa: N802
+        self, request: pb.ModelStatisticsRequest, _: Context
+    ) -> pb.ModelStatisticsResponse:
+        """The figures of one version, of all versions of a model, or of all models."""
+        models = self._inference.listing()
+        if request.name:
+            found = self._inference.find(request.name, request.version)
+            wanted = [found.version] if request.version else self._inference.versions(request.name)
+            models = [model for model in models if model.name == request.name and model.version in wanted]
+        return pb.ModelStatisticsResponse(
+            model_stats=[model_statistics(model, self._statistics.of((model.name, model.version))) for model in models]
+        )
+
+    @answers_errors
+    async def RepositoryIndex(  # noqa: N802
+        self, request: pb.RepositoryIndexRequest, _: Context
+    ) -> pb.RepositoryIndexResponse:
+        """Lists every version that is served or was tried."""
+        return pb.RepositoryIndexResponse(
+            models=[
+                pb.RepositoryIndexResponse.ModelIndex(
+                    name=state.name, version=str(state.version), state=state.state, reason=state.reason
+                )
+                for state in self._control.index()
+                if state.state == "READY" or not request.ready
+            ]
+        )
+
+    @answers_errors
+    async def RepositoryModelLoad(  # noqa: N802
+        self, request: pb.RepositoryModelLoadRequest, _: Context
+    ) -> pb.RepositoryModelLoadResponse:
+        """Loads what is new in a model's folder."""
+        name = self._controlled(request)
+        if request.parameters:
+            raise UnsupportedError("a model's files and configuration are read from the repository, never from a call")
+        await self._control.load(name)
+        return pb.RepositoryModelLoadResponse(model_name=name, is_loaded=True)
+
+    @answers_errors
+    async def RepositoryModelUnload(  # noqa: N802
+        self, request: pb.RepositoryModelUnloadRequest, _: Context
+    ) -> pb.RepositoryModelUnloadResponse:
+        """Ends the serving of a model."""
+        name = self._controlled(request)
+        versions = self._inference.versions(name)
+        await self._control.unload(name)
+        for version in versions:
+            self._statistics.forget((name, version))
+        return pb.RepositoryModelUnloadResponse(model_name=name, is_unloaded=True)
+
+    def _controlled(self, request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest) -> str:
+        """The model's name, from Triton's field or from KServe's."""
+        if not self._limit.model_control:
+            raise UnsupportedError(
+                "model control is off; the operator may start the server with --model-control explicit"
+            )
+        if not (name := request.model_name or request.repository_name):
+            raise FieldInvalidError("model_name", "must be set")
+        return name
+
+    def _deadline(self, context: Context) -> float:
+        remaining = context.time_remaining()
+        return time.monotonic() + (self._limit.call_s if remaining is None else min(remaining, self._limit.call_s))
+
+    async def _stream_outcome(self, request: pb.ModelInferRequest, deadline: float) -> pb.ModelStreamInferResponse:
+        try:
+            response = await self._infer(request, deadline, "ModelStreamInfer")
+        except Exception as error:  # noqa: BLE001 - one request's failure is its own
+            message = _status(error).message
+            return pb.ModelStreamInferResponse(
+                error_message=message, infer_response=pb.ModelInferResponse(id=request.id)
+            )
+        response.parameters[FINAL_RESPONSE].bool_param = True
+        return pb.ModelStreamInferResponse(infer_response=response)
+
+    async def _infer(self, request: pb.ModelInferRequest, deadline: float, method: str) -> pb.ModelInferResponse:
+        try:
+            response = await self._infer_counted(request, deadline)
+        except Exception as error:
+            self._requests.labels(method, statuses.reason_of(error)).inc()
+            raise
+        except asyncio.CancelledError:
+            self._requests.labels(method, "CANCELLED").inc()
+            raise
+        self._requests.labels(method, "OK").inc()
+        return response
+
+    async def _infer_counted(self, request: pb.ModelInferRequest, deadline: float) -> pb.ModelInferResponse:
+        arrived = time.monotonic()
+        model = self._inference.find(request.model_name, request.model_version)
+        key = model.name, model.version
+        try:
+            described = self._inference.describe(model)
+            wishes = read_parameters(request.parameters)
+            wanted = read_outputs(request, described.outputs)
+            if wishes.timeout_s is not None:
+                deadline = min(deadline, arrived + wishes.timeout_s)
+            tensors = read_inputs(request, described.inputs)
+            inferred = await self._inference.infer(model, tensors, deadline, wishes.priority)
+            encoding = time.monotonic()
+            response = infer_response(request.id, described, inferred, wanted)
+        except (Exception, asyncio.CancelledError):
+            self._statistics.failed(key, time.monotonic() - arrived)
+            raise
+        now = time.monotonic()
+        spent = dataclasses.replace(inferred.slowest.spent(now - encoding), total_s=now - arrived)
+        self._statistics.answered(key, inferred.input_count, spent)
+        return response

@@ -1,0 +1,101 @@
+"""What the service counts and times, as Prometheus metrics of one registry.
+
+Knows nothing of requests or models beyond their names. Labels have few values: never a request's own text.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from taxon.service.telemetry.statistics import Statistics
+
+STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class StageSeconds(Collector):
+    """How long answered inputs spent in each stage, as one histogram. Prometheus' own takes 2 µs for each of a call's
+    stages, a few percent of what the front does for a call; this one a tenth of that.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], list[int]] = {}
+        self._sums: dict[tuple[str, str], float] = {}
+
+    def observe(self, model: str, stages: Iterable[tuple[str, float]]) -> None:
+        """Counts one input. Must be called on one thread."""
+        for stage, seconds in stages:
+            key = model, stage
+            counts = self._counts.get(key)
+            if counts is None:
+                counts = self._counts[key] = [0] * (len(STAGE_BUCKETS_S) + 1)
+                self._sums[key] = 0.0
+            counts[bisect_left(STAGE_BUCKETS_S, seconds)] += 1
+            self._sums[key] += seconds
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """What the page shows. Any thread may call it."""
+        family = HistogramMetricFamily(
+            "taxon_stage_seconds",
+            "Time of answered inputs in each stage: preprocess, queue, inference, total.",
+            labels=["model", "stage"],
+        )
+        edges = [*map(floatToGoString, STAGE_BUCKETS_S), "+Inf"]
+        for key, counts in list(self._counts.items()):
+            family.add_metric(key, list(zip(edges, accumulate(counts), strict=True)), self._sums.get(key, 0.0))
+        yield family
+
+
+class Metrics:
+    """Every metric of one server, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.statistics = Statistics()
+        """What the Open Inference Protocol reports; not on the page."""
+        self.requests = Counter(
+            "taxon_requests",
+            "Finished inputs, by method and outcome: OK or an error reason.",
+            ["method", "outcome"],
+            registry=self.registry,
+        )
+        self.stage_seconds = StageSeconds()
+        self.registry.register(self.stage_seconds)
+        self.batch_size = Histogram(
+            "taxon_batch_size", "Inputs per model run.", ["model"], buckets=BATCH_BUCKETS, registry=self.registry
+        )
+        self.dropped = Counter(
+            "taxon_dropped_inputs",
+            "Queued inputs dropped before a run because nobody waited for them any more.",
+            ["model"],
+            registry=self.registry,
+        )
+        self.in_flight = Gauge("taxon_in_flight_inputs", "Inputs that hold a permit.", registry=self.registry)
+        self.model_info = Gauge(
+            "taxon_model_info",
+            "1 for each loaded model version.",
+            ["model", "version", "variant", "execution_provider"],
+            registry=self.registry,
+        )
+        self.refused_bundles = Gauge(
+            "taxon_refused_bundles", "Bundles found in the folder but not servable.", registry=self.registry
+        )
+
+
+class MetricsPage:
+    """The HTTP page that Prometheus scrapes, on a thread of its own."""
+
+    def __init__(self, metrics: Metrics, port: int) -> None:
+        self._server, self._thread = start_http_server(port, registry=metrics.registry)
+        self.port: int = self._server.server_port
+
+    def close(self) -> None:
+        """Stops answering and joins the thread."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

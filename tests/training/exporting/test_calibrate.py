@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+
+from taxon.training.exporting import calibrate
+from taxon.training.exporting.parity import scores_of
+
+
+def drawn(temperature, count=4000, classes=4, seed=0):
+    """Logits, and targets drawn from the scores that they would have at `temperature`."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(0, 2, (count, classes)).astype(np.float32)
+    scores = scores_of(logits, "single_label", temperature)
+    picks = (scores.cumsum(axis=1) > generator.random((count, 1))).argmax(axis=1)
+    return logits, np.eye(classes, dtype=bool)[picks]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_the_temperature_that_made_the_data_is_found(temperature):
+    logits, targets = drawn(temperature)
+    assert calibrate.fit_temperature(logits, targets, "single_label") == pytest.approx(temperature, rel=0.06)
+
+
+def test_overconfidence_shows_and_goes():
+    logits, targets = drawn(3.0)
+    result = calibrate.calibrate(logits, targets, "single_label")
+    assert result.calibration.ece_before > 0.2
+    assert result.calibration.ece < 0.03
+    assert result.temperature == pytest.approx(3.0, rel=0.06)
+
+
+def test_good_scores_are_left_alone():
+    """Only noise is left to fit; a temperature must earn its place on the other half."""
+    logits, targets = drawn(1.0)
+    result = calibrate.calibrate(logits, targets, "single_label")
+    assert result.temperature == pytest.approx(1.0, abs=0.06)
+    assert result.calibration.ece <= result.calibration.ece_before
+
+
+@pytest.mark.parametrize("scale", [2.0, 30.0])
+def test_without_errors_certainty_ends_where_the_number_of_pictures_says(scale):
+    """400 of 400 right is evidence for about 401 of 402, whatever the network itself thinks of it."""
+    logits = scale * np.eye(4, dtype=np.float32)[np.arange(400) % 4]
+    temperature = calibrate.fit_temperature(logits, logits > 0, "single_label")
+    certainty = scores_of(logits, "single_label", temperature).max(axis=1).mean()
+    assert certainty == pytest.approx(1 - 1 / 402, abs=2e-3)
+
+
+def test_the_error_of_certain_and_wrong_answers_is_one():
+    scores = np.tile(np.array([1.0, 0.0], dtype=np.float32), (10, 1))
+    targets = np.tile([False, True], (10, 1))
+    assert calibrate.expected_calibration_error(scores, targets, "single_label") == 1.0
+    assert calibrate.expected_calibration_error(scores, ~targets, "single_label") == 0.0
+
+
+def test_the_error_by_hand():
+    """Two bins: 3 of 4 right at 0.8, 0 of 1 right at 0.6."""
+    best = np.array([0.8, 0.8, 0.8, 0.8, 0.6], dtype=np.float32)
+    scores = np.stack([best, 1 - best], axis=1)
+    targets = np.array([[True, False]] * 3 + [[False, True]] * 2)
+    expected = 0.8 * 0.05 + 0.2 * 0.6
+    assert calibrate.expected_calibration_error(scores, targets, "single_label") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.9, 1.0])
+def test_the_unknown_threshold_keeps_the_stated_share(coverage):
+    logits, targets = drawn(1.0, count=1000)
+    result = calibrate.calibrate(logits, targets, "single_label", coverage)
+    assert result.calibration.unknown_coverage == pytest.approx(coverage, abs=0.002)
+    scores = scores_of(logits, "single_label", result.temperature)
+    assert (scores.max(axis=1) >= result.thresholds.unknown).mean() >= coverage
+
+
+def test_less_coverage_means_better_answers():
+    logits, targets = drawn(1.0)
+    accuracies = [
+        calibrate.calibrate(logits, targets, "single_label", coverage).calibration.unknown_accuracy
+        for coverage in (1.0, 0.7, 0.3)
+    ]
+    assert accuracies == sorted(accuracies)
+
+
+@pytest.mark.parametrize("coverage", [0.0, -1.0, 1.1])
+def test_a_coverage_out_of_range_is_refused(coverage):
+    with pytest.raises(ValueError, match="coverage"):
+        calibrate.unknown_threshold(np.ones((3, 2), dtype=np.float32), coverage)
+
+
+def test_each_label_gets_the_threshold_that_separates_it():
+    generator = np.random.default_rng(0)
+    targets = generator.random((400, 3)) < 0.5
+    targets[:, 2] = False
+    targets[:3, 2] = True
+    scores = np.where(targets, 0.3, 0.2).astype(np.float32)
+    scores[:, 1] = np.where(targets[:, 1], 0.9, 0.7)
+    assert calibrate.label_thresholds(scores, targets) == pytest.approx((0.3, 0.9, 0.5))
+
+
+def test_several_labels_are_calibrated_together():
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 3, (2000, 3)).astype(np.float32)
+    targets = generator.random((2000, 3)) < scores_of(logits, "multi_label", 2.0)
+    result = calibrate.calibrate(logits, targets, "multi_label")
+    assert result.temperature == pytest.approx(2.0, rel=0.1)
+    assert result.calibration.ece < result.calibration.ece_before
+    assert len(result.thresholds.labels) == 3
+    assert result.thresholds.unknown is None

@@ -1,0 +1,101 @@
+import errno
+import os
+
+import pytest
+import torch
+
+from taxon.bundle.manifest import PixelSpec
+from taxon.training import files
+from taxon.training.config import Recipe
+from taxon.training.dataset import data
+from taxon.training.errors import TrainingError
+from taxon.training.loop.batches import LabelledArrays, batches, in_turn
+from taxon.training.runs.checkpoint import Checkpoint
+from taxon.training.runs.folder import Run, open_or_create
+from tests.training.folders import write_folder
+
+
+@pytest.fixture
+def source(tmp_path):
+    write_folder(tmp_path / "pictures", 6)
+    return data.with_splits(data.with_digests(data.scan(tmp_path / "pictures")), 0.3)
+
+
+def checkpoint(epoch: int = 1) -> Checkpoint:
+    return Checkpoint(
+        model="small_cnn",
+        labels=("a", "b"),
+        task="single_label",
+        pixels=PixelSpec(resize=8, crop=(8, 8)),
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        state={"weight": torch.full((1000,), float(epoch))},
+        metrics={"accuracy": 0.5},
+        epoch=epoch,
+        run_id="run",
+    )
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path):
+    checkpoint(3).save(tmp_path / "c.pt")
+    found = Checkpoint.load(tmp_path / "c.pt")
+    assert (found.pixels, found.labels, found.epoch) == (PixelSpec(resize=8, crop=(8, 8)), ("a", "b"), 3)
+    assert torch.equal(found.state["weight"], checkpoint(3).state["weight"])
+
+
+@pytest.mark.parametrize("content", [b"", b"text"])
+def test_a_damaged_checkpoint_is_refused(tmp_path, content):
+    (tmp_path / "c.pt").write_bytes(content)
+    with pytest.raises(TrainingError, match="cannot be read"):
+        Checkpoint.load(tmp_path / "c.pt")
+
+
+def test_another_file_of_torch_is_no_checkpoint(tmp_path):
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "c.pt")
+    with pytest.raises(TrainingError, match="not a checkpoint of this release"):
+        Checkpoint.load(tmp_path / "c.pt")
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint_whole(tmp_path, source, monkeypatch):
+    run = open_or_create(tmp_path / "run", source, Recipe())
+    run.save(checkpoint(1), checkpoint(1))
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(TrainingError, match=r"No space left.*previous one is whole"):
+        run.save(checkpoint(2), checkpoint(2))
+    assert Checkpoint.load(run.last_path).epoch == 1
+    assert [path.name for path in run.folder.iterdir() if path.name.endswith(".tmp")] == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux")  # noqa: PTH110 - a device
+def test_a_disk_that_fills_while_torch_writes_is_said_as_such(tmp_path, source):
+    run = open_or_create(tmp_path / "run", source, Recipe())
+    (run.folder / ".last.pt.tmp").symlink_to("/dev/full")
+    with pytest.raises(TrainingError, match="could not be written"):
+        run.save(None, checkpoint())
+
+
+def test_samples_come_back_from_the_folder(tmp_path, source):
+    run = open_or_create(tmp_path / "run", source, Recipe())
+    again = Run.open(tmp_path / "run")
+    for split in ("train", "val"):
+        assert [s.path for s in again.samples(split)] == [s.path.resolve() for s in source.split(split)]
+        assert [(s.label, s.sha256) for s in again.samples(split)] == [(s.label, s.sha256) for s in source.split(split)]
+    assert run.data_digest == data.digest(source.samples, source.labels)
+
+
+def test_another_folder_is_no_run(tmp_path):
+    with pytest.raises(TrainingError, match=r"no run\.json"):
+        Run.open(tmp_path)
+
+
+def test_a_loader_process_that_dies_is_said_with_what_to_do():
+    def die(_pictures, _numbers):
+        os._exit(1)
+
+    arrays = LabelledArrays(torch.zeros(4, 2).numpy(), torch.zeros(4, dtype=torch.int64), variation=die)
+    with pytest.raises(TrainingError, match=r"loader process died.*--workers"):
+        list(batches(arrays, in_turn(4, 2), workers=1))

@@ -1,0 +1,1 @@
+"""The commands of `taxon`: arguments and printing only."""

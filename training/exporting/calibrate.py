@@ -1,0 +1,152 @@
+"""From validation logits to scores that can be read as probabilities, and to thresholds.
+
+Knows arrays only. Temperature scaling and the expected calibration error after Guo et al., "On Calibration of Modern
+Neural Networks" (ICML 2017).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from sklearn.metrics import precision_recall_curve
+
+from taxon.bundle.manifest import Calibration, Thresholds
+from taxon.training.exporting.graph import Task
+from taxon.training.exporting.parity import accuracy, scores_of
+
+BINS = 15
+TEMPERATURES = (0.1, 10.0)
+MIN_POSITIVES = 10
+"""A label with fewer keeps the threshold 0.5."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What the graph and the manifest get."""
+
+    calibration: Calibration
+    thresholds: Thresholds
+
+    @property
+    def temperature(self) -> float:
+        """Divides the logits."""
+        return self.calibration.temperature
+
+
+UNCALIBRATED = Calibrated(Calibration(), Thresholds())
+
+
+def calibrate(
+    logits: NDArray[np.float32], targets: NDArray[np.bool_], task: Task, unknown_coverage: float | None = None
+) -> Calibrated:
+    """Fits the temperature and chooses the thresholds.
+
+    Args:
+        logits: float32 `[N, K]` of validation pictures.
+        targets: bool `[N, K]`.
+        task: Softmax or sigmoid.
+        unknown_coverage: Share of validation pictures that keep an answer, in 0…1; None for no threshold. Only for
+            a single label.
+
+    Returns:
+        The errors in it are cross-fitted: each half is measured with the temperature of the other.
+    """
+    temperature = fit_temperature(logits, targets, task)
+    before = expected_calibration_error(scores_of(logits, task), targets, task)
+    halves = (slice(0, None, 2), slice(1, None, 2))
+    crossed = np.empty_like(logits)
+    for fitted, measured in (halves, halves[::-1]):
+        crossed[measured] = scores_of(logits[measured], task, fit_temperature(logits[fitted], targets[fitted], task))
+    after = expected_calibration_error(crossed, targets, task)
+    if after >= before:
+        temperature, after = 1.0, before
+    scores = scores_of(logits, task, temperature)
+    if task == "multi_label":
+        calibration = Calibration(temperature=temperature, ece_before=before, ece=after)
+        return Calibrated(calibration, Thresholds(labels=label_thresholds(scores, targets)))
+    unknown = coverage = kept_accuracy = None
+    if unknown_coverage is not None:
+        unknown = unknown_threshold(scores, unknown_coverage)
+        kept = scores.max(axis=1) >= unknown
+        coverage, kept_accuracy = float(kept.mean()), accuracy(scores[kept], targets[kept], task)
+    return Calibrated(
+        Calibration(
+            temperature=temperature,
+            ece_before=before,
+            ece=after,
+            unknown_coverage=coverage,
+            unknown_accuracy=kept_accuracy,
+        ),
+        Thresholds(unknown=unknown),
+    )
+
+
+def fit_temperature(logits: NDArray[np.float32], targets: NDArray[np.bool_], task: Task) -> float:
+    """The temperature with the smallest negative log-likelihood.
+
+    The targets are softened as Platt did (1999): of N answers one more counts as wrong. Without it a network that
+    makes no mistake on the few pictures at hand would be told to be infinitely certain.
+    """
+    result = minimize_scalar(
+        lambda exponent: negative_log_likelihood(scores_of(logits, task, float(np.exp(exponent))), targets, task),
+        bounds=tuple(np.log(TEMPERATURES)),
+        method="bounded",
+    )
+    return float(np.exp(result.x))
+
+
+def negative_log_likelihood(scores: NDArray[np.float32], targets: NDArray[np.bool_], task: Task) -> float:
+    """Of softened targets, in nats: mean over pictures, for several labels over pictures and labels."""
+    tiny, doubt = 1e-12, 1.0 / (len(scores) + 2)
+    right = np.log(np.clip(scores.astype(np.float64), tiny, 1.0))
+    if task == "single_label":
+        softened = np.where(targets, 1.0 - doubt, doubt / (scores.shape[1] - 1))
+        return float(-(softened * right).sum(axis=1).mean())
+    wrong = np.log(np.clip(1.0 - scores.astype(np.float64), tiny, 1.0))
+    softened = np.where(targets, 1.0 - doubt, doubt)
+    return float(-(softened * right + (1.0 - softened) * wrong).mean())
+
+
+def expected_calibration_error(scores: NDArray[np.float32], targets: NDArray[np.bool_], task: Task) -> float:
+    """Mean distance between how certain the answers are and how often they are right, over bins of equal width.
+
+    For a single label of the best scores, for several labels of all of them.
+    """
+    if task == "single_label":
+        certainty = scores.max(axis=1)
+        right = np.take_along_axis(targets, scores.argmax(axis=1)[:, None], axis=1)[:, 0]
+    else:
+        certainty, right = scores.ravel(), targets.ravel()
+    bins = np.minimum((certainty * BINS).astype(int), BINS - 1)
+    error = 0.0
+    for number in np.unique(bins):
+        chosen = bins == number
+        error += chosen.mean() * abs(float(certainty[chosen].mean()) - float(right[chosen].mean()))
+    return float(min(error, 1.0))
+
+
+def unknown_threshold(scores: NDArray[np.float32], coverage: float) -> float:
+    """The largest threshold that at least the share `coverage` of the best scores reaches.
+
+    Raises:
+        ValueError: The coverage is not in 0…1.
+    """
+    if not 0.0 < coverage <= 1.0:
+        raise ValueError(f"coverage {coverage} must be above 0 and at most 1")
+    best = np.sort(scores.max(axis=1))[::-1]
+    return float(best[max(int(np.ceil(coverage * len(best) - 1e-9)), 1) - 1])
+
+
+def label_thresholds(scores: NDArray[np.float32], targets: NDArray[np.bool_]) -> tuple[float, ...]:
+    """Per label the threshold with the best F1; 0.5 for labels with few examples."""
+    thresholds = []
+    for label in range(scores.shape[1]):
+        truth = targets[:, label]
+        if not MIN_POSITIVES <= truth.sum() <= len(truth) - MIN_POSITIVES:
+            thresholds.append(0.5)
+            continue
+        precision, recall, candidates = precision_recall_curve(truth, scores[:, label])
+        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+        thresholds.append(float(candidates[int(f1[:-1].argmax())]))
+    return tuple(thresholds)

@@ -1,0 +1,90 @@
+"""What a network answers on a split, and how good that is."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from taxon.training.loop.batches import LabelledArrays, batches, in_turn
+from taxon.training.loop.machine import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """A network's answers to every sample of a split, in the split's order."""
+
+    scores: NDArray[np.float32]
+    """[N, K] softmax, or for multi-label sigmoid."""
+    targets: NDArray[np.int64]
+    """[N] class indices, or for multi-label [N, K] of 0 and 1."""
+    loss: float
+    """Mean cross-entropy, without weights or smoothing."""
+
+
+@torch.inference_mode()
+def answer(
+    network: nn.Module,
+    arrays: LabelledArrays,
+    to_input: Callable[[Tensor], Tensor],
+    machine: Machine,
+    batch_size: int,
+    *,
+    autocast: AbstractContextManager | None = None,
+    workers: int = 0,
+) -> Answers:
+    """Asks a network, in evaluation mode, about every sample exactly once.
+
+    Args:
+        network: Maps what `to_input` gives to logits [n, K]. Left in evaluation mode.
+        arrays: Of the split; not varied.
+        to_input: Batch inputs as loaded → the network's input, on its device.
+        machine: With several processes each takes its share; all get all answers.
+        batch_size: Samples per forward pass.
+        autocast: Context of the forward pass.
+        workers: Loader processes.
+    """
+    network.eval()
+    rows = []
+    turns = in_turn(len(arrays), batch_size, rank=machine.rank, world=machine.world)
+    for batch in batches(arrays, turns, workers=workers):
+        with autocast or nullcontext():
+            rows.append(network(to_input(batch.inputs)).float())
+    logits = machine.gather(torch.cat(rows), len(arrays)).cpu()
+    targets = arrays.targets
+    if targets.ndim == 2:
+        loss = functional.binary_cross_entropy_with_logits(logits, targets)
+        scores = logits.sigmoid()
+    else:
+        loss = functional.cross_entropy(logits, targets)
+        scores = logits.softmax(dim=1)
+    return Answers(scores.numpy(), targets.numpy().astype(np.int64), float(loss))
+
+
+def confusion(answers: Answers) -> NDArray[np.int64]:
+    """[K, K] counts: row the truth, column the answer. Single-label only."""
+    count = answers.scores.shape[1]
+    pairs = answers.targets * count + answers.scores.argmax(axis=1)
+    return np.bincount(pairs, minlength=count * count).reshape(count, count)
+
+
+def summary(answers: Answers) -> dict[str, float]:
+    """The figures of every epoch: `loss`, `accuracy`, `macro_f1`.
+
+    For multi-label an answer is right if every class is on its right side of 0.5.
+    """
+    if answers.targets.ndim == 2:
+        chosen = answers.scores >= 0.5
+        truth = answers.targets == 1
+        hits, picked, present = (chosen & truth).sum(0), chosen.sum(0), truth.sum(0)
+        accuracy = float((chosen == truth).all(axis=1).mean())
+    else:
+        matrix = confusion(answers)
+        hits, picked, present = np.diag(matrix), matrix.sum(0), matrix.sum(1)
+        accuracy = float(hits.sum() / max(1, matrix.sum()))
+    f1 = 2 * hits / np.maximum(1, picked + present)
+    return {"loss": answers.loss, "accuracy": accuracy, "macro_f1": float(f1.mean())}

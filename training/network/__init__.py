@@ -1,0 +1,1 @@
+"""Names → networks, their weights and their stages."""

@@ -1,0 +1,244 @@
+"""Names → networks: any torchvision classification model, one of `networks`, or with `timm/` before it one of
+timm's; with its head replaced and, on wish, published weights or those of a file.
+
+Knows where a network's head is. Knows nothing of data, of which layers train, or of how they are trained.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from taxon.bundle.manifest import PixelSpec
+from taxon.training.errors import TrainingError
+from taxon.training.network.networks import NETWORKS
+from taxon.training.network.weights import fetched, fill, is_file, read_state
+from taxon.training.suggest import nearest
+
+PLAIN_MEAN, PLAIN_STD = 0.5, 0.25
+TIMM = "timm/"
+"""Before the names of timm's models; needs the package timm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How a picture becomes a network's input: `pixels`, then `/ 255`, then `(x - mean) / std` per channel.
+
+    For numbers: only `(x - mean) / std`, per feature.
+    """
+
+    pixels: PixelSpec | None
+    """None for numbers."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    features: tuple[str, ...] = ()
+    """What each number is, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A network and what was left out when its weights were loaded."""
+
+    network: nn.Module
+    head: str
+    """Path of the module that was made new for these classes."""
+    dropped_head: tuple[str, ...] = ()
+    """Keys of the weights file whose shape belongs to another class count; they start random."""
+
+
+def names() -> list[str]:
+    """Every model that `build` knows."""
+    return [*NETWORKS, *torchvision.models.list_models(module=torchvision.models)]
+
+
+def build(name: str, class_count: int, *, channels: int = 3, weights: str | None = None) -> nn.Module:
+    """Builds a network that maps float32 [N, C, H, W] (`mlp`: [N, C]) to logits [N, K].
+
+    Args:
+        name: One of `names()`.
+        class_count: K.
+        channels: 3 or 1; for `mlp` the number of features.
+        weights: A torchvision weights name (`DEFAULT`, `IMAGENET1K_V1`), a `.pth`, `.pt` or `.safetensors`
+            file, or None for random weights.
+
+    Raises:
+        TrainingError: No such model or weights, a file of another architecture, or no network to download.
+    """
+    return load(name, class_count, channels=channels, weights=weights).network
+
+
+def load(name: str, class_count: int, *, channels: int = 3, weights: str | None = None, head: str = "linear") -> Loaded:
+    """As `build`, and says what was left out of the weights.
+
+    Args:
+        name: As for `build`.
+        class_count: As for `build`.
+        channels: As for `build`.
+        weights: As for `build`.
+        head: `linear`, or `mlp:<hidden>`: everything after the convolutions becomes hidden, ReLU, dropout, linear.
+    """
+    network = _plain(name, class_count, channels)
+    dropped: tuple[str, ...] = ()
+    if weights is not None:
+        dropped = fill(network, _state(name, weights), head_path(network), name=name, weights=weights)
+    path = head_path(network)
+    if head != "linear":
+        path = replace_head(network, head, class_count)
+    return Loaded(network, path, dropped)
+
+
+def _plain(name: str, class_count: int, channels: int) -> nn.Module:
+    if class_count < 2:
+        raise TrainingError(f"a classifier needs two classes or more, not {class_count}")
+    if name in NETWORKS:
+        return NETWORKS[name](class_count, channels)
+    if name.startswith(TIMM):
+        return _timm(name).create_model(name.removeprefix(TIMM), num_classes=class_count, in_chans=channels)
+    if name not in names():
+        raise TrainingError(f"there is no model {name!r}{nearest(name, names())}")
+    options: dict[str, Any] = {}
+    if name in ("inception_v3", "googlenet"):
+        # Their published weights expect a shift of the input that torchvision adds only when it loads them
+        # itself; from scratch it does no harm.
+        options = {"aux_logits": False, "init_weights": True, "transform_input": channels == 3}
+    network = torchvision.models.get_model(name, weights=None, num_classes=class_count, **options)
+    if channels != 3:
+        _take_channels(network, channels)
+    return network
+
+
+def _take_channels(network: nn.Module, channels: int) -> None:
+    path, first = next((path, module) for path, module in network.named_modules() if isinstance(module, nn.Conv2d))
+    replacement = nn.Conv2d(
+        channels, first.out_channels, first.kernel_size, first.stride, first.padding,
+        first.dilation, bias=first.bias is not None,
+    )  # fmt: skip
+    network.set_submodule(path, replacement)
+
+
+def head_path(network: nn.Module) -> str:
+    """Where the last layer is: the only one whose shape depends on the class count."""
+    for kind in (nn.Linear, nn.Conv2d):  # SqueezeNet ends in a convolution
+        paths = [path for path, module in network.named_modules() if isinstance(module, kind)]
+        if paths:
+            return paths[-1]
+    raise TrainingError("the network has neither a linear nor a convolution layer to replace")
+
+
+def check_takes(network: nn.Module, example: Tensor) -> None:
+    """Runs one batch through, so that a wrong picture size shows before any training.
+
+    Raises:
+        TrainingError: The network does not take such pictures.
+    """
+    network.eval()
+    try:
+        with torch.inference_mode():
+            network(example)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        height, width = example.shape[2:]
+        raise TrainingError(
+            f"{type(network).__name__} does not take pictures of {height}x{width}: {str(error).splitlines()[0]}; "
+            "choose another --image-size"
+        ) from error
+
+
+def replace_head(network: nn.Module, head: str, class_count: int) -> str:
+    """Replaces everything after the convolutions by `head`, in place; returns the path of the new module.
+
+    Raises:
+        TrainingError: `head` is not `mlp:<hidden>`, or the network ends in a convolution.
+    """
+    kind, _, size = head.partition(":")
+    if kind != "mlp" or not size.isdecimal() or int(size) < 1:
+        raise TrainingError(f"head {head!r} must be linear or mlp:<hidden units>, for example mlp:256")
+    top_path = head_path(network).partition(".")[0]
+    top = network.get_submodule(top_path)
+    layers = [top] if isinstance(top, nn.Linear) else list(top.children())
+    kept = 0
+    while kept < len(layers) and not isinstance(layers[kept], nn.Linear):
+        kept += 1
+    if kept == len(layers):
+        raise TrainingError(f"the network ends in a convolution: head {head!r} does not fit")
+    first = layers[kept]
+    hidden = int(size)
+    new = [nn.Linear(first.in_features, hidden), nn.ReLU(), nn.Dropout(0.5), nn.Linear(hidden, class_count)]
+    network.set_submodule(top_path, nn.Sequential(*layers[:kept], *new))
+    return top_path
+
+
+def preprocessing(
+    name: str, weights: str | None = None, *, image_size: int | None = None, color: str = "rgb"
+) -> Preprocessing:
+    """The preprocessing that a model's weights were trained with.
+
+    Args:
+        name: A model name.
+        weights: A weights name; a file or None stands for the architecture's default weights.
+        image_size: Side of the crop in pixels; without it, that of the weights. Needed for our own networks,
+            which are then given pictures of exactly that shorter side.
+        color: `rgb` or `grayscale`.
+
+    Raises:
+        TrainingError: An own network without a size, or no such weights.
+    """
+    channels = 3 if color == "rgb" else 1
+    if name in NETWORKS:
+        if image_size is None:
+            raise TrainingError(f"{name} takes pictures of any size: say which with --image-size")
+        pixels = PixelSpec(resize=image_size, crop=(image_size, image_size), color=color)
+        return Preprocessing(pixels, (PLAIN_MEAN,) * channels, (PLAIN_STD,) * channels)
+    if name.startswith(TIMM):
+        published = _timm(name).get_pretrained_cfg(name.removeprefix(TIMM))
+        crop, mean, std, interpolation = published.input_size[1], published.mean, published.std, published.interpolation
+        resize = int(crop / published.crop_pct)
+    else:
+        preset = _weights_enum(name, None if weights is None or is_file(weights) else weights).transforms()
+        resize, crop, interpolation = preset.resize_size[0], preset.crop_size[0], preset.interpolation.value
+        mean, std = preset.mean, preset.std
+    if image_size is not None:
+        resize, crop = round(image_size * resize / crop), image_size
+    pixels = PixelSpec(resize=resize, crop=(crop, crop), interpolation=interpolation, color=color)
+    mean, std = tuple(mean), tuple(std)
+    if channels == 1:
+        mean, std = (sum(mean) / 3,), (sum(std) / 3,)
+    return Preprocessing(pixels, mean, std)
+
+
+def _timm(name: str) -> Any:
+    try:
+        import timm
+    except ImportError as error:
+        raise TrainingError(f"{name} needs the package timm: pip install 'taxon[timm]'") from error
+    if not timm.is_model(name.removeprefix(TIMM)):
+        raise TrainingError(f"timm has no model {name!r}{nearest(name.removeprefix(TIMM), timm.list_models())}")
+    return timm
+
+
+def _weights_enum(name: str, weights: str | None) -> Any:
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        raise TrainingError(f"there is no model {name!r}{nearest(name, names())}")
+    published = torchvision.models.get_model_weights(name)
+    if weights is None or weights == "DEFAULT":
+        return published.DEFAULT
+    if weights not in published.__members__:
+        raise TrainingError(
+            f"{name} has no weights {weights!r}: choose one of {[*published.__members__]}, a file, or none"
+        )
+    return published[weights]
+
+
+def _state(name: str, weights: str) -> dict[str, Tensor]:
+    if is_file(weights):
+        return read_state(Path(weights))
+    if name in NETWORKS:
+        raise TrainingError(f"{name} has no published weights: give a file, or none")
+    if name.startswith(TIMM):
+        package, own = _timm(name), name.removeprefix(TIMM)
+        address = f"https://huggingface.co/timm/{own}"
+        return fetched(lambda: package.create_model(own, pretrained=True).state_dict(), weights, name, address)
+    member = _weights_enum(name, weights)
+    return fetched(lambda: member.get_state_dict(progress=False), weights, name, member.url)

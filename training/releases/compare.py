@@ -1,0 +1,146 @@
+"""Two versions of a model on the same held-out pictures: is the newer one better, and can that be told from chance?
+
+Knows answers by label name, because versions may order their labels differently. Decides nothing: see `promote`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest, norm
+
+from taxon.bundle.store import Bundle
+from taxon.training.exporting import calibrate, parity, variants
+from taxon.training.exporting.candidate import target_matrix
+from taxon.training.exporting.examples import Array, Example
+
+CONFIDENCE = 0.95
+REGRESSION = 0.05
+"""A class whose recall falls by more is named."""
+FULL = "fp32"
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one version says to every picture."""
+
+    right: NDArray[np.bool_]
+    """bool `[files]`."""
+    calibration_error: float
+    path: Path
+    """Its fp32 graph."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassChange:
+    """The recall of one class, before and after."""
+
+    label: str
+    before: float
+    after: float
+    picture_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The candidate against the current version, on `picture_count` pictures."""
+
+    picture_count: int
+    accuracy_before: float
+    accuracy_after: float
+    difference: float
+    """Of accuracy; positive is better."""
+    interval: tuple[float, float]
+    """Of the difference, at 95 %."""
+    gained: int
+    """Pictures that only the candidate gets right."""
+    lost: int
+    """Pictures that only the current version gets right."""
+    p_value: float
+    """McNemar's exact test: how often chance alone would give so uneven a split of gained and lost."""
+    calibration_error_before: float
+    calibration_error_after: float
+    latency_ms_before: dict[int, float]
+    """Median of one run by batch size, on this machine's CPU."""
+    latency_ms_after: dict[int, float]
+    regressions: tuple[ClassChange, ...]
+    """Classes whose recall falls by more than five points."""
+
+
+def answers(bundle: Bundle, files: Sequence[Example], labels: Sequence[tuple[str, ...]]) -> Answers:
+    """Asks the fp32 graph of a bundle, on the CPU. A true label that the bundle does not know counts as wrong.
+
+    Raises:
+        ParityError: A picture cannot be read, or the graph does not run.
+    """
+    manifest = bundle.manifest
+    path = bundle.folder / next(variant.file for variant in manifest.variants if variant.precision == FULL)
+    sizes = (parity.REFERENCE_BATCH,)
+    scores = parity.graph_scores(parity.open_session(path), files, manifest.pixels, sizes)[: len(files)]
+    known = [tuple(label for label in answer if label in manifest.labels) for answer in labels]
+    targets = target_matrix(known, manifest.labels)
+    complete = np.array([len(answer) == len(kept) for answer, kept in zip(labels, known, strict=True)])
+    if manifest.task == "multi_label":
+        right = ((scores >= 0.5) == targets).all(axis=1) & complete
+    else:
+        right = np.take_along_axis(targets, scores.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return Answers(right, calibrate.expected_calibration_error(scores, targets, manifest.task), path)
+
+
+def compare(
+    before: Answers, after: Answers, labels: Sequence[tuple[str, ...]], pictures: Array | None = None
+) -> Comparison:
+    """Compares the answers of two versions.
+
+    Args:
+        before: Of the current version.
+        after: Of the candidate.
+        labels: The true labels, by picture.
+        pictures: What both graphs take, to time them on; None if their inputs differ.
+    """
+    count = len(labels)
+    gained, lost = int((after.right & ~before.right).sum()), int((before.right & ~after.right).sum())
+    timed: list[dict[int, float]] = [{}, {}]
+    if pictures is not None:
+        timed = variants.latencies([before.path, after.path], pictures, variants.CPU)
+    return Comparison(
+        picture_count=count,
+        accuracy_before=float(before.right.mean()),
+        accuracy_after=float(after.right.mean()),
+        difference=(gained - lost) / count,
+        interval=difference_interval(gained, lost, count),
+        gained=gained,
+        lost=lost,
+        p_value=float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0,
+        calibration_error_before=before.calibration_error,
+        calibration_error_after=after.calibration_error,
+        latency_ms_before=timed[0],
+        latency_ms_after=timed[1],
+        regressions=regressions(before.right, after.right, labels),
+    )
+
+
+def difference_interval(gained: int, lost: int, count: int) -> tuple[float, float]:
+    """The interval of a difference of paired proportions, after Agresti and Min (Statistics in Medicine, 2005): half
+    a picture is added to each of the four cells, which keeps it honest for small counts.
+    """
+    gained_, lost_, count_ = gained + 0.5, lost + 0.5, count + 2.0
+    center = (gained_ - lost_) / count_
+    variance = (gained_ + lost_ - (gained_ - lost_) ** 2 / count_) / count_**2
+    reach = float(norm.ppf(0.5 + CONFIDENCE / 2)) * variance**0.5
+    return center - reach, center + reach
+
+
+def regressions(
+    before: NDArray[np.bool_], after: NDArray[np.bool_], labels: Sequence[tuple[str, ...]]
+) -> tuple[ClassChange, ...]:
+    """The classes whose recall falls by more than `REGRESSION`, worst first."""
+    changes = []
+    for label in sorted({label for answer in labels for label in answer}):
+        chosen = np.array([label in answer for answer in labels])
+        change = ClassChange(label, float(before[chosen].mean()), float(after[chosen].mean()), int(chosen.sum()))
+        if change.before - change.after > REGRESSION:
+            changes.append(change)
+    return tuple(sorted(changes, key=lambda change: change.after - change.before))

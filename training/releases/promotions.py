@@ -1,0 +1,150 @@
+"""Which version of a model is the default, and what was it before.
+
+The label file `labels/stable` is the truth; `promotions.jsonl` beside the versions records every change and why. A
+change is recorded before the label moves, so a process that dies between the two leaves an entry that nothing
+followed: the next one does not start where it ends, nor is the label there.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from taxon.bundle import store, version_labels
+from taxon.bundle.store import Bundle
+from taxon.training.errors import TrainingError
+
+HISTORY = "promotions.jsonl"
+
+
+class PromotionError(TrainingError):
+    """A version that does not become the default."""
+
+
+def current_version(root: Path, name: str, candidate: int) -> int | None:
+    """The version to compare with: `stable`, else the newest before the candidate, else the newest other one.
+
+    Raises:
+        PromotionError: The candidate is the default already.
+    """
+    if (stable := version_labels.read(root, name).get(version_labels.STABLE)) is not None:
+        if stable == candidate:
+            raise PromotionError(f"version {candidate} of {name} is the default already")
+        return stable
+    others = [version for version in store.versions(root, name) if version != candidate]
+    return max([version for version in others if version < candidate] or others, default=None)
+
+
+def promote(
+    root: Path, name: str, version: int, current: int | None, figures: Mapping[str, Any] | None, reason: str | None
+) -> None:
+    """Records the promotion, then moves the label: a process that dies between the two has changed nothing. Of two
+    at once one waits for the other, and then finds another default than it compared with.
+
+    Args:
+        root: The repository.
+        name: The model.
+        version: The new default.
+        current: The default so far; None if the model had no other version.
+        figures: Of the comparison, for the record.
+        reason: Why it was forced, for the record.
+
+    Raises:
+        PromotionError: Another version is the default by now.
+        OSError: The repository is not writable or full; the default is as it was.
+    """
+    with _alone(root, name):
+        if (now := current_version(root, name, version)) != current:
+            raise PromotionError(f"the default of {name} went from {current} to {now} meanwhile: compare again")
+        entry = {"action": "promote", "from": current, "to": version, "reason": reason, "comparison": figures}
+        _record(root, name, entry)
+        version_labels.write(root, name, version_labels.STABLE, version)
+
+
+def rollback(root: Path, name: str, reason: str = "") -> int:
+    """Moves the label back to what the default was before the promotion of the present one.
+
+    Returns:
+        The version that is the default now.
+
+    Raises:
+        PromotionError: Nothing was promoted, or the earlier version is gone.
+        BundleError: The earlier version is damaged.
+    """
+    with _alone(root, name):
+        current = version_labels.read(root, name).get(version_labels.STABLE)
+        defaults = _defaults_before(history(root, name), current)
+        if current is None or not defaults or (earlier := defaults[-1]) is None:
+            raise PromotionError(f"{name} has no earlier default to go back to")
+        existing(root, name, earlier)
+        _record(root, name, {"action": "rollback", "from": current, "to": earlier, "reason": reason})
+        version_labels.write(root, name, version_labels.STABLE, earlier)
+        return earlier
+
+
+def _defaults_before(entries: list[dict[str, Any]], current: int | None) -> list[int | None]:
+    """The defaults to which rollbacks lead, the nearest last."""
+    defaults: list[int | None] = []
+    for entry, then in zip(entries, [*(entry["from"] for entry in entries[1:]), current], strict=False):
+        if entry["to"] != then:
+            continue  # recorded by a process that died before it moved the label
+        if entry["action"] == "promote":
+            defaults.append(entry["from"])
+        elif defaults:
+            defaults.pop()
+    return defaults
+
+
+@contextmanager
+def _alone(root: Path, name: str) -> Iterator[None]:
+    """Waits until no other process changes this model's default. The lock ends with the process that holds it.
+
+    Raises:
+        PromotionError: The repository has no such model.
+    """
+    if name not in store.names(root):
+        raise PromotionError(f"{root} has no model {name}")
+    with (root / name / HISTORY).open("a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def history(root: Path, name: str) -> list[dict[str, Any]]:
+    """All promotions and rollbacks of a model, oldest first. A last line that was cut off is passed over."""
+    path = root / name / HISTORY
+    entries = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            continue  # the process died while it wrote this line, so the label was not moved
+    return entries
+
+
+def _record(root: Path, name: str, entry: dict[str, Any]) -> None:
+    line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), **entry})
+    with (root / name / HISTORY).open("a", encoding="utf-8") as file:
+        file.write(f"\n{line}\n" if _cut_off(root / name / HISTORY) else f"{line}\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _cut_off(path: Path) -> bool:
+    content = path.read_bytes()
+    return bool(content) and not content.endswith(b"\n")
+
+
+def existing(root: Path, name: str, version: int) -> Bundle:
+    """A published version, checked.
+
+    Raises:
+        PromotionError: There is none.
+        BundleError: It is damaged.
+    """
+    if version not in store.versions(root, name):
+        raise PromotionError(f"{root} has no version {version} of {name}; it has {store.versions(root, name)}")
+    return store.read(root, name, version)
