@@ -6,7 +6,15 @@ Read once, by `server`. No other module sees it: they are passed the numbers tha
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
 
@@ -68,19 +76,35 @@ class Settings(BaseSettings):
         Field(description="Precision to serve; a bundle that lacks it is served as fp32, and the log says so."),
     ] = "fp32"
     workers: Annotated[
+        Literal["auto"] | PositiveInt,
+        Field(description="Processes that run models. auto: one for each granted core, or one for each GPU."),
+    ] = "auto"
+    decoders: Annotated[
         Literal["auto"] | NonNegativeInt,
         Field(
-            description="Worker processes that decode and run models. 0: none, everything on threads of one process. "
-            "auto: one for each core that the container grants; 0 on GPUs."
+            description="Processes that only decode. 0: workers decode what they run. auto: 0 on CPUs; on GPUs one for "
+            "each granted core but one."
+        ),
+    ] = "auto"
+    fronts: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=1, le=64)],
+        Field(
+            description="Processes that speak gRPC on the one port. auto: one for every 8 granted cores, on GPUs for "
+            "every 4. A client of one connection is on one of them."
         ),
     ] = "auto"
     max_run_seconds: Annotated[
         PositiveFloat,
         Field(description="A worker that takes longer over one batch is taken to hang: it is killed and replaced."),
     ] = 30.0
+    max_load_seconds: Annotated[
+        PositiveFloat,
+        Field(
+            description="A worker that takes longer over the proof of one model is killed; twice, and it is refused."
+        ),
+    ] = 300.0
     threads: Annotated[
-        NonNegativeInt,
-        Field(description="With --workers 0, threads that decode and that run a model. 0: as many as granted cores."),
+        NonNegativeInt, Field(description="Threads of one run. 0: each worker's share of the granted cores.")
     ] = 0
     max_batch_size: Annotated[
         NonNegativeInt,
@@ -89,6 +113,13 @@ class Settings(BaseSettings):
     max_queued_requests: Annotated[
         PositiveInt, Field(description="Inputs in the server at once; the next is refused with QUEUE_FULL.")
     ] = 256
+    max_queued_bytes: Annotated[
+        PositiveInt,
+        Field(
+            description="Memory for the inputs in the server, in bytes; large messages are received in turns within as "
+            "much again. Must hold the largest message."
+        ),
+    ] = 256 * 2**20
     max_call_seconds: Annotated[
         PositiveFloat, Field(description="Ceiling of a call's time, whatever deadline its client sets.")
     ] = 10.0
@@ -117,6 +148,15 @@ class Settings(BaseSettings):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="Least severe events in the log.")
     ] = "info"
+
+    @model_validator(mode="after")
+    def _holds_a_message(self) -> "Settings":
+        if self.max_queued_bytes < self.max_message_bytes:
+            raise ValueError(
+                f"--max-queued-bytes {self.max_queued_bytes} must hold a message of --max-message-bytes "
+                f"{self.max_message_bytes}"
+            )
+        return self
 
     @field_validator("metrics_port", mode="before")
     @classmethod

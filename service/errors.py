@@ -6,7 +6,7 @@ and bundles are their own packages' (`taxon.bundle.pixels`, `taxon.bundle.manife
 ServiceError
 ├── FieldInvalidError       a field of the request is missing or out of range
 ├── ModelNotFoundError      no such model or version is loaded
-├── QueueFullError          no permit is free
+├── QueueFullError          what is in the server already would make the answer too late, or leaves it no room
 ├── NotServingError         starting, stopping, or the worker that held the call died
 ├── InferenceFailedError    the model failed on this input
 ├── DeadlineTooShortError   the answer would come too late
@@ -47,12 +47,15 @@ class ModelNotFoundError(ServiceError):
 
 
 class QueueFullError(ServiceError):
-    """Every permit is taken."""
+    """What is in the server already leaves no room for another input, or would make its answer too late."""
 
-    def __init__(self, max_queued_count: int, retry_s: float) -> None:
-        super().__init__(f"{max_queued_count} requests are in the server already; wait, then retry")
-        self.max_queued_count = max_queued_count
+    def __init__(self, reason: str, retry_s: float, *, queued_count: int, max_queued_count: int) -> None:
+        super().__init__(f"{reason}; wait, then retry")
         self.retry_s = retry_s
+        self.queued_count = queued_count
+        """Inputs in the server now."""
+        self.max_queued_count = max_queued_count
+        """The most that are let in at once."""
 
 
 class NotServingError(ServiceError):

@@ -1,23 +1,24 @@
-"""One input → its answer: permit, decode, submit, await, rank. Reads aloud; every stage is another module's.
+"""One input → its answer: permit, submit, await, rank. Reads aloud; every stage is another module's.
 
 Knows no protobuf.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from taxon.service.errors import DeadlineTooShortError, QueueFullError
-from taxon.service.models.repository import Model, Repository, Served
+from taxon.service.errors import DeadlineTooShortError, FieldInvalidError
+from taxon.service.models.model import Model
+from taxon.service.models.repository import Repository
 from taxon.service.ranking import Ranked
-from taxon.service.runtime.decoding import Array, Encoded, Payload
-from taxon.service.scheduling.admission import retry_delay_s
+from taxon.service.runtime.features import to_features
+from taxon.service.scheduling.admission import Permits
 from taxon.service.scheduling.batching import Scored
-from taxon.service.scheduling.executors import Placement
+from taxon.service.scheduling.picture_size import Encoded
 from taxon.service.telemetry.metrics import Metrics
 from taxon.service.telemetry.statistics import Spent
+from taxon.service.workers.executor import Executor, Payload
 
 # Inputs of one call that are worked on at once: enough to fill batches, few enough to leave permits to other callers.
 CALL_CONCURRENCY = 32
@@ -57,38 +58,8 @@ class Answer:
     """What is known about one input."""
 
     ranked: Ranked
-    served: Served
+    model: Model
     timing: Timing
-
-
-class Permits:
-    """The right to occupy the server, for a bounded number of inputs. Lives on the event loop."""
-
-    def __init__(self, max_count: int, metrics: Metrics, predicted_wait_s: Callable[[], float]) -> None:
-        self.max_count = max_count
-        self._predicted_wait_s = predicted_wait_s
-        self._held = 0
-        metrics.in_flight.set_function(lambda: self._held)
-
-    @property
-    def free_count(self) -> int:
-        """How many may be taken."""
-        return self.max_count - self._held
-
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Holds one permit.
-
-        Raises:
-            QueueFullError: None is free. Nobody waits for a permit: a longer queue helps no caller.
-        """
-        if not self.free_count:
-            raise QueueFullError(self.max_count, retry_delay_s(self._predicted_wait_s()))
-        self._held += 1
-        try:
-            yield
-        finally:
-            self._held -= 1
 
 
 class Pipeline:
@@ -96,15 +67,15 @@ class Pipeline:
 
     def __init__(
         self,
-        repository: Repository[Served],
+        repository: Repository,
         permits: Permits,
-        placement: Placement,
+        executor: Executor,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._repository = repository
         self._permits = permits
-        self._placement = placement
+        self._executor = executor
         self._metrics = metrics
         self._clock = clock
 
@@ -114,73 +85,68 @@ class Pipeline:
         """
         return asyncio.Semaphore(min(CALL_CONCURRENCY, self._permits.max_count))
 
-    async def classify(self, payload: Payload, choice: Choice, deadline: float) -> Answer:
+    async def classify(self, given: Encoded | Sequence[float], choice: Choice, deadline: float) -> Answer:
         """Classifies one input.
 
         Args:
-            payload: Encoded bytes or features, as the caller sent them.
+            given: Encoded bytes or features, as the caller sent them.
             choice: Of the model and of what to return.
             deadline: Point of `time.monotonic()`.
 
         Raises:
             ServiceError: See `service.errors`.
-            PictureError: See `taxon.bundle.pixels`.
+            PictureError: See `taxon.bundle.picture_limits`.
         """
         arrived = self._clock()
-        served = self._repository.find(choice.model_name, choice.model_version)
-        key, statistics = (served.name, served.version), self._metrics.statistics
+        model = self._repository.find_classifier(choice.model_name, choice.model_version)
+        key, statistics = (model.name, model.version), self._metrics.statistics
         try:
-            scored, timing = await self.score(served, payload, deadline)
+            scored, timing = await self.run(model, checked(given, model), deadline)
         except (Exception, asyncio.CancelledError):
             statistics.failed(key, self._clock() - arrived)
             raise
         statistics.answered(key, 1, timing.spent())
-        ranked = served.ranking.rank(scored.scores, choice.max_results, choice.min_score)
-        return Answer(ranked, served, timing)
+        if model.ranking is None:
+            raise TypeError("a classifier has a ranking")
+        return Answer(model.ranking.rank(scored.scores, choice.max_results, choice.min_score), model, timing)
 
-    async def score(
-        self, served: Served, payload: Payload, deadline: float, priority: int = 0
-    ) -> tuple[Scored, Timing]:
-        """As `classify`, for a model that has been found, and without ranking."""
-        return await self._through(
-            served, lambda: self._placement.decode(payload, served.manifest, deadline), deadline, priority
-        )
-
-    async def run(self, model: Model, array: Array, deadline: float, priority: int = 0) -> tuple[Scored, Timing]:
-        """As `score`, for an input that is already what the graph takes.
+    async def run(self, model: Model, payload: Payload, deadline: float, priority: int = 0) -> tuple[Scored, Timing]:
+        """As `classify`, for a model that has been found, and without ranking.
 
         Args:
             model: Found.
-            array: Without the batch axis.
+            payload: An encoded picture, or what the graph takes without the batch axis.
             deadline: Point of `time.monotonic()`.
             priority: 1 is the most urgent, 0 less urgent than any other.
         """
-
-        async def ready() -> Array:
-            return array
-
-        return await self._through(model, ready, deadline, priority)
-
-    async def _through(
-        self, model: Model, prepare: Callable[[], Awaitable[Array | Encoded]], deadline: float, priority: int
-    ) -> tuple[Scored, Timing]:
         arrived = self._clock()
         with self._permits.hold():
             try:
                 async with asyncio.timeout_at(deadline):
-                    payload = await prepare()
-                    decoded = self._clock()
-                    scored = await model.runs.submit(payload, deadline, priority)
+                    scored = await self._executor.submit(model.number, payload, deadline, priority, model.picture_bytes)
             except TimeoutError:
                 raise DeadlineTooShortError(0.0, self._clock() - arrived) from None
-        timing = Timing(
-            decoded - arrived + scored.preprocess_s,
-            scored.queue_s,
-            scored.inference_s,
-            self._clock() - arrived,
-            scored.batch_size,
-        )
-        spent = timing.preprocess_s, timing.queue_s, timing.inference_s, timing.total_s
+        total_s = self._clock() - arrived
+        spent = scored.preprocess_s, scored.queue_s, scored.inference_s, total_s
         self._metrics.stage_seconds.observe(model.name, zip(STAGES, spent, strict=True))
         self._metrics.statistics.ran((model.name, model.version), scored.batch_size, scored.inference_s)
-        return scored, timing
+        return scored, Timing(*spent, scored.batch_size)
+
+
+def checked(given: Encoded | Sequence[float], model: Model) -> Payload:
+    """What the executor takes for a caller's input: pictures as they are, features as an array.
+
+    Raises:
+        FieldInvalidError: The input is of the other kind, or its features are not what the model takes.
+    """
+    manifest = model.manifest
+    if manifest is None:
+        raise TypeError("a classifier has a manifest")
+    is_picture = isinstance(given, bytes | memoryview)
+    if is_picture and manifest.pixels is None:
+        raise FieldInvalidError("image", f"model {manifest.name!r} takes features")
+    if is_picture:
+        return given
+    if manifest.pixels is not None:
+        raise FieldInvalidError("features", f"model {manifest.name!r} takes an image")
+    return to_features(given, manifest)

@@ -6,20 +6,19 @@ Checks what the messages' comments promise; decides nothing else.
 import asyncio
 import base64
 import binascii
-import os
-import time
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
-import grpc
 import structlog
 from google.protobuf.duration_pb2 import Duration
 
+from taxon.bundle.manifest import GRAPH_OUTPUT
 from taxon.service.api import statuses
+from taxon.service.api.guard import Context, deadline, new_id
 from taxon.service.errors import FieldInvalidError
-from taxon.service.models.repository import Repository, Served
+from taxon.service.models.model import Model
+from taxon.service.models.repository import Repository
 from taxon.service.pipeline import Answer, Choice, Pipeline
-from taxon.service.runtime.decoding import Payload
+from taxon.service.scheduling.picture_size import Encoded
 from taxon.service.telemetry.metrics import Metrics
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1 import classification_service_pb2_grpc as pb_grpc
@@ -30,65 +29,43 @@ DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
 TASKS = {"single_label": pb.TASK_SINGLE_LABEL, "multi_label": pb.TASK_MULTI_LABEL}
 
-Request = TypeVar("Request")
-Response = TypeVar("Response")
-Context = grpc.aio.ServicerContext[Any, Any]
-Method = Callable[[Any, Request, Context], Awaitable[Response]]
-
 log = structlog.get_logger(__name__)
-
-
-def answers_errors(method: Method[Request, Response]) -> Method[Request, Response]:
-    """Turns every exception of a method into a rich status: grpcio would send its text to the caller."""
-
-    async def answer(self: "ClassificationService", request: Request, context: Context) -> Response:
-        try:
-            return await method(self, request, context)
-        except Exception as error:  # noqa: BLE001 - nothing may escape
-            status = statuses.to_status(error, _new_id())
-        return await statuses.abort(context, status)
-
-    return answer
 
 
 class ClassificationService(pb_grpc.ClassificationServiceServicer):
     """The public API."""
 
-    def __init__(self, pipeline: Pipeline, repository: Repository[Served], metrics: Metrics, max_call_s: float) -> None:
+    def __init__(self, pipeline: Pipeline, repository: Repository, metrics: Metrics, max_call_s: float) -> None:
         self._pipeline = pipeline
         self._repository = repository
         self._requests = metrics.requests
         self._answered = {method: metrics.requests.labels(method, "OK") for method in ("Classify", "BatchClassify")}
         self._max_call_s = max_call_s
 
-    @answers_errors
     async def GetModel(self, request: pb.GetModelRequest, _: Context) -> pb.GetModelResponse:  # noqa: N802
         """Describes one version of one model."""
-        served = self._repository.find(request.model_name, request.model_version)
-        return pb.GetModelResponse(model=self._model(served))
+        model = self._repository.find_classifier(request.model_name, request.model_version)
+        return pb.GetModelResponse(model=self._model(model))
 
-    @answers_errors
     async def ListModels(self, request: pb.ListModelsRequest, _: Context) -> pb.ListModelsResponse:  # noqa: N802
         """Lists every loaded version."""
         if request.page_size < 0:
             raise FieldInvalidError("page_size", "must not be negative")
         size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
         after = _read_token(request.page_token)
-        listed = [served for served in self._repository.listing() if _key(served) > after]
+        listed = [model for model in self._repository.listing() if model.manifest and _key(model) > after]
         page, more = listed[:size], listed[size:]
         return pb.ListModelsResponse(
-            models=[self._model(served) for served in page],
+            models=[self._model(model) for model in page],
             next_page_token=_write_token(_key(page[-1])) if more else "",
         )
 
-    @answers_errors
     async def Classify(  # noqa: N802
         self, request: tuple[pb.ClassifyRequest, memoryview | None], context: Context
     ) -> pb.ClassifyResponse:
         """Classifies one input, read by `split`."""
-        return await self._classify(*request, self._deadline(context), "Classify")
+        return await self._classify(*request, deadline(context, self._max_call_s), "Classify")
 
-    @answers_errors
     async def BatchClassify(  # noqa: N802
         self, request: pb.BatchClassifyRequest, context: Context
     ) -> pb.BatchClassifyResponse:
@@ -96,32 +73,27 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
         count = len(request.requests)
         if not 1 <= count <= MAX_BATCH_ENTRIES:
             raise FieldInvalidError("requests", f"must have 1 to {MAX_BATCH_ENTRIES} entries, not {count}")
-        deadline = self._deadline(context)
+        until = deadline(context, self._max_call_s)
         turns = self._pipeline.turns()
 
         async def outcome(entry: pb.ClassifyRequest) -> pb.BatchClassifyResult:
             async with turns:
                 try:
-                    return pb.BatchClassifyResult(response=await self._classify(entry, None, deadline, "BatchClassify"))
+                    return pb.BatchClassifyResult(response=await self._classify(entry, None, until, "BatchClassify"))
                 except Exception as error:  # noqa: BLE001 - one entry's failure is its own
-                    return pb.BatchClassifyResult(error=statuses.to_status(error, _new_id()))
+                    return pb.BatchClassifyResult(error=statuses.to_status(error, new_id()))
 
         # A TaskGroup, so that a caller who leaves takes every entry along.
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(outcome(entry)) for entry in request.requests]
         return pb.BatchClassifyResponse(results=[task.result() for task in tasks])
 
-    def _deadline(self, context: Context) -> float:
-        """The point of `time.monotonic()` until which this call is worth work."""
-        remaining = context.time_remaining()
-        return time.monotonic() + (self._max_call_s if remaining is None else min(remaining, self._max_call_s))
-
     async def _classify(
-        self, request: pb.ClassifyRequest, image: memoryview | None, deadline: float, method: str
+        self, request: pb.ClassifyRequest, image: memoryview | None, until: float, method: str
     ) -> pb.ClassifyResponse:
         try:
             payload = _payload(request) if image is None else image
-            answer = await self._pipeline.classify(payload, _choice(request), deadline)
+            answer = await self._pipeline.classify(payload, _choice(request), until)
         except Exception as error:
             self._requests.labels(method, statuses.reason_of(error)).inc()
             raise
@@ -131,8 +103,10 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
         self._answered[method].inc()
         return _response(answer)
 
-    def _model(self, served: Served) -> pb.Model:
-        manifest = served.manifest
+    def _model(self, model: Model) -> pb.Model:
+        manifest = model.manifest
+        if manifest is None:
+            raise TypeError("a classifier has a manifest")
         if manifest.input.kind == "image":
             height, width, channel_count = manifest.input.shape
             taken = pb.ModelInput(image=pb.ImageInput(height=height, width=width, channel_count=channel_count))
@@ -146,14 +120,14 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
             task=TASKS[manifest.task],
             labels=manifest.labels,
             input=taken,
-            variant=served.precision,
-            execution_provider=served.provider,
+            variant=model.description.variant,
+            execution_provider=model.description.provider,
             unknown_threshold=manifest.thresholds.unknown or 0.0,
             metrics=manifest.metrics,
         )
 
 
-def _payload(request: pb.ClassifyRequest) -> Payload:
+def _payload(request: pb.ClassifyRequest) -> Encoded | Sequence[float]:
     kind = request.WhichOneof("input")
     if kind == "image":
         return request.image
@@ -172,16 +146,17 @@ def _choice(request: pb.ClassifyRequest) -> Choice:
 
 
 def _response(answer: Answer) -> pb.ClassifyResponse:
-    manifest, timing = answer.served.manifest, answer.timing
+    model, timing = answer.model, answer.timing
+    labels = model.description.labels[GRAPH_OUTPUT]
     response = pb.ClassifyResponse(
         unknown=answer.ranked.unknown,
-        model_name=manifest.name,
-        model_version=str(manifest.version),
-        variant=answer.served.precision,
-        request_id=_new_id(),
+        model_name=model.name,
+        model_version=str(model.version),
+        variant=model.description.variant,
+        request_id=new_id(),
     )
     # Filled in place: messages built apart and copied in take twice as long.
-    add, labels = response.classifications.add, manifest.labels
+    add = response.classifications.add
     for index, score in zip(answer.ranked.indexes, answer.ranked.scores, strict=True):
         add(label=labels[index], class_index=index, score=score)
     told = response.timing
@@ -198,12 +173,8 @@ def _put(duration: Duration, seconds: float) -> None:
     duration.seconds, duration.nanos = whole, int((seconds - whole) * 1e9)
 
 
-def _new_id() -> str:
-    return os.urandom(16).hex()
-
-
-def _key(served: Served) -> tuple[str, int]:
-    return served.manifest.name, served.manifest.version
+def _key(model: Model) -> tuple[str, int]:
+    return model.name, model.version
 
 
 def _write_token(key: tuple[str, int]) -> str:

@@ -32,7 +32,7 @@ class Readiness(health_pb2_grpc.HealthServicer):
         self._ended = False
         self._changed = asyncio.Event()
 
-    def register(self, server: grpc.aio.Server) -> None:
+    def register(self, server: Any) -> None:
         """Adds the health service to a server that has not started."""
         health_pb2_grpc.add_HealthServicer_to_server(self, server)
 

@@ -86,7 +86,11 @@ def _model_not_found(error: ModelNotFoundError) -> Facts:
 
 
 def _queue_full(error: QueueFullError) -> Facts:
-    return Facts({"maxQueuedRequestCount": str(error.max_queued_count)}, (_retry(error.retry_s),))
+    metadata = {
+        "queuedRequestCount": str(error.queued_count),
+        "maxQueuedRequestCount": str(error.max_queued_count),
+    }
+    return Facts(metadata, (_retry(error.retry_s),))
 
 
 def _not_serving(error: NotServingError) -> Facts:
@@ -122,15 +126,19 @@ TABLE: Mapping[type[Exception], Row] = {
 }
 
 
+def _row(error: Exception) -> Row | None:
+    return next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), None)
+
+
 def reason_of(error: Exception) -> str:
     """The reason that the caller is given, for metrics."""
-    row = TABLE.get(type(error))
+    row = _row(error)
     return "INTERNAL" if row is None else row.reason
 
 
 def to_status(error: Exception, request_id: str) -> status_pb2.Status:
     """The status that tells a caller of `error`; logs it in full if it was not foreseen."""
-    row = TABLE.get(type(error))
+    row = _row(error)
     if row is None:
         log.error("call failed unforeseen", request_id=request_id, exc_info=error)
         unforeseen = Facts({}, (error_details_pb2.RequestInfo(request_id=request_id),))

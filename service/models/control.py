@@ -1,54 +1,29 @@
-"""Loads and unloads models, and knows in what state each version is.
-
-Proves on a thread, publishes on the event loop. Knows folders and repositories; not the wire.
-"""
+"""Loads and unloads models, and follows their labels. Knows folders and the pool of workers; not the wire."""
 
 import asyncio
-import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Container, Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import structlog
 
-from taxon.bundle import store
-from taxon.bundle.signing import Check
-from taxon.bundle.store import Bundle
-from taxon.service.errors import FieldInvalidError, ModelNotFoundError, ModelRefusedError, NotServingError
-from taxon.service.models.folder import load_bundles, load_graphs
-from taxon.service.models.repository import Model, Repository, Served
-from taxon.service.runtime import graph_proof
-from taxon.service.runtime.bundle_proof import Proven
-from taxon.service.runtime.graph_proof import ProvenGraph, ServedGraph, refuse_unsigned
+from taxon.service.errors import FieldInvalidError, ModelNotFoundError, ModelRefusedError
+from taxon.service.models import folder
+from taxon.service.models.folder import NAME_PATTERN, Found
+from taxon.service.models.model import Model, VersionState, model_of
+from taxon.service.models.repository import Repository
+from taxon.service.workers.worker_pool import WorkerPool
+from taxon.service.workers.worker_protocol import Loaded
+
+# Models that are proved at the same time: more would only share the cores.
+MOST_AT_ONCE = 2
+LABELS_PERIOD_S = 0.2
+# A folder can change twice within one tick of its file system's clock: labels so young are read again.
+SETTLED_NS = 1_000_000_000
 
 log = structlog.get_logger(__name__)
-
-State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
-
-
-@dataclass(frozen=True, slots=True)
-class VersionState:
-    """One version of a model, in the repository's folder or served."""
-
-    name: str
-    version: int
-    state: State
-    reason: str = ""
-    """Why it is not ready."""
-
-
-@dataclass(frozen=True, slots=True)
-class Makers:
-    """How a folder becomes a served model. The first two run on a thread, the others on the event loop."""
-
-    prove_bundle: Callable[[Bundle], Proven]
-    prove_graph: Callable[[str, int], ProvenGraph]
-    serve_bundle: Callable[[Proven], Served]
-    serve_graph: Callable[[ProvenGraph], ServedGraph]
-    check_signature: Check | None = None
-    """Of every bundle before it is proven; None if none is required."""
 
 
 class ModelControl:
@@ -57,35 +32,31 @@ class ModelControl:
     def __init__(
         self,
         root: Path,
-        bundles: Repository[Served],
-        tensor_models: Repository[ServedGraph],
-        makers: Makers,
-        on_change: Callable[[int], None],
+        repository: Repository,
+        pool: WorkerPool,
+        on_batch: Callable[[str], Callable[[int, int], None]],
     ) -> None:
         """Loads nothing yet.
 
         Args:
             root: The folder.
-            bundles: Where proven bundles are published.
-            tensor_models: Where proven graphs without a manifest are published.
-            makers: What proves and serves.
-            on_change: Told the number of versions that are refused, after each load and unload.
+            repository: Where proven models are published.
+            pool: What proves and runs them.
+            on_batch: Makes what is told of the batches of the model of this name.
         """
         self._root = root
-        self._bundles = bundles
-        self._tensor_models = tensor_models
-        self._makers = makers
-        self._on_change = on_change
+        self._repository = repository
+        self._pool = pool
+        self._on_batch = on_batch
         self._turn = asyncio.Lock()
-        self._states: dict[tuple[str, int], VersionState] = {}
-        self.loading = True
-        """Whether the first load of the whole folder is still under way."""
+        self._labels_seen_ns: dict[str, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def load_all(self) -> None:
         """Loads every version of every model; each is served as soon as it is proven. Refusals are logged."""
         async with self._turn:
             await self._load(None)
-            self.loading = False
+            self._repository.finish_loading()
 
     async def load(self, name: str) -> None:
         """Loads the versions of a model that are not served yet; a graph without a manifest is read again.
@@ -95,11 +66,10 @@ class ModelControl:
             ModelNotFoundError: The folder has no version of it.
             ModelRefusedError: One of its versions may not be served; the others are.
         """
-        if not re.fullmatch(graph_proof.NAME_PATTERN, name):
-            raise FieldInvalidError("model_name", f"must match {graph_proof.NAME_PATTERN}")
-        async with self._turn:
-            await self._load([name])
-            mine = [state for key, state in self._states.items() if key[0] == name]
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise FieldInvalidError("model_name", f"must match {NAME_PATTERN}")
+        await self._finish(self._load_in_turn([name]))
+        mine = [state for state in self._repository.index() if state.name == name]
         if not mine:
             raise ModelNotFoundError(name, "", f"failed to load {name!r}: the repository has no such model")
         if refused := [state for state in mine if state.state != "READY"]:
@@ -111,110 +81,130 @@ class ModelControl:
         Raises:
             ModelNotFoundError: There is no such model.
         """
+        await self._finish(self._unload_in_turn(name))
+
+    def close(self) -> None:
+        """Gives up what is being loaded and unloaded."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Does work to its end, even if the caller leaves: a model half loaded would stay so."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(task)
+
+    async def _load_in_turn(self, names: Sequence[str], only: Container[int] | None = None) -> None:
         async with self._turn:
-            mine = [key for key in self._states if key[0] == name]
+            await self._load(names, only)
+
+    async def _unload_in_turn(self, name: str) -> None:
+        async with self._turn:
+            repository = self._repository
+            mine = [state for state in repository.index() if state.name == name]
             if not mine:
                 raise ModelNotFoundError(name, "", f"failed to unload {name!r}: there is no such model")
-            for key in mine:
-                self._states[key] = VersionState(*key, "UNLOADING")
-            retired: list[Model] = [*self._bundles.retire(name), *self._tensor_models.retire(name)]
+            retired = [model for model in repository.listing() if model.name == name]
             for model in retired:
-                await asyncio.to_thread(model.runs.close)
-            for key in mine:
-                self._states[key] = VersionState(*key, "UNAVAILABLE", "unloaded")
+                repository.retire(model, "unloaded")
+                repository.note(VersionState(model.name, model.version, "UNLOADING"))
+            await asyncio.gather(*(self._pool.unload(model.number) for model in retired))
+            for state in mine:
+                repository.note(VersionState(state.name, state.version, "UNAVAILABLE", "unloaded"))
             log.info("unloaded", model=name, versions=[model.version for model in retired])
-            self._report()
 
-    def index(self) -> Sequence[VersionState]:
-        """Every version that is served, or was tried, by name and version."""
-        return [self._states[key] for key in sorted(self._states)]
+    def lose(self, number: int, reason: str) -> None:
+        """A model that was served can be run no more."""
+        for model in self._repository.listing():
+            if model.number == number:
+                self._repository.retire(model, reason)
 
-    def why_missing(self, name: str, version: str) -> Exception:
-        """The error for a model that no repository has: what is still being loaded may yet come."""
-        known = [state.state for key, state in self._states.items() if key[0] == name]
-        if "LOADING" in known or (self.loading and not self._states):  # the folder has not even been listed
-            return NotServingError(f"model {name!r} is being loaded")
-        return ModelNotFoundError(name, version)
+    async def watch_labels(self) -> None:
+        """Follows the labels of all models: the default changes with them, and a version that one names is loaded.
+        By polling, which works on network file systems too.
+        """
+        while True:
+            await asyncio.sleep(LABELS_PERIOD_S)
+            names = sorted({state.name for state in self._repository.index()})
+            for name, labels in (await asyncio.to_thread(self._changed_labels, names)).items():
+                self._repository.label(name, labels)
+                missing = set(labels.values()) - set(self._repository.versions(name))
+                tried = {state.version for state in self._repository.index() if state.name == name}
+                if missing - tried:
+                    await self._finish(self._load_in_turn([name], missing - tried))
 
-    def knows(self, name: str, version: str) -> bool:
-        """Whether a version, or any if none is given, is served or in the folder."""
-        return any(key[0] == name and version in ("", str(key[1])) for key in self._states)
+    def _changed_labels(self, names: Iterable[str]) -> dict[str, dict[str, int]]:
+        changed = {}
+        for name in names:
+            changed_ns = folder.labels_changed_ns(self._root, name)
+            if changed_ns == self._labels_seen_ns.get(name, 0):
+                continue
+            changed[name] = folder.labels(self._root, name)
+            if time.time_ns() - changed_ns > SETTLED_NS:
+                self._labels_seen_ns[name] = changed_ns
+        return changed
 
-    async def _load(self, names: Sequence[str] | None) -> None:
-        loop = asyncio.get_running_loop()
+    async def _load(self, names: Sequence[str] | None, only: Container[int] | None = None) -> None:
+        repository = self._repository
+        everything = await asyncio.to_thread(folder.scan, self._root, names)
+        served = {(model.name, model.version): model for model in repository.listing()}
+        if only is None:
+            found = {(one.name, one.version) for one in everything}
+            for state in repository.index():
+                key = state.name, state.version
+                if key not in found and key not in served and (names is None or state.name in names):
+                    repository.forget(*key)
+        chosen = [
+            one
+            for one in everything
+            if (one.config is not None or (one.name, one.version) not in served)
+            and (only is None or one.version in only)
+        ]
+        for one in chosen:
+            if (one.name, one.version) not in served:
+                repository.note(VersionState(one.name, one.version, "LOADING"))
+        for name in dict.fromkeys(one.name for one in chosen):
+            repository.label(name, await asyncio.to_thread(folder.labels, self._root, name))
+        turns = asyncio.Semaphore(MOST_AT_ONCE)
 
-        def on_loop(step: Callable[[], None]) -> None:
-            """Runs on the loop what touches states and repositories."""
+        async def load(one: Found) -> None:
+            async with turns:
+                await self._load_one(one)
 
-            async def steps() -> None:
-                step()
+        async with asyncio.TaskGroup() as group:
+            for one in chosen:
+                group.create_task(load(one))
 
-            asyncio.run_coroutine_threadsafe(steps(), loop).result()
+    async def _load_one(self, one: Found) -> None:
+        if one.refused:
+            self._refuse(one, one.refused)
+            return
+        loaded = await self._pool.load(one.name, one.version, one.config, self._on_batch(one.name))
+        if loaded.refused:
+            self._refuse(one, loaded.refused)
+            return
+        _tell(loaded)
+        replaced = self._repository.publish(model_of(loaded))
+        if replaced:
+            await self._pool.unload(replaced.number)
 
-        def on_refused(name: str, version: int, reason: str) -> None:
-            on_loop(lambda: self._note(VersionState(name, version, "UNAVAILABLE", reason)))
-
-        def load() -> None:
-            chosen = _names(self._root) if names is None else names
-            found = list(_versions(self._root, chosen))
-            on_loop(lambda: self._begin(chosen, found))
-            makers = self._makers
-            prove_graph = makers.prove_graph if makers.check_signature is None else refuse_unsigned
-            for proven in load_bundles(
-                self._root, chosen, self._is_new, makers.prove_bundle, on_refused, makers.check_signature
-            ):
-                on_loop(functools.partial(self._publish_bundle, proven))
-            for graph in load_graphs(self._root, chosen, prove_graph, on_refused):
-                on_loop(functools.partial(self._publish_graph, graph, replaced))
-
-        replaced: list[ServedGraph] = []
-        await asyncio.to_thread(load)
-        for graph in replaced:
-            await asyncio.to_thread(graph.runs.close)
-        self._report()
-
-    def _is_new(self, name: str, version: int) -> bool:
-        return version not in self._bundles.versions(name)
-
-    def _begin(self, names: Sequence[str], found: Sequence[tuple[str, int]]) -> None:
-        models: list[Model] = [*self._bundles.listing(), *self._tensor_models.listing()]
-        served = {(model.name, model.version) for model in models}
-        for key in [key for key in self._states if key[0] in names and key not in served]:
-            del self._states[key]
-        for key in found:
-            if key not in served:
-                self._note(VersionState(*key, "LOADING"))
-
-    def _note(self, state: VersionState) -> None:
-        self._states[state.name, state.version] = state
-
-    def _publish_bundle(self, proven: Proven) -> None:
-        served = self._makers.serve_bundle(proven)
-        self._bundles.publish(served)
-        self._note(VersionState(served.name, served.version, "READY"))
-
-    def _publish_graph(self, proven: ProvenGraph, replaced: list[ServedGraph]) -> None:
-        served = self._makers.serve_graph(proven)
-        if served.version in self._tensor_models.versions(served.name):
-            replaced.append(self._tensor_models.find(served.name, str(served.version)))
-        self._tensor_models.publish(served)
-        self._note(VersionState(served.name, served.version, "READY"))
-
-    def _report(self) -> None:
-        self._on_change(
-            sum(state.state == "UNAVAILABLE" and state.reason != "unloaded" for state in self._states.values())
-        )
-
-
-def _names(root: Path) -> list[str]:
-    try:
-        return sorted({*store.names(root), *graph_proof.names(root)})
-    except OSError as error:
-        log.error("model folder cannot be read", folder=str(root), reason=str(error))
-        return []
+    def _refuse(self, one: Found, reason: str) -> None:
+        log.error("model refused", model=one.name, version=one.version, reason=reason)
+        served = {(model.name, model.version) for model in self._repository.listing()}
+        if (one.name, one.version) not in served:  # a graph that was to be read again goes on as it was
+            self._repository.note(VersionState(one.name, one.version, "UNAVAILABLE", reason))
 
 
-def _versions(root: Path, names: Sequence[str]) -> Iterator[tuple[str, int]]:
-    for name in names:
-        for version in (*store.versions(root, name), *graph_proof.versions(root, name)):
-            yield name, version
+def _tell(loaded: Loaded) -> None:
+    model: Model = model_of(loaded)
+    log.info(
+        "model proven",
+        model=model.name,
+        version=model.version,
+        kind="bundle" if model.manifest else "graph",
+        variant=model.description.variant,
+        execution_provider=model.description.provider,
+        largest_difference=loaded.largest_difference,
+        run_ms={bucket: round(seconds * 1e3, 3) for bucket, seconds in loaded.run_s.items()},
+    )

@@ -1,113 +1,94 @@
-"""The folder of models → what may be served. Reports what is refused, and goes on with the others."""
+"""The folder of models → what is to be loaded: bundles, and graphs without a manifest."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import structlog
 
-from taxon.bundle import store
+from taxon.bundle import store, version_labels
 from taxon.bundle.manifest import BundleError
-from taxon.bundle.signing import Check
-from taxon.bundle.store import Bundle
-from taxon.service.runtime import graph_proof
-from taxon.service.runtime.bundle_proof import Proven
-from taxon.service.runtime.config_pbtxt import read_config
-from taxon.service.runtime.graph_proof import ProvenGraph
+from taxon.service.models.config_pbtxt import read_config
+from taxon.service.runtime.description import GraphConfig
 
-OnRefused = Callable[[str, int, str], None]
-"""Told the name and version of a model that must not be served, and the reason."""
-ProvenT = TypeVar("ProvenT")
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+VERSION_PATTERN = r"[1-9][0-9]{0,17}"
 
 log = structlog.get_logger(__name__)
 
 
-def load_bundles(
-    root: Path,
-    names: Sequence[str],
-    is_wanted: Callable[[str, int], bool],
-    prove: Callable[[Bundle], Proven],
-    on_refused: OnRefused,
-    check_signature: Check | None = None,
-) -> Iterator[Proven]:
-    """Reads and proves the versions of bundles, latest versions first, so that each model is servable as soon as
-    can be.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One version in the folder."""
+
+    name: str
+    version: int
+    config: GraphConfig | None
+    """Of a graph without a manifest; None: it is a bundle."""
+    refused: str = ""
+    """Why it cannot even be tried."""
+
+
+def scan(root: Path, names: Sequence[str] | None = None) -> list[Found]:
+    """What the folder holds, in the order in which it should be loaded: of each model the labelled version first, then
+    from the latest. A model with a manifest is a bundle in all its versions. Blocks. What cannot be read is left out,
+    and the log says so.
 
     Args:
-        root: The repository.
-        names: Of the models.
-        is_wanted: Whether a version is to be read.
-        prove: Raises `BundleError` for a bundle that must not be served.
-        on_refused: Called for each that is refused; the reason is in the log too.
-        check_signature: Raises `BundleError` for a manifest without the required signature; None requires none.
+        root: The folder.
+        names: Only of these models; None: of all.
     """
-    found = [
-        (name, version)
-        for name in names
-        for version in reversed(store.versions(root, name))
-        if is_wanted(name, version)
-    ]
-
-    def read_and_prove(name: str, version: int) -> Proven:
-        return prove(store.read(root, name, version, check_signature))
-
-    for proven in _each(found, read_and_prove, on_refused):
-        log.info(
-            "bundle proven",
-            model=proven.manifest.name,
-            version=proven.manifest.version,
-            variant=proven.variant.precision,
-            execution_provider=proven.session.provider,
-            largest_difference=proven.largest_difference,
-            run_ms=_milliseconds(proven.run_s.items()),
-        )
-        yield proven
-
-
-def load_graphs(
-    root: Path, names: Sequence[str], prove: Callable[[str, int], ProvenGraph], on_refused: OnRefused
-) -> Iterator[ProvenGraph]:
-    """As `load_bundles`, for models without manifests. Versions that a model's configuration leaves out are left
-    out here.
-    """
-    found = []
-    for name in names:
-        newest_first = list(reversed(graph_proof.versions(root, name)))
+    if names is None:
         try:
-            config = read_config(root / name)
-        except BundleError as error:
-            for version in newest_first:
-                _refuse(name, version, error, on_refused)
-            continue
-        found += [(name, version) for newer, version in enumerate(newest_first) if config.serves(version, newer)]
-    for proven in _each(found, prove, on_refused):
-        log.info(
-            "graph proven",
-            model=proven.described.name,
-            version=proven.described.version,
-            execution_provider=proven.described.provider,
-            max_batch_size=proven.described.max_batch_size,
-            run_ms=_milliseconds(proven.run_s.items()),
-        )
-        yield proven
+            names = sorted(entry.name for entry in root.iterdir() if re.fullmatch(NAME_PATTERN, entry.name))
+        except OSError as error:
+            log.error("model folder cannot be read", folder=str(root), reason=str(error))
+            return []
+    return [found for name in names for found in _versions(root, name)]
 
 
-def _each(
-    found: Iterable[tuple[str, int]], prove: Callable[[str, int], ProvenT], on_refused: OnRefused
-) -> Iterator[ProvenT]:
-    for name, version in found:
-        try:
-            proven = prove(name, version)
-        except BundleError as error:
-            _refuse(name, version, error, on_refused)
-            continue
-        yield proven
+def _versions(root: Path, name: str) -> list[Found]:
+    folder = root / name
+    try:
+        if not folder.is_dir():
+            return []
+        numbered = [entry for entry in folder.iterdir() if re.fullmatch(VERSION_PATTERN, entry.name)]
+        bundles = [int(entry.name) for entry in numbered if (entry / store.MANIFEST).exists()]
+        graphs = [] if bundles else [int(entry.name) for entry in numbered if any(entry.glob("*.onnx"))]
+    except OSError as error:
+        log.warning("folder is left out, it cannot be read", folder=str(folder), reason=str(error))
+        return []
+    stable = labels(root, name).get(version_labels.STABLE)
+    if bundles:
+        return [Found(name, version, None) for version in _ordered(bundles, stable)]
+    if not graphs:
+        return []
+    try:
+        config = read_config(folder)
+    except BundleError as error:
+        return [Found(name, version, None, str(error)) for version in _ordered(graphs, stable)]
+    newest_first = sorted(graphs, reverse=True)
+    served = [version for newer, version in enumerate(newest_first) if config.serves(version, newer)]
+    return [Found(name, version, config) for version in _ordered(served, stable)]
 
 
-def _refuse(name: str, version: int, error: BundleError, on_refused: OnRefused) -> None:
-    log.error("bundle refused", model=name, version=version, reason=str(error))
-    on_refused(name, version, str(error))
+def _ordered(versions: Sequence[int], first: int | None) -> list[int]:
+    return sorted(versions, key=lambda version: (version != first, -version))
 
 
-def _milliseconds(run_s: Iterable[tuple[int, float]]) -> dict[int, float]:
-    return {bucket: round(seconds * 1e3, 3) for bucket, seconds in run_s}
+def labels(root: Path, name: str) -> dict[str, int]:
+    """The labels of a model; none if they cannot be read, and the log says so. Blocks."""
+    try:
+        return version_labels.read(root, name)
+    except (BundleError, OSError) as error:
+        log.error("version labels cannot be read", model=name, reason=str(error))
+        return {}
+
+
+def labels_changed_ns(root: Path, name: str) -> int:
+    """When the labels of a model last changed; 0 if it has none. Blocks."""
+    try:
+        return (root / name / version_labels.FOLDER).stat().st_mtime_ns
+    except OSError:
+        return 0

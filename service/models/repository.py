@@ -1,201 +1,198 @@
-"""The models that are being served: found by name and version, published, closed.
+"""What is known of the models: which are served, in what state the others are, which version is the default.
 
-Knows which version is the default and what labels such as `stable` mean. Does not know how a bundle is proven
-(see `proving`) or where its batches run.
+Pure lookups, the same in every front. Knows neither folders (see `control`) nor where a model runs.
 """
 
-import functools
-import os
 import re
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 
 from taxon.bundle import version_labels
-from taxon.bundle.manifest import BundleError, Manifest
 from taxon.service.errors import FieldInvalidError, ModelNotFoundError, NotServingError
-from taxon.service.ranking import Ranking
-from taxon.service.runtime.decoding import Array, Encoded
-from taxon.service.scheduling.batching import Scored
+from taxon.service.models.model import Model, VersionState
 
-SETTLED_NS = 1_000_000_000
+VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 log = structlog.get_logger(__name__)
 
 
-class Runs(Protocol):
-    """Where a model's inputs go: a `Batcher`, or a fake."""
+@dataclass(slots=True)
+class Known:
+    """All that fronts must agree on."""
 
-    def submit(self, payload: Array | Encoded, deadline: float, priority: int = 0) -> Awaitable[Scored]:
-        """Waits for the scores of one input. Of priorities 1 is the most urgent, 0 less urgent than any other."""
-        ...
-
-    def close(self) -> None:
-        """Ends what serves the inputs."""
-        ...
-
-
-class Model(Protocol):
-    """What a repository must know of a model."""
-
-    @property
-    def name(self) -> str:
-        """Of the model."""
-        ...
-
-    @property
-    def version(self) -> int:
-        """A positive number."""
-        ...
-
-    @property
-    def runs(self) -> Runs:
-        """Where its inputs go."""
-        ...
+    models: dict[str, dict[int, Model]] = field(default_factory=dict)
+    states: dict[tuple[str, int], VersionState] = field(default_factory=dict)
+    labels: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    defaults: dict[str, int] = field(default_factory=dict)
+    """The version that answers calls which name none, by model."""
+    loading: bool = True
+    """Whether the first load of the whole folder is still under way."""
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """One version of one model, ready for calls."""
+class Repository:
+    """The models of one server. Lives on the event loop; not thread-safe."""
 
-    manifest: Manifest
-    precision: str
-    provider: str
-    ranking: Ranking
-    runs: Runs
-
-    @property
-    def name(self) -> str:
-        """The manifest's."""
-        return self.manifest.name
-
-    @property
-    def version(self) -> int:
-        """The manifest's."""
-        return self.manifest.version
-
-
-@dataclass(frozen=True, slots=True)
-class _Labels:
-    """The labels of one model, and when their folder had last changed."""
-
-    changed_ns: int
-    labels: dict[str, int]
-
-
-def ranking_of(manifest: Manifest) -> Ranking:
-    """What the scores of a manifest's model mean."""
-    return Ranking(manifest.task, manifest.thresholds.unknown, manifest.thresholds.labels)
-
-
-ModelT = TypeVar("ModelT", bound=Model)
-
-
-class Repository(Generic[ModelT]):
-    """The served models. Lives on the event loop; not thread-safe."""
-
-    def __init__(
-        self,
-        root: Path,
-        on_publish: Callable[[ModelT], None] = lambda _: None,
-        on_retire: Callable[[ModelT], None] = lambda _: None,
-    ) -> None:
-        self._root = root
-        self._on_publish = on_publish
-        self._on_retire = on_retire
-        self._served: dict[str, dict[int, ModelT]] = {}
-        self._labels: dict[str, _Labels] = {}
-
-    def publish(self, served: ModelT) -> None:
-        """Makes a version findable."""
-        self._served.setdefault(served.name, {})[served.version] = served
-        self._on_publish(served)
-
-    def versions(self, name: str) -> Sequence[int]:
-        """The served versions of a model, ascending. Empty if there are none."""
-        return sorted(self._served.get(name, ()))
-
-    def retire(self, name: str) -> Sequence[ModelT]:
-        """Takes every version of a model out, and returns them: their runs still have to be closed."""
-        retired = list(self._served.pop(name, {}).values())
-        for model in retired:
-            self._on_retire(model)
-        return retired
-
-    def close(self) -> None:
-        """Takes every model out and ends its runs. Blocks."""
-        served, self._served = self._served, {}
-        for versions in served.values():
-            for version in versions.values():
-                version.runs.close()
-
-    def __len__(self) -> int:
-        return sum(len(versions) for versions in self._served.values())
-
-    def listing(self) -> Sequence[ModelT]:
-        """Every served version, by name and version."""
-        return [self._served[name][version] for name in sorted(self._served) for version in sorted(self._served[name])]
-
-    def default_version(self, name: str) -> int:
-        """The version that answers calls which name none: what the label `stable` points to if that is served,
-        else the latest served one. `name` must be a served model's.
-        """
-        versions = self._served[name]
-        stable = self._labels_of(name).get(version_labels.STABLE)
-        return stable if stable in versions else max(versions)
-
-    def find(self, name: str, version: str) -> ModelT:
-        """The model that a call chooses.
+    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
+        """Knows nothing yet.
 
         Args:
-            name: Empty for the only model.
+            on_change: Told after every change.
+        """
+        self.known = Known()
+        self._on_change = on_change
+
+    def __len__(self) -> int:
+        return sum(len(versions) for versions in self.known.models.values())
+
+    def publish(self, model: Model) -> Model | None:
+        """Makes a version findable. Returns what it replaces."""
+        versions = self.known.models.setdefault(model.name, {})
+        replaced = versions.get(model.version)
+        versions[model.version] = model
+        self.note(VersionState(model.name, model.version, "READY"))
+        return replaced
+
+    def retire(self, model: Model, reason: str) -> None:
+        """Takes a version out."""
+        versions = self.known.models.get(model.name, {})
+        if versions.get(model.version) is model:
+            del versions[model.version]
+            if not versions:
+                del self.known.models[model.name]
+        self.note(VersionState(model.name, model.version, "UNAVAILABLE", reason))
+
+    def note(self, state: VersionState) -> None:
+        """Remembers the state of a version."""
+        self.known.states[state.name, state.version] = state
+        self._choose_default(state.name)
+        self._on_change()
+
+    def forget(self, name: str, version: int) -> None:
+        """Drops the state of a version that has gone from the folder."""
+        self.known.states.pop((name, version), None)
+        self._on_change()
+
+    def label(self, name: str, labels: Mapping[str, int]) -> None:
+        """Takes over the labels of a model."""
+        self.known.labels[name] = labels
+        self._choose_default(name)
+        self._on_change()
+
+    def finish_loading(self) -> None:
+        """The first load of the whole folder is over."""
+        self.known.loading = False
+        self._on_change()
+
+    def _choose_default(self, name: str) -> None:
+        """What the label says; while that is not served, the last default that is; without a label the latest. A
+        version that somebody did not choose never answers because of its number.
+        """
+        defaults, served = self.known.defaults, self.known.models.get(name, {})
+        before = defaults.get(name)
+        stable = self.known.labels.get(name, {}).get(version_labels.STABLE)
+        chosen = max(served, default=None) if stable is None else stable
+        if chosen in served:
+            defaults[name] = chosen
+        elif before not in served:
+            defaults.pop(name, None)
+        after = defaults.get(name)
+        if after != before:
+            log.info("default version", model=name, version=after, before=before)
+        elif stable is not None and after != stable and stable not in served and after is not None:
+            log.warning("the label names a version that is not served", model=name, version=stable, serving=after)
+
+    def find(self, name: str, version: str) -> Model:
+        """The model that a call names.
+
+        Args:
+            name: Of the model.
             version: Empty for the default version, else a decimal number or a label.
 
         Raises:
-            FieldInvalidError: No name although several models are served.
-            ModelNotFoundError: No such model or version is served.
-            NotServingError: Nothing is served.
+            ModelNotFoundError: There is no such model or version.
+            NotServingError: It is being loaded, or the default version is not served.
         """
-        if not self._served:
-            raise NotServingError("no model is loaded")
-        if not name:
-            if len(self._served) > 1:
-                raise FieldInvalidError("model_name", f"name one of {sorted(self._served)}")
-            (name,) = self._served
-        versions = self._served.get(name)
+        versions = self.known.models.get(name)
         if versions is None:
-            raise ModelNotFoundError(name, version)
+            raise self._why_missing(name, version)
+        number = self._number(name, version)
+        model = None if number is None else versions.get(number)
+        if model is None:
+            raise self._why_missing(name, version)
+        return model
+
+    def find_classifier(self, name: str, version: str) -> Model:
+        """As `find`, for a model with a manifest; an empty name is that of the only one.
+
+        Raises:
+            FieldInvalidError: No name although several models are served; or the model takes tensors.
+        """
+        if not name:
+            name = self._only_classifier()
+        model = self.find(name, version)
+        if model.manifest is None:
+            raise FieldInvalidError(
+                "model_name", f"{name!r} has no manifest: it takes and gives tensors, by ModelInfer"
+            )
+        return model
+
+    def _only_classifier(self) -> str:
+        names = sorted(
+            name for name, versions in self.known.models.items() if any(model.manifest for model in versions.values())
+        )
+        if len(names) > 1:
+            raise FieldInvalidError("model_name", f"name one of {names}")
+        if self.known.loading:
+            raise NotServingError("models are being loaded: name one, or wait")
+        if not names:
+            raise NotServingError("no model is loaded")
+        return names[0]
+
+    def _number(self, name: str, version: str) -> int | None:
         if not version:
-            return versions[self.default_version(name)]
-        number = int(version) if re.fullmatch(r"[1-9][0-9]{0,17}", version) else self._labels_of(name).get(version)
-        if number is None or number not in versions:
-            raise ModelNotFoundError(name, version)
-        return versions[number]
+            return self.known.defaults.get(name)
+        return int(version) if VERSION.fullmatch(version) else self.known.labels.get(name, {}).get(version)
 
-    @functools.cache  # noqa: B019 - as many names as folders, and a repository lives as long as its server
-    def _folder_of(self, name: str) -> str:
-        return str(self._root / name / version_labels.FOLDER)
+    def _why_missing(self, name: str, version: str) -> Exception:
+        """What is still being loaded may yet come."""
+        known = self.known
+        number = self._number(name, version)
+        states = [
+            state.state
+            for (other, other_version), state in known.states.items()
+            if other == name and (number is None or other_version == number or not version)
+        ]
+        if "LOADING" in states or (known.loading and not known.states):  # the folder has not even been listed
+            return NotServingError(f"model {name!r} is being loaded")
+        if not version and name in known.models:
+            stable = known.labels.get(name, {}).get(version_labels.STABLE)
+            return NotServingError(f"version {stable} of {name!r}, which is labelled stable, is not served")
+        return ModelNotFoundError(name, version)
 
-    def _labels_of(self, name: str) -> dict[str, int]:
-        """The version labels of a model, read again once their folder has changed."""
-        try:
-            # os.path and not pathlib: this is asked for every call.
-            changed_ns = os.stat(self._folder_of(name)).st_mtime_ns  # noqa: PTH116
-        except OSError:
-            return {}
-        seen = self._labels.get(name)
-        if seen and seen.changed_ns == changed_ns:
-            return seen.labels
-        try:
-            labels = version_labels.read(self._root, name)
-        except (BundleError, OSError) as error:
-            log.error("version labels cannot be read, the last ones hold", model=name, reason=str(error))
-            return seen.labels if seen else {}
-        # A folder can change twice within one tick of its file system's clock: a young stamp is not kept.
-        if time.time_ns() - changed_ns > SETTLED_NS:
-            self._labels[name] = _Labels(changed_ns, labels)
-        return labels
+    def versions(self, name: str) -> Sequence[int]:
+        """The served versions of a model, ascending. Empty if there are none."""
+        return sorted(self.known.models.get(name, ()))
+
+    def default_version(self, name: str) -> int | None:
+        """The version that answers calls which name none."""
+        return self.known.defaults.get(name)
+
+    def listing(self) -> Sequence[Model]:
+        """Every served version, by name and version."""
+        models = self.known.models
+        return [models[name][version] for name in sorted(models) for version in sorted(models[name])]
+
+    def index(self) -> Sequence[VersionState]:
+        """Every version that is served, or was tried, by name and version."""
+        return [self.known.states[key] for key in sorted(self.known.states)]
+
+    def knows(self, name: str, version: str) -> bool:
+        """Whether a version, or any if none is given, is served or in the folder."""
+        return any(key[0] == name and version in ("", str(key[1])) for key in self.known.states)
+
+    @property
+    def refused_count(self) -> int:
+        """Versions that were found and may not be served."""
+        return sum(state.state == "UNAVAILABLE" and state.reason != "unloaded" for state in self.known.states.values())

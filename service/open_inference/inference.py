@@ -1,7 +1,7 @@
 """Named tensors → named arrays: the Open Inference Protocol's way through the one pipeline.
 
-Each input of a request goes by itself through permits, decoding and batching, as those of `Classify` do; what comes
-back is put together again. Knows no protobuf.
+Each input of a request goes by itself through permits and batching, as those of `Classify` do; what comes back is put
+together again. Knows no protobuf.
 """
 
 import asyncio
@@ -12,14 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taxon.bundle.manifest import GRAPH_INPUTS, GRAPH_OUTPUT
-from taxon.service.errors import FieldInvalidError, InferenceFailedError, ModelNotFoundError, NotServingError
-from taxon.service.models.control import ModelControl
-from taxon.service.models.repository import Repository, Served
-from taxon.service.open_inference.tensors import BYTES, Tensor, TensorSpec, shown
+from taxon.service.errors import FieldInvalidError, InferenceFailedError, ModelNotFoundError
+from taxon.service.models.model import Model
+from taxon.service.models.repository import VERSION, Repository
+from taxon.service.open_inference.tensors import Tensor, shown
 from taxon.service.pipeline import Pipeline, Timing
-from taxon.service.runtime.config_pbtxt import FORMAT_NHWC, Described
-from taxon.service.runtime.graph_proof import ServedGraph
 from taxon.service.runtime.packing import pack, unpack
 from taxon.service.scheduling.batching import Scored
 
@@ -41,33 +38,11 @@ class Inferred:
 class Inference:
     """Finds models of both kinds and runs them."""
 
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        bundles: Repository[Served],
-        tensor_models: Repository[ServedGraph],
-        control: ModelControl,
-        buckets: Sequence[int],
-        max_batch_size: int,
-    ) -> None:
-        """Only keeps its parts.
-
-        Args:
-            pipeline: Of every input.
-            bundles: Models with a manifest.
-            tensor_models: Models without.
-            control: Knows what may yet be loaded.
-            buckets: Batch sizes that bundles run.
-            max_batch_size: Of one request for a bundle.
-        """
+    def __init__(self, pipeline: Pipeline, repository: Repository) -> None:
         self._pipeline = pipeline
-        self._bundles = bundles
-        self._tensor_models = tensor_models
-        self._control = control
-        self._buckets = buckets
-        self._max_batch_size = max_batch_size
+        self._repository = repository
 
-    def find(self, name: str, version: str) -> Served | ServedGraph:
+    def find(self, name: str, version: str) -> Model:
         """The model that a call names.
 
         Args:
@@ -84,49 +59,13 @@ class Inference:
         if len(name) > MAX_NAME_LENGTH or len(version) > MAX_NAME_LENGTH:
             raise ModelNotFoundError(name, version)
         try:
-            if self._tensor_models.versions(name):
-                return self._tensor_models.find(name, version)
-            return self._bundles.find(name, version)
-        except (ModelNotFoundError, NotServingError):
-            if version and not _is_number(version):
+            return self._repository.find(name, version)
+        except ModelNotFoundError:
+            if version and not VERSION.fullmatch(version):
                 raise FieldInvalidError("model_version", f"must be a positive integer, not {shown(version)}") from None
-            raise self._control.why_missing(name, version) from None
+            raise
 
-    def versions(self, name: str) -> Sequence[int]:
-        """The served versions of a model, ascending."""
-        return self._tensor_models.versions(name) or self._bundles.versions(name)
-
-    def listing(self) -> Sequence[Served | ServedGraph]:
-        """Every served version, by name and version."""
-        models: list[Served | ServedGraph] = [*self._bundles.listing(), *self._tensor_models.listing()]
-        return sorted(models, key=lambda model: (model.name, model.version))
-
-    def describe(self, model: Served | ServedGraph) -> Described:
-        """What the protocol tells of a model."""
-        if isinstance(model, ServedGraph):
-            return model.described
-        manifest = model.manifest
-        name = GRAPH_INPUTS[manifest.input.kind]
-        if manifest.input.kind == "image":
-            inputs = [TensorSpec(name, "UINT8", (-1, *manifest.input.shape)), TensorSpec(name, BYTES, (-1,))]
-        else:
-            inputs = [TensorSpec(name, "FP32", (-1, *manifest.input.shape))]
-        return Described(
-            manifest.name,
-            manifest.version,
-            inputs,
-            [TensorSpec(GRAPH_OUTPUT, "FP32", (-1, len(manifest.labels)))],
-            {GRAPH_OUTPUT: manifest.labels},
-            self._max_batch_size,
-            self._buckets,
-            model.provider,
-            model.precision,
-            {name: FORMAT_NHWC} if manifest.input.kind == "image" else {},
-        )
-
-    async def infer(
-        self, model: Served | ServedGraph, tensors: dict[str, Tensor], deadline: float, priority: int
-    ) -> Inferred:
+    async def infer(self, model: Model, tensors: dict[str, Tensor], deadline: float, priority: int) -> Inferred:
         """Runs a model on the tensors of one request, which fit its description.
 
         Args:
@@ -140,13 +79,13 @@ class Inference:
             ServiceError: As `Pipeline.classify`, for the first input that fails.
             PictureError: As above.
         """
-        if isinstance(model, ServedGraph):
+        if model.manifest is None:
             return await self._infer_graph(model, tensors, deadline, priority)
         (tensor,) = tensors.values()
-        _check_batch([len(tensor)], self._max_batch_size)
+        _check_batch([len(tensor)], model.description.max_batch_size)
         steps: list[Callable[[], Awaitable[OneResult]]]
         if isinstance(tensor, tuple):
-            steps = [_step(self._pipeline.score, model, encoded, deadline, priority) for encoded in tensor]
+            steps = [_step(self._pipeline.run, model, encoded, deadline, priority) for encoded in tensor]
         else:
             if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
                 raise FieldInvalidError("inputs[0]", "every value must be finite")
@@ -154,27 +93,21 @@ class Inference:
         results = await _together(steps, self._pipeline.turns())
         return _inferred([np.stack([scored.scores for scored, _ in results])], results)
 
-    async def _infer_graph(
-        self, model: ServedGraph, tensors: dict[str, Tensor], deadline: float, priority: int
-    ) -> Inferred:
-        described = model.described
-        batched = described.max_batch_size > 0
-        arrays = [np.asarray(tensors[spec.name]) for spec in described.inputs]
+    async def _infer_graph(self, model: Model, tensors: dict[str, Tensor], deadline: float, priority: int) -> Inferred:
+        description = model.description
+        batched = description.max_batch_size > 0
+        arrays = [np.asarray(tensors[spec.name]) for spec in description.inputs]
         if batched:
-            _check_batch([len(array) for array in arrays], described.max_batch_size)
+            _check_batch([len(array) for array in arrays], description.max_batch_size)
         results = await _together(
             [_step(self._pipeline.run, model, item, deadline, priority) for item in pack(arrays, batched=batched)],
             self._pipeline.turns(),
         )
         try:
-            outputs = unpack([scored.scores for scored, _ in results], len(described.outputs), batched=batched)
+            outputs = unpack([scored.scores for scored, _ in results], len(description.outputs), batched=batched)
         except ValueError as error:
             raise InferenceFailedError("the model's answers to the inputs of one request differ in shape") from error
         return _inferred(outputs, results)
-
-
-def _is_number(version: str) -> bool:
-    return version.isascii() and version.isdecimal() and not version.startswith("0")
 
 
 def _check_batch(sizes: Sequence[int], largest: int) -> None:
@@ -186,7 +119,7 @@ def _check_batch(sizes: Sequence[int], largest: int) -> None:
 
 def _step(
     way: Callable[..., Awaitable[OneResult]],
-    model: Served | ServedGraph,
+    model: Model,
     payload: Any,
     deadline: float,
     priority: int,

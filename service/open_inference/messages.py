@@ -1,15 +1,18 @@
 """Answers of the domain → messages of the Open Inference Protocol. Pure."""
 
 from collections.abc import Sequence
+from typing import Any
 
+from taxon.inference import model_config_pb2
 from taxon.inference import open_inference_service_pb2 as pb
-from taxon.service.models.repository import Served
+from taxon.service.models.config_pbtxt import BACKEND, PLATFORM
+from taxon.service.models.model import Model
 from taxon.service.open_inference.inference import Inferred
 from taxon.service.open_inference.parameters import WantedOutput
-from taxon.service.open_inference.tensors import BYTES, OF_NUMPY, TensorSpec, framed, to_raw
+from taxon.service.open_inference.tensors import framed, to_raw
 from taxon.service.open_inference.top_classes import classified
-from taxon.service.runtime.config_pbtxt import Described
-from taxon.service.runtime.graph_proof import ServedGraph
+from taxon.service.runtime.description import GRAPH_FILE, Description
+from taxon.service.runtime.tensor_types import BYTES, OF_NUMPY, TensorSpec
 from taxon.service.telemetry.statistics import Figures
 
 Tensor = pb.ModelMetadataResponse.TensorMetadata
@@ -22,20 +25,20 @@ def tensor_metadata(specs: Sequence[TensorSpec]) -> list[Tensor]:
 
 
 def infer_response(
-    request_id: str, described: Described, inferred: Inferred, wanted: Sequence[WantedOutput]
+    request_id: str, description: Description, inferred: Inferred, wanted: Sequence[WantedOutput]
 ) -> pb.ModelInferResponse:
     """The response to one request. Outputs are always raw: some clients read nothing else.
 
     Raises:
         FieldInvalidError: Classes are asked for of an output that has none.
     """
-    response = pb.ModelInferResponse(model_name=described.name, model_version=str(described.version), id=request_id)
+    response = pb.ModelInferResponse(model_name=description.name, model_version=str(description.version), id=request_id)
     for output in wanted:
-        spec, values = described.outputs[output.index], inferred.outputs[output.index]
+        spec, values = description.outputs[output.index], inferred.outputs[output.index]
         if output.class_count:
-            batched = described.max_batch_size > 0
+            batched = description.max_batch_size > 0
             rows = values if batched else values.reshape(1, -1)
-            shape, elements = classified(output.path, rows, output.class_count, described.labels.get(spec.name, ()))
+            shape, elements = classified(output.path, rows, output.class_count, description.labels.get(spec.name, ()))
             response.outputs.add(name=spec.name, datatype=BYTES, shape=shape if batched else shape[1:])
             response.raw_output_contents.append(framed(elements))
         else:
@@ -44,7 +47,7 @@ def infer_response(
     return response
 
 
-def model_statistics(model: Served | ServedGraph, figures: Figures) -> pb.ModelStatistics:
+def model_statistics(model: Model, figures: Figures) -> pb.ModelStatistics:
     """The figures of one version."""
     count = figures.success_count
     return pb.ModelStatistics(
@@ -77,3 +80,68 @@ def model_statistics(model: Served | ServedGraph, figures: Figures) -> pb.ModelS
 
 def _duration(count: int, seconds: float) -> pb.StatisticDuration:
     return pb.StatisticDuration(count=count, ns=round(seconds * 1e9))
+
+
+def to_data_type(datatype: str) -> Any:
+    """The `DataType` for the protocol's datatype."""
+    return model_config_pb2.DataType.Value("TYPE_" + ("STRING" if datatype == BYTES else datatype))
+
+
+def model_config(description: Description, max_queued_count: int, max_call_s: float) -> model_config_pb2.ModelConfig:
+    """The reply of `ModelConfig`.
+
+    Args:
+        description: The model.
+        max_queued_count: Permits of the server.
+        max_call_s: Ceiling of a call's time in seconds.
+    """
+    skip = 1 if description.max_batch_size else 0
+    shown = {spec.name: spec for spec in reversed(description.inputs)}
+    kind = (
+        model_config_pb2.ModelInstanceGroup.KIND_GPU
+        if "CUDA" in description.provider
+        else model_config_pb2.ModelInstanceGroup.KIND_CPU
+    )
+    config = model_config_pb2.ModelConfig(
+        name=description.name,
+        platform=PLATFORM,
+        backend=BACKEND,
+        version_policy=model_config_pb2.ModelVersionPolicy(all=model_config_pb2.ModelVersionPolicy.All()),
+        max_batch_size=description.max_batch_size,
+        input=[
+            model_config_pb2.ModelInput(
+                name=spec.name,
+                data_type=to_data_type(spec.datatype),
+                format=description.formats.get(spec.name, model_config_pb2.ModelInput.FORMAT_NONE),
+                dims=spec.shape[skip:],
+            )
+            for spec in reversed(shown.values())
+        ],
+        output=[
+            model_config_pb2.ModelOutput(
+                name=spec.name,
+                data_type=to_data_type(spec.datatype),
+                dims=spec.shape[skip:],
+                label_filename="labels.txt" if description.labels.get(spec.name) else "",
+            )
+            for spec in description.outputs
+        ],
+        instance_group=[model_config_pb2.ModelInstanceGroup(name=description.name, count=1, kind=kind)],
+        default_model_filename=GRAPH_FILE,
+        parameters={
+            "execution_provider": model_config_pb2.ModelParameter(string_value=description.provider),
+            "variant": model_config_pb2.ModelParameter(string_value=description.variant),
+        },
+    )
+    if description.max_batch_size:
+        config.dynamic_batching.CopyFrom(
+            model_config_pb2.ModelDynamicBatching(
+                preferred_batch_size=description.buckets,
+                default_queue_policy=model_config_pb2.ModelQueuePolicy(
+                    default_timeout_microseconds=round(max_call_s * 1e6),
+                    allow_timeout_override=True,
+                    max_queue_size=max_queued_count,
+                ),
+            )
+        )
+    return config

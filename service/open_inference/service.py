@@ -6,10 +6,9 @@ Triton's superset of it, over the same pipeline as `taxon.v1`. Knows messages; d
 import asyncio
 import dataclasses
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Protocol
 
 import grpc
 from google.rpc import status_pb2
@@ -18,6 +17,7 @@ from taxon import __version__
 from taxon.inference import open_inference_service_pb2 as pb
 from taxon.inference import open_inference_service_pb2_grpc as pb_grpc
 from taxon.service.api import statuses
+from taxon.service.api.guard import Context, deadline, new_id
 from taxon.service.errors import (
     FieldInvalidError,
     ModelNotFoundError,
@@ -25,13 +25,19 @@ from taxon.service.errors import (
     QueueFullError,
     UnsupportedError,
 )
-from taxon.service.models.control import ModelControl
+from taxon.service.models.repository import Repository
 from taxon.service.open_inference.inference import Inference
-from taxon.service.open_inference.messages import infer_response, model_statistics, tensor_metadata
+from taxon.service.open_inference.messages import (
+    PLATFORM,
+    infer_response,
+    model_config,
+    model_statistics,
+    tensor_metadata,
+)
 from taxon.service.open_inference.parameters import read_outputs, read_parameters
 from taxon.service.open_inference.tensors import read_inputs
-from taxon.service.runtime.config_pbtxt import PLATFORM, model_config
 from taxon.service.telemetry.metrics import Metrics
+from taxon.service.telemetry.statistics import Figures, ReadStatistics
 
 SERVICE = "inference.GRPCInferenceService"
 SERVER_NAME = "taxon"
@@ -47,10 +53,17 @@ CONTROL_EXTENSIONS = ("model_repository", "model_repository(unload_dependents)")
 STREAM_WINDOW = 32
 FINAL_RESPONSE = "triton_final_response"
 
-Request = TypeVar("Request")
-Response = TypeVar("Response")
-Context = grpc.aio.ServicerContext[Any, Any]
-Method = Callable[[Any, Request, Context], Awaitable[Response]]
+
+class Control(Protocol):
+    """Loads and unloads models."""
+
+    async def load(self, name: str) -> None:
+        """Loads what is new in a model's folder."""
+        ...
+
+    async def unload(self, name: str) -> None:
+        """Ends the serving of a model."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +78,12 @@ class Limit:
     """Whether callers may load and unload models."""
 
 
-def _status(error: Exception) -> status_pb2.Status:
+def to_status(error: Exception, request_id: str) -> status_pb2.Status:
     """As `statuses`, but a full queue is UNAVAILABLE: that is what this protocol's clients retry on."""
-    status = statuses.to_status(error, uuid.uuid4().hex)
+    status = statuses.to_status(error, request_id)
     if isinstance(error, QueueFullError):
         status.code = grpc.StatusCode.UNAVAILABLE.value[0]
     return status
-
-
-def answers_errors(method: Method[Request, Response]) -> Method[Request, Response]:
-    """Turns every exception of a method into a rich status: grpcio would send its text to the caller."""
-
-    async def answer(self: "OpenInferenceService", request: Request, context: Context) -> Response:
-        try:
-            return await method(self, request, context)
-        except Exception as error:  # noqa: BLE001 - nothing may escape
-            status = _status(error)
-        return await statuses.abort(context, status)
-
-    return answer
 
 
 class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
@@ -92,35 +92,35 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
     def __init__(
         self,
         inference: Inference,
-        control: ModelControl,
+        repository: Repository,
+        control: Control,
         metrics: Metrics,
+        read_statistics: ReadStatistics,
         is_ready: Callable[[], bool],
         limit: Limit,
     ) -> None:
         self._inference = inference
+        self._repository = repository
         self._control = control
         self._requests = metrics.requests
         self._statistics = metrics.statistics
+        self._read_statistics = read_statistics
         self._is_ready = is_ready
         self._limit = limit
 
-    @answers_errors
     async def ServerLive(self, _: pb.ServerLiveRequest, __: Context) -> pb.ServerLiveResponse:  # noqa: N802
         """Whoever reads this, lives."""
         return pb.ServerLiveResponse(live=True)
 
-    @answers_errors
     async def ServerReady(self, _: pb.ServerReadyRequest, __: Context) -> pb.ServerReadyResponse:  # noqa: N802
         """The same answer as the health service's."""
         return pb.ServerReadyResponse(ready=self._is_ready())
 
-    @answers_errors
     async def ServerMetadata(self, _: pb.ServerMetadataRequest, __: Context) -> pb.ServerMetadataResponse:  # noqa: N802
         """Names the extensions that work."""
         extensions = (*EXTENSIONS, *(CONTROL_EXTENSIONS if self._limit.model_control else ()))
         return pb.ServerMetadataResponse(name=SERVER_NAME, version=__version__, extensions=extensions)
 
-    @answers_errors
     async def ModelReady(self, request: pb.ModelReadyRequest, _: Context) -> pb.ModelReadyResponse:  # noqa: N802
         """A model that is known but cannot answer is not ready; one that is not known is an error."""
         try:
@@ -128,28 +128,26 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
         except NotServingError:
             return pb.ModelReadyResponse(ready=False)
         except ModelNotFoundError:
-            if not self._control.knows(request.name, request.version):
+            if not self._repository.knows(request.name, request.version):
                 raise
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=True)
 
-    @answers_errors
     async def ModelMetadata(self, request: pb.ModelMetadataRequest, _: Context) -> pb.ModelMetadataResponse:  # noqa: N802
         """Of an input that may be sent in two ways, the tensor of numbers is named."""
-        described = self._inference.describe(self._inference.find(request.name, request.version))
+        description = self._inference.find(request.name, request.version).description
         return pb.ModelMetadataResponse(
-            name=described.name,
-            versions=[str(version) for version in self._inference.versions(described.name)],
+            name=description.name,
+            versions=[str(version) for version in self._repository.versions(description.name)],
             platform=PLATFORM,
-            inputs=tensor_metadata(described.inputs),
-            outputs=tensor_metadata(described.outputs),
-            properties={"execution_provider": described.provider, "variant": described.variant},
+            inputs=tensor_metadata(description.inputs),
+            outputs=tensor_metadata(description.outputs),
+            properties={"execution_provider": description.provider, "variant": description.variant},
         )
 
-    @answers_errors
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:  # noqa: N802
         """Runs a model on one request."""
-        return await self._infer(request, self._deadline(context), "ModelInfer")
+        return await self._infer(request, deadline(context, self._limit.call_s), "ModelInfer")
 
     async def ModelStreamInfer(  # noqa: N802
         self, requests: AsyncIterator[pb.ModelInferRequest], context: Context
@@ -161,34 +159,36 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
 
             async def read() -> None:
                 async for request in requests:
-                    await outcomes.put(group.create_task(self._stream_outcome(request, self._deadline(context))))
+                    await outcomes.put(
+                        group.create_task(self._stream_outcome(request, deadline(context, self._limit.call_s)))
+                    )
                 await outcomes.put(None)
 
             group.create_task(read())
             while (outcome := await outcomes.get()) is not None:
                 await context.write(await outcome)
 
-    @answers_errors
     async def ModelConfig(self, request: pb.ModelConfigRequest, _: Context) -> pb.ModelConfigResponse:  # noqa: N802
         """Describes how a model is served."""
-        described = self._inference.describe(self._inference.find(request.name, request.version))
-        return pb.ModelConfigResponse(config=model_config(described, self._limit.queued_count, self._limit.call_s))
+        description = self._inference.find(request.name, request.version).description
+        return pb.ModelConfigResponse(config=model_config(description, self._limit.queued_count, self._limit.call_s))
 
-    @answers_errors
     async def ModelStatistics(  # noqa: N802
         self, request: pb.ModelStatisticsRequest, _: Context
     ) -> pb.ModelStatisticsResponse:
         """The figures of one version, of all versions of a model, or of all models."""
-        models = self._inference.listing()
+        models = self._repository.listing()
         if request.name:
             found = self._inference.find(request.name, request.version)
-            wanted = [found.version] if request.version else self._inference.versions(request.name)
+            wanted = [found.version] if request.version else self._repository.versions(request.name)
             models = [model for model in models if model.name == request.name and model.version in wanted]
+        figures = await self._read_statistics()
         return pb.ModelStatisticsResponse(
-            model_stats=[model_statistics(model, self._statistics.of((model.name, model.version))) for model in models]
+            model_stats=[
+                model_statistics(model, figures.get((model.name, model.version), Figures())) for model in models
+            ]
         )
 
-    @answers_errors
     async def RepositoryIndex(  # noqa: N802
         self, request: pb.RepositoryIndexRequest, _: Context
     ) -> pb.RepositoryIndexResponse:
@@ -198,12 +198,11 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
                 pb.RepositoryIndexResponse.ModelIndex(
                     name=state.name, version=str(state.version), state=state.state, reason=state.reason
                 )
-                for state in self._control.index()
+                for state in self._repository.index()
                 if state.state == "READY" or not request.ready
             ]
         )
 
-    @answers_errors
     async def RepositoryModelLoad(  # noqa: N802
         self, request: pb.RepositoryModelLoadRequest, _: Context
     ) -> pb.RepositoryModelLoadResponse:
@@ -214,16 +213,12 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
         await self._control.load(name)
         return pb.RepositoryModelLoadResponse(model_name=name, is_loaded=True)
 
-    @answers_errors
     async def RepositoryModelUnload(  # noqa: N802
         self, request: pb.RepositoryModelUnloadRequest, _: Context
     ) -> pb.RepositoryModelUnloadResponse:
         """Ends the serving of a model."""
         name = self._controlled(request)
-        versions = self._inference.versions(name)
         await self._control.unload(name)
-        for version in versions:
-            self._statistics.forget((name, version))
         return pb.RepositoryModelUnloadResponse(model_name=name, is_unloaded=True)
 
     def _controlled(self, request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest) -> str:
@@ -236,24 +231,20 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
             raise FieldInvalidError("model_name", "must be set")
         return name
 
-    def _deadline(self, context: Context) -> float:
-        remaining = context.time_remaining()
-        return time.monotonic() + (self._limit.call_s if remaining is None else min(remaining, self._limit.call_s))
-
-    async def _stream_outcome(self, request: pb.ModelInferRequest, deadline: float) -> pb.ModelStreamInferResponse:
+    async def _stream_outcome(self, request: pb.ModelInferRequest, until: float) -> pb.ModelStreamInferResponse:
         try:
-            response = await self._infer(request, deadline, "ModelStreamInfer")
+            response = await self._infer(request, until, "ModelStreamInfer")
         except Exception as error:  # noqa: BLE001 - one request's failure is its own
-            message = _status(error).message
+            message = to_status(error, new_id()).message
             return pb.ModelStreamInferResponse(
                 error_message=message, infer_response=pb.ModelInferResponse(id=request.id)
             )
         response.parameters[FINAL_RESPONSE].bool_param = True
         return pb.ModelStreamInferResponse(infer_response=response)
 
-    async def _infer(self, request: pb.ModelInferRequest, deadline: float, method: str) -> pb.ModelInferResponse:
+    async def _infer(self, request: pb.ModelInferRequest, until: float, method: str) -> pb.ModelInferResponse:
         try:
-            response = await self._infer_counted(request, deadline)
+            response = await self._infer_counted(request, until)
         except Exception as error:
             self._requests.labels(method, statuses.reason_of(error)).inc()
             raise
@@ -263,20 +254,20 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
         self._requests.labels(method, "OK").inc()
         return response
 
-    async def _infer_counted(self, request: pb.ModelInferRequest, deadline: float) -> pb.ModelInferResponse:
+    async def _infer_counted(self, request: pb.ModelInferRequest, until: float) -> pb.ModelInferResponse:
         arrived = time.monotonic()
         model = self._inference.find(request.model_name, request.model_version)
         key = model.name, model.version
         try:
-            described = self._inference.describe(model)
+            description = model.description
             wishes = read_parameters(request.parameters)
-            wanted = read_outputs(request, described.outputs)
+            wanted = read_outputs(request, description.outputs)
             if wishes.timeout_s is not None:
-                deadline = min(deadline, arrived + wishes.timeout_s)
-            tensors = read_inputs(request, described.inputs)
-            inferred = await self._inference.infer(model, tensors, deadline, wishes.priority)
+                until = min(until, arrived + wishes.timeout_s)
+            tensors = read_inputs(request, description.inputs)
+            inferred = await self._inference.infer(model, tensors, until, wishes.priority)
             encoding = time.monotonic()
-            response = infer_response(request.id, described, inferred, wanted)
+            response = infer_response(request.id, description, inferred, wanted)
         except (Exception, asyncio.CancelledError):
             self._statistics.failed(key, time.monotonic() - arrived)
             raise

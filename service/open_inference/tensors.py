@@ -6,8 +6,7 @@ what a model's tensors mean.
 
 import math
 import struct
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,38 +14,12 @@ from numpy.typing import NDArray
 
 from taxon.inference.open_inference_service_pb2 import InferTensorContents, ModelInferRequest
 from taxon.service.errors import FieldInvalidError, UnsupportedError, cut
+from taxon.service.runtime.tensor_types import BYTES, DATATYPES, TensorSpec
 
-BYTES = "BYTES"
-# Protocol datatype → (NumPy dtype, field of InferTensorContents). BF16 is missing because NumPy has no such type.
-DATATYPES: Mapping[str, tuple[str, str]] = {
-    "BOOL": ("bool", "bool_contents"),
-    "UINT8": ("uint8", "uint_contents"),
-    "UINT16": ("uint16", "uint_contents"),
-    "UINT32": ("uint32", "uint_contents"),
-    "UINT64": ("uint64", "uint64_contents"),
-    "INT8": ("int8", "int_contents"),
-    "INT16": ("int16", "int_contents"),
-    "INT32": ("int32", "int_contents"),
-    "INT64": ("int64", "int64_contents"),
-    "FP16": ("float16", ""),
-    "FP32": ("float32", "fp32_contents"),
-    "FP64": ("float64", "fp64_contents"),
-}
-OF_NUMPY = {dtype: datatype for datatype, (dtype, _) in DATATYPES.items()}
 LENGTH_BYTES = 4
 
 Tensor = NDArray[Any] | tuple[bytes, ...]
 """An array, or of BYTES the elements in row-major order."""
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """What one tensor of a model must be."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    """With the batch axis; -1 is any length."""
 
 
 def shown(text: str) -> str:

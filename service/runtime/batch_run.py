@@ -1,6 +1,7 @@
-"""One batch on one model: stacked, padded, run, checked. Used wherever a model runs, thread or process."""
+"""One batch on one model: stacked, padded, run, checked."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,14 +9,21 @@ import structlog
 from numpy.typing import NDArray
 
 from taxon.service.errors import InferenceFailedError
-from taxon.service.runtime.decoding import Array
 
 log = structlog.get_logger(__name__)
 
 
-def answer_batch(
-    run: Callable[[Array], NDArray[Any]], arrays: Sequence[Array], bucket: int
-) -> list[NDArray[Any] | Exception]:
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What became of a batch."""
+
+    answers: list[NDArray[Any] | Exception]
+    """For each input its scores, or why it has none."""
+    bucket: int
+    """The size that ran; 0 if nothing did, or the inputs had to be run one by one."""
+
+
+def answer_batch(run: Callable[[NDArray[Any]], NDArray[Any]], arrays: Sequence[NDArray[Any]], bucket: int) -> Ran:
     """Runs inputs together; if that fails, each once alone, so that one poisoned input fails alone.
 
     Args:
@@ -23,12 +31,9 @@ def answer_batch(
         arrays: Inputs of one type and shape, at most `bucket` of them.
         bucket: The size that the batch is padded to; a batch that has shrunk below half of it takes a smaller power
             of two.
-
-    Returns:
-        For each input its scores, or why it has none.
     """
     if not arrays:
-        return []
+        return Ran([], 0)
     while bucket >= 2 * len(arrays):
         bucket //= 2
     stacked = np.zeros((bucket, *arrays[0].shape), arrays[0].dtype)
@@ -38,9 +43,9 @@ def answer_batch(
     except Exception as error:
         log.error("model run failed", batch_size=len(arrays), exc_info=error)
         if len(arrays) == 1:
-            return [InferenceFailedError("the model failed on this input")]
-        return [outcome for array in arrays for outcome in answer_batch(run, [array], 1)]
-    return [_checked(row) for row in rows[: len(arrays)]]
+            return Ran([InferenceFailedError("the model failed on this input")], 0)
+        return Ran([answer for array in arrays for answer in answer_batch(run, [array], 1).answers], 0)
+    return Ran([_checked(row) for row in rows[: len(arrays)]], bucket)
 
 
 def _checked(row: NDArray[Any]) -> NDArray[Any] | Exception:

@@ -4,6 +4,7 @@ Knows bundles and sessions; not threads, queues or callers.
 """
 
 import itertools
+import json
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -12,13 +13,18 @@ from typing import Literal
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
+from taxon.bundle import pixels
 from taxon.bundle.manifest import GRAPH_INPUTS, GRAPH_OUTPUT, BundleError, Golden, Manifest, Variant
 from taxon.bundle.picture_limits import Limits
 from taxon.bundle.store import Bundle
 from taxon.service.machine import release_freed_memory
-from taxon.service.runtime.decoding import Array, golden_payload, to_array
-from taxon.service.runtime.session import CPU, TENSORRT, Device, Session, Tensor, merged, open_session, profile
+from taxon.service.runtime.description import FORMAT_NHWC, Description
+from taxon.service.runtime.device import CPU, TENSORRT, Device
+from taxon.service.runtime.features import to_features
+from taxon.service.runtime.session import Session, Tensor, merged, open_session, profile
+from taxon.service.runtime.tensor_types import BYTES, TensorSpec
 
 # Long enough for several runs of a small model, short enough that a large one is run once.
 TIMING_S = 0.01
@@ -26,12 +32,7 @@ LONG_RUN_S = 0.1
 
 log = structlog.get_logger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class RemoteSession:
-    """Stands for a session that lives in worker processes."""
-
-    provider: str
+Array = NDArray[np.uint8] | NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Proven:
 
     manifest: Manifest
     variant: Variant
-    session: Session | RemoteSession
+    session: Session
     run_s: dict[int, float]
     """Seconds of one run by bucket, ascending."""
     largest_difference: float
@@ -64,7 +65,7 @@ def prove(
     variant = _choose_variant(bundle.manifest, precision)
     fixed = profile(GRAPH_INPUTS[bundle.manifest.input.kind], bundle.manifest.input.shape, buckets[-1])
     options = merged({TENSORRT: fixed}, variant.provider_options, device.options)
-    session = open_session(bundle.folder / variant.file, device.provider, thread_count, options)
+    session = open_session(bundle.folder / variant.file, device.provider, thread_count, options, variant.precision)
     release_freed_memory()
     check_graph(session, bundle.manifest)
     goldens = bundle.manifest.golden
@@ -73,6 +74,29 @@ def prove(
     arrays = [_golden_array(bundle, golden, limits) for golden in goldens]
     largest_difference, run_s = _replay(session, goldens, arrays, buckets)
     return Proven(bundle.manifest, variant, session, run_s, largest_difference)
+
+
+def describe(
+    manifest: Manifest, precision: str, provider: str, buckets: Sequence[int], max_batch_size: int
+) -> Description:
+    """What the Open Inference Protocol tells of a bundle. A picture may be sent in two ways."""
+    name = GRAPH_INPUTS[manifest.input.kind]
+    if manifest.input.kind == "image":
+        inputs = [TensorSpec(name, "UINT8", (-1, *manifest.input.shape)), TensorSpec(name, BYTES, (-1,))]
+    else:
+        inputs = [TensorSpec(name, "FP32", (-1, *manifest.input.shape))]
+    return Description(
+        manifest.name,
+        manifest.version,
+        inputs,
+        [TensorSpec(GRAPH_OUTPUT, "FP32", (-1, len(manifest.labels)))],
+        {GRAPH_OUTPUT: manifest.labels},
+        max_batch_size,
+        buckets,
+        provider,
+        precision,
+        {name: FORMAT_NHWC} if manifest.input.kind == "image" else {},
+    )
 
 
 def _choose_variant(manifest: Manifest, precision: str) -> Variant:
@@ -116,7 +140,10 @@ def _check_tensors(role: str, tensors: Sequence[Tensor], name: str, dtype: str, 
 
 def _golden_array(bundle: Bundle, golden: Golden, limits: Limits) -> Array:
     try:
-        return to_array(golden_payload(bundle.read(golden.file), bundle.manifest), bundle.manifest, limits)
+        stored = bundle.read(golden.file)
+        if bundle.manifest.pixels is not None:
+            return pixels.decode(stored, bundle.manifest.pixels, limits)
+        return to_features(json.loads(stored), bundle.manifest)
     except Exception as error:
         raise BundleError(f"{golden.file} cannot be decoded: {error}") from error
 

@@ -6,7 +6,6 @@ batcher as one structured array that holds all of its tensors.
 """
 
 import functools
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +17,11 @@ import structlog
 from numpy.typing import NDArray
 
 from taxon.bundle.manifest import BundleError
-from taxon.bundle.store import MANIFEST
-from taxon.service.models.repository import Runs
-from taxon.service.open_inference.tensors import DATATYPES, OF_NUMPY, TensorSpec
-from taxon.service.runtime.config_pbtxt import Described, GraphConfig, read_config
+from taxon.service.runtime.description import Description, GraphConfig
 from taxon.service.runtime.packing import run_packed
 from taxon.service.runtime.session import Session, Tensor, open_session
+from taxon.service.runtime.tensor_types import DATATYPES, OF_NUMPY, TensorSpec
 
-NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 # Lengths to try for an axis of any length, to find an input that the graph takes.
 SAMPLE_LENGTHS = (8, 128, 1024, 16384)
 # Largest difference between an input's answer alone and in a batch; summation order may change.
@@ -40,74 +36,26 @@ log = structlog.get_logger(__name__)
 class ProvenGraph:
     """A graph that may be served."""
 
-    described: Described
+    description: Description
     run: Callable[[NDArray[Any]], NDArray[Any]]
     """Structured `[bucket]` of inputs → structured `[bucket]` of outputs, see `packing`."""
     run_s: Mapping[int, float]
     """Seconds of one run by bucket, ascending."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServedGraph:
-    """One version of a model without a manifest, ready for calls."""
-
-    described: Described
-    runs: Runs
-
-    @property
-    def name(self) -> str:
-        """Of the model's folder."""
-        return self.described.name
-
-    @property
-    def version(self) -> int:
-        """Of the version's folder."""
-        return self.described.version
-
-
-def names(root: Path) -> list[str]:
-    """The models that have a version without a manifest, in alphabetical order. One that also has a version with a
-    manifest is a bundle, and is left out.
-
-    Raises:
-        OSError: `root` cannot be read.
-    """
-    return sorted(
-        folder.name
-        for folder in root.iterdir()
-        if re.fullmatch(NAME_PATTERN, folder.name) and versions(root, folder.name)
-    )
-
-
-def versions(root: Path, name: str) -> list[int]:
-    """The versions of a model without manifests, ascending. Empty if there are none, or if it is a bundle."""
-    folder = root / name
-    if not folder.is_dir():
-        return []
-    numbered = [entry for entry in folder.iterdir() if re.fullmatch(r"[1-9][0-9]{0,17}", entry.name)]
-    if any((entry / MANIFEST).exists() for entry in numbered):
-        return []
-    return sorted(int(entry.name) for entry in numbered if any(entry.glob("*.onnx")))
-
-
-def refuse_unsigned(_name: str, _version: int) -> ProvenGraph:
-    """In the place of `prove_graph` where signatures are required.
-
-    Raises:
-        BundleError: Always.
-    """
-    raise BundleError("it has no manifest, so it cannot be signed, and a signature is required")
-
-
 def prove_graph(
-    root: Path, name: str, version: int, provider: str, thread_count: int, buckets: Sequence[int], max_batch_size: int
+    folder: Path,
+    config: GraphConfig,
+    provider: str,
+    thread_count: int,
+    buckets: Sequence[int],
+    max_batch_size: int,
 ) -> ProvenGraph:
     """Opens a graph, decides whether it can be batched, and times every batch size.
 
     Args:
-        root: The repository.
-        name: Of the model.
-        version: Of the model.
+        folder: `<root>/<name>/<version>`.
+        config: Of the model.
         provider: Execution provider.
         thread_count: Threads of one run.
         buckets: Batch sizes, ascending from 1.
@@ -116,9 +64,9 @@ def prove_graph(
     Raises:
         BundleError: It must not be served; the message says why.
     """
-    config = read_config(root / name)
+    name, version = folder.parent.name, int(folder.name)
     try:
-        graph = (root / name / str(version) / config.graph_file).read_bytes()
+        graph = (folder / config.graph_file).read_bytes()
     except OSError as error:
         raise BundleError(f"{config.graph_file} cannot be read: {error.strerror}") from error
     session = open_session(graph, provider, thread_count, {})
@@ -132,14 +80,14 @@ def prove_graph(
         run_s = _time(session, sample, [bucket for bucket in buckets if bucket <= largest])
     else:
         largest, run_s = 0, _time(session, sample, [1])
-    described = Described(
+    description = Description(
         name, version, inputs, outputs, config.labels, largest, list(run_s), session.provider, formats=config.formats
     )
 
     def run(tensors: Sequence[NDArray[Any]]) -> Sequence[NDArray[Any]]:
         return session.run_tensors(_feeds(session, tensors))
 
-    return ProvenGraph(described, functools.partial(run_packed, run, batched=batched), run_s)
+    return ProvenGraph(description, functools.partial(run_packed, run, batched=batched), run_s)
 
 
 def _spec(role: str, tensor: Tensor, declared: Mapping[str, str]) -> TensorSpec:

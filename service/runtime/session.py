@@ -5,32 +5,23 @@ Knows arrays and providers; not labels, pictures or batching. Never falls back t
 
 import functools
 import hashlib
-import importlib
-import importlib.util
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
 from taxon.bundle.manifest import BundleError
-from taxon.service.errors import StartError
 from taxon.service.runtime.cuda_graphs import Replay
+from taxon.service.runtime.device import CPU, CUDA, CUDA_GRAPHS, ENGINE_CACHE, TENSORRT, Options
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
 
-CPU = "CPUExecutionProvider"
-CUDA = "CUDAExecutionProvider"
-TENSORRT = "TensorrtExecutionProvider"
-Options = Mapping[str, Mapping[str, str]]
-"""ONNX Runtime's options, by execution provider."""
-CUDA_GRAPHS = "enable_cuda_graph"
-ENGINE_CACHE = "trt_engine_cache_path"
 RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 TYPES = {
     "tensor(bool)": "bool",
@@ -61,23 +52,14 @@ class Tensor:
     """A string or None is an axis of any length."""
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
-    """Where graphs run."""
-
-    provider: str
-    options: Options = field(default_factory=dict)
-    """What the operator puts over every manifest's options."""
-
-
 @functools.cache
-def _onnxruntime() -> Any:
-    """ONNX Runtime, imported when a model is first run here: a process whose workers run the models saves its memory
-    and its import. It must not report to anybody what it runs.
-    """
+def import_onnxruntime(provider: str) -> Any:
+    """ONNX Runtime, imported when it is first needed. It must not report to anybody what it runs."""
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
+    if provider != CPU and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()
     return onnxruntime
 
 
@@ -108,7 +90,7 @@ class Session:
 
     def probe(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]] | None:
         """As `run_tensors`, but None if the graph fails on these arrays. Its complaints go to the debug log only."""
-        options = _onnxruntime().RunOptions()
+        options = import_onnxruntime(self.provider).RunOptions()
         options.log_severity_level = 4
         try:
             return list(self._session.run([output.name for output in self.outputs], dict(feeds), options))
@@ -138,7 +120,9 @@ def profile(name: str, shape: Sequence[int], largest: int) -> dict[str, str]:
     }
 
 
-def open_session(graph: bytes | Path, provider: str, thread_count: int, provider_options: Options) -> Session:
+def open_session(
+    graph: bytes | Path, provider: str, thread_count: int, provider_options: Options, precision: str = "fp32"
+) -> Session:
     """Loads a graph onto `provider`. The log says where its nodes are, if that is not the CPU.
 
     Args:
@@ -146,11 +130,12 @@ def open_session(graph: bytes | Path, provider: str, thread_count: int, provider
         provider: `CPU`, `CUDA`, or `TENSORRT`, which leaves to CUDA what it cannot do.
         thread_count: Threads of one run on the CPU.
         provider_options: The manifest's options, and over them what the operator chose.
+        precision: Of the graph.
 
     Raises:
         BundleError: ONNX Runtime does not take the graph, or not on this provider.
     """
-    onnxruntime = _onnxruntime()
+    onnxruntime = import_onnxruntime(provider)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = thread_count
     options.inter_op_num_threads = 1
@@ -163,8 +148,7 @@ def open_session(graph: bytes | Path, provider: str, thread_count: int, provider
         options.add_session_config_entry(RECORD_PLACEMENT, "1")
     providers = _providers(graph, provider, provider_options)
     # ONNX Runtime 1.31 ends the process, without an exception, when it lays out a ViT in fp16 for the CPU.
-    is_half = isinstance(graph, Path) and ".fp16." in graph.name
-    without = ["NchwcTransformer"] if is_half and provider == CPU else []
+    without = ["NchwcTransformer"] if precision == "fp16" and provider == CPU else []
     try:
         source = graph if isinstance(graph, bytes) else str(graph)
         session = onnxruntime.InferenceSession(source, options, providers=providers, disabled_optimizers=without)
@@ -199,76 +183,5 @@ def _providers(graph: bytes | Path, provider: str, chosen: Options) -> list[tupl
     return [(TENSORRT, tensorrt), cuda]
 
 
-def choose_provider(device: Literal["auto", "cuda", "tensorrt", "cpu"]) -> str:
-    """The execution provider for `device`, tried on a graph of one node: what the wheel lists may not work.
-
-    Raises:
-        StartError: `cuda` or `tensorrt` was asked for and does not work; the message holds the reason.
-    """
-    if device == "cpu":
-        return CPU
-    provider = TENSORRT if device == "tensorrt" else CUDA
-    reason = _why_not(provider)
-    if reason is None:
-        return provider
-    if device != "auto":
-        raise StartError(f"--device {device}: {reason}")
-    log.warning("CUDA does not work, serving on the CPU", reason=reason)
-    return CPU
-
-
-def choose_device(
-    device: Literal["auto", "cuda", "tensorrt", "cpu"], cuda_graphs: bool, engine_cache: Path | None
-) -> Device:
-    """What the operator's settings mean here.
-
-    Raises:
-        StartError: The device does not work, see `choose_provider`; or a setting is of another one.
-    """
-    provider = choose_provider(device)
-    if cuda_graphs and provider != CUDA:
-        raise StartError(f"--cuda-graphs needs CUDA, the provider is {provider}")
-    if engine_cache and provider != TENSORRT:
-        raise StartError(f"--engine-cache is of TensorRT, the provider is {provider}")
-    if cuda_graphs:
-        return Device(provider, {CUDA: {CUDA_GRAPHS: "1"}})
-    return Device(provider, {TENSORRT: {ENGINE_CACHE: str(engine_cache)}} if engine_cache else {})
-
-
-def _why_not(provider: str) -> str | None:
-    kind = "TensorRT" if provider == TENSORRT else "CUDA"
-    if not _has_library(kind.lower()):
-        return f"this onnxruntime has no {kind} support: install taxon[gpu] instead of taxon[cpu]"
-    onnxruntime = _onnxruntime()
-    if hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()
-    if provider == TENSORRT and importlib.util.find_spec("tensorrt"):
-        importlib.import_module("tensorrt")  # which loads its libraries; without the package, the system's are used
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(IDENTITY_GRAPH, options, providers=[provider])
-    except Exception as error:  # noqa: BLE001 - onnxruntime's own exceptions share no base class
-        return str(error)
-    if session.get_providers()[0] != provider:
-        return f"ONNX Runtime could not start {kind} and offers {session.get_providers()}: see its log above"
-    return None
-
-
-def _has_library(kind: str) -> bool:
-    """Whether the installed wheel brings its provider `kind`, told without loading the wheel."""
-    found = importlib.util.find_spec("onnxruntime")
-    folders = (found.submodule_search_locations if found else None) or []
-    return any(any(Path(folder, "capi").glob(f"*onnxruntime_providers_{kind}*")) for folder in folders)
-
-
 def _tensor(node: "NodeArg") -> Tensor:
     return Tensor(node.name, TYPES.get(node.type, node.type), tuple(node.shape))
-
-
-# x → Identity → y, float32 [1], opset 13: the smallest graph that makes a provider start. Written out because
-# the service does not depend on onnx; a test builds it again with onnx and compares.
-IDENTITY_GRAPH = bytes.fromhex(
-    "08083a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080112040a020801620f0a0179120a0a"
-    "08080112040a02080142040a00100d"
-)

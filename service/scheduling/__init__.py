@@ -1,1 +1,1 @@
-"""Who is next, who may come in, and the processes that run models."""
+"""Who is next, and who may come in: rules without processes."""

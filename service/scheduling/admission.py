@@ -1,107 +1,100 @@
-"""The queues of a server whose models run in worker processes: who is next, who waits too long, who may come in.
+"""Who may come in: permits, room, and whether the answer would come in time. One rule for every way in and device.
 
-A lane is one model's queue. Pure bookkeeping over entries and measured times; knows nothing of processes or
-sockets, see `crew`.
+Pure bookkeeping over what waits and what steps take; knows nothing of processes or sockets, see `worker_pool`.
 """
 
-import asyncio
 import random
 import time
-from collections.abc import Callable, Container
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 
 from taxon.service.errors import DeadlineTooShortError, NotServingError, QueueFullError
-from taxon.service.runtime.decoding import Array, Encoded
-from taxon.service.scheduling.batching import NEWEST_WEIGHT, Entry, Scored, Taken, best_bucket, insert, take
+from taxon.service.scheduling.batching import Job, Taken, best_bucket
+from taxon.service.scheduling.board import Board
+from taxon.service.scheduling.model_queue import ModelQueue
 
 # Predictions are of a mean; callers are promised more than an even chance.
 MARGIN = 1.15
 # So long after the last ordinary picture, large ones may have every worker.
 QUIET_S = 1.0
-# Between two batches a worker waits for the front to take its answer and send the next: measured, on two busy cores.
-HAND_OVER_S = 0.0005
+# One call a second is let in against the estimates, if an idle server would answer it by what was proven.
+PROBE_S = 1.0
 MIN_RETRY_S = 0.02
 
 
-@dataclass(eq=False)
-class Lane:
-    """One model's queue, and what is known of its speed."""
+class Permits:
+    """The right to occupy the server, for a bounded number of inputs of all its fronts together. Lives on the event
+    loop.
+    """
 
-    name: str
-    version: int
-    run_s: dict[int, float]
-    """Seconds of one run by bucket, ascending."""
-    on_batch: Callable[[int, int], None]
-    """Told the size of each batch, and of inputs dropped before their run."""
-    decode_s: float = 0.0
-    """Of one ordinary input, in a worker."""
-    alone_s: float = 0.1
-    """Of one large picture, decoded and run."""
-    light: list[Entry] = field(default_factory=list)
-    alone: list[Entry] = field(default_factory=list)
-    used_s: float = 0.0
-    """Worker time that this lane has had, for fairness between models."""
-    closing: bool = False
-    _costs: dict[int, float] = field(default_factory=dict)
-    _costs_decode_s: float = -1.0
-    """The `decode_s` that `_costs` were computed with."""
+    def __init__(self, max_count: int, board: Board, front: int, predicted_wait_s: Callable[[], float]) -> None:
+        self.max_count = max_count
+        self._board = board
+        self._front = front
+        self._predicted_wait_s = predicted_wait_s
 
-    def empty(self) -> list[Entry]:
-        """Takes out everything that waits."""
-        entries, self.light, self.alone = [*self.light, *self.alone], [], []
-        return entries
+    @property
+    def held_count(self) -> int:
+        """How many are taken."""
+        return self._board.held_count()
 
-    def expected_s(self, taken: Taken) -> float:
-        """Seconds that a worker should need for a batch."""
-        return self.alone_s if taken.batch[0].alone else self.costs()[taken.bucket]
+    @property
+    def free_count(self) -> int:
+        """How many may be taken."""
+        return self.max_count - self._board.held_count()
 
-    def costs(self) -> dict[int, float]:
-        """Seconds that a worker needs for a batch, by bucket."""
-        if self._costs_decode_s != self.decode_s:  # asked for several times a call, learnt once a batch
-            self._costs = {
-                bucket: HAND_OVER_S + seconds + bucket * self.decode_s for bucket, seconds in self.run_s.items()
-            }
-            self._costs_decode_s = self.decode_s
-        return self._costs
+    def refusal(self) -> QueueFullError:
+        """What a caller is told when none is free."""
+        return QueueFullError(
+            f"{self.max_count} requests are in the server already",
+            retry_delay_s(self._predicted_wait_s()),
+            queued_count=self.held_count,
+            max_queued_count=self.max_count,
+        )
 
-    def backlog_s(self) -> float:
-        """Worker seconds that wait here."""
-        costs = self.costs()
-        best_s = min(seconds / bucket for bucket, seconds in costs.items())
-        return len(self.light) * best_s + len(self.alone) * self.alone_s
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Holds one permit.
 
-    def learn(self, taken: Taken, preprocess_s: float, inference_s: float) -> None:
-        """Refines the measured times with one finished batch."""
-        self.used_s += preprocess_s + inference_s
-        if taken.batch[0].alone:
-            self.alone_s += NEWEST_WEIGHT * (preprocess_s + inference_s - self.alone_s)
-        else:
-            self.run_s[taken.bucket] += NEWEST_WEIGHT * (inference_s - self.run_s[taken.bucket])
-            self.decode_s += NEWEST_WEIGHT * (preprocess_s / len(taken.batch) - self.decode_s)
-            self._costs_decode_s = -1.0
+        Raises:
+            QueueFullError: None is free. Nobody waits for a permit: a longer queue helps no caller.
+        """
+        if self.free_count <= 0:
+            raise self.refusal()
+        self._board.hold(self._front, 1)
+        try:
+            yield
+        finally:
+            self._board.hold(self._front, -1)
 
 
-class Lanes:
-    """Every lane of a server."""
+class Queues:
+    """The queues of all models."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, max_queued_count: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._max_queued_count = max_queued_count  # only told to callers
         self._clock = clock
-        self._lanes: list[Lane] = []
-        self._light_at = -QUIET_S
+        self._queues: list[ModelQueue] = []
+        self._ordinary_at = -QUIET_S
         self._turn_s = 0.0
 
-    def add(self, lane: Lane) -> None:
-        """Adds a lane; it starts level with the others."""
-        lane.used_s = self._turn_s
-        self._lanes.append(lane)
+    def add(self, queue: ModelQueue) -> None:
+        """Adds a queue; it starts level with the others."""
+        queue.used_s = self._turn_s
+        self._queues.append(queue)
 
-    def remove(self, lane: Lane) -> None:
-        """Takes a lane out."""
-        self._lanes.remove(lane)
+    def remove(self, queue: ModelQueue) -> None:
+        """Takes a queue out."""
+        self._queues.remove(queue)
 
-    def empty(self) -> list[Entry]:
+    def empty(self) -> list[Job]:
         """Takes out everything that waits."""
-        return [entry for lane in self._lanes for entry in lane.empty()]
+        return [job for queue in self._queues for job in queue.empty()]
+
+    @property
+    def waiting_count(self) -> int:
+        """Inputs that wait."""
+        return sum(queue.waiting_count for queue in self._queues)
 
     def predicted_s(self, worker_count: int, busy_s: float) -> float:
         """How long a new input waits before a worker takes it.
@@ -110,43 +103,55 @@ class Lanes:
             worker_count: Workers that serve.
             busy_s: Until the first of them is free.
         """
-        return busy_s + sum(lane.backlog_s() for lane in self._lanes) / max(1, worker_count)
+        return busy_s + sum(queue.backlog_s() for queue in self._queues) / max(1, worker_count)
 
-    def admit(self, lane: Lane, entry: Entry, worker_count: int, busy_s: float) -> None:
-        """Queues an entry.
+    def admit(self, queue: ModelQueue, job: Job, worker_count: int, busy_s: float) -> None:
+        """Lets a job in, or not; whoever asks queues it then.
 
         Raises:
             DeadlineTooShortError: Even an idle server would answer too late.
             NotServingError: No worker serves, or the model is being unloaded.
             QueueFullError: What is queued already would make it too late.
         """
-        if lane.closing or not worker_count:
-            raise NotServingError("the model is being unloaded" if lane.closing else "no worker is ready")
+        if queue.closing or not worker_count:
+            raise NotServingError("the model is being unloaded" if queue.closing else "no worker is ready")
         now = self._clock()
-        remaining_s = entry.deadline - now
-        costs = lane.costs()
-        own_s = lane.alone_s if entry.alone else costs[1]
+        remaining_s = job.deadline - now
+        costs = queue.costs()
+        own_s = queue.alone_s.seconds() if job.alone else costs[1]
         if own_s > remaining_s:
+            if self._is_probe(queue, job, remaining_s):
+                return
             raise DeadlineTooShortError(remaining_s, own_s)
         wait_s = self.predicted_s(worker_count, busy_s)
-        if not entry.alone:  # who waits is answered with others
-            own_s = costs[best_bucket(1 + len(lane.light) // worker_count, costs, remaining_s)]
+        if not job.alone:  # who waits is answered with others
+            own_s = costs[best_bucket(1 + len(queue.ordinary) // worker_count, costs, remaining_s)]
         answered_s = MARGIN * wait_s + own_s
         if answered_s > remaining_s:
+            if self._is_probe(queue, job, remaining_s):
+                return
             raise QueueFullError(
-                sum(len(other.light) + len(other.alone) for other in self._lanes),
+                f"{self.waiting_count} inputs wait already",
                 retry_delay_s(answered_s - remaining_s),
+                queued_count=self.waiting_count,
+                max_queued_count=self._max_queued_count,
             )
-        if entry.alone:
-            insert(lane.alone, entry)
-        else:
-            self._light_at = now
-            insert(lane.light, entry)
+        if not job.alone:
+            self._ordinary_at = now
+
+    def _is_probe(self, queue: ModelQueue, job: Job, remaining_s: float) -> bool:
+        """Whether a job that the estimates refuse is let in to teach them."""
+        now = self._clock()
+        if job.alone or queue.proven_s > remaining_s or now - queue.probed_at < PROBE_S:
+            return False
+        queue.probed_at = now
+        job.probe = True
+        return True
 
     def next_batch(
-        self, worker_count: int, large_count: int, models: Container[tuple[str, int]]
-    ) -> tuple[Lane, Taken] | None:
-        """What a free worker should do now; None if nothing. The lane that has had the least worker time of late
+        self, worker_count: int, large_count: int, models: Container[int]
+    ) -> tuple[ModelQueue, Taken] | None:
+        """What a free worker should do now; None if nothing. The model that has had the least worker time of late
         goes first. Large pictures leave one worker to the others, as long as there are others.
 
         Args:
@@ -154,28 +159,21 @@ class Lanes:
             large_count: Large pictures that are being worked on.
             models: What the free worker has.
         """
-        quiet = self._clock() - self._light_at > QUIET_S
+        quiet = self._clock() - self._ordinary_at > QUIET_S
         large_may_run = large_count < max(1, worker_count - 1) or quiet
         waiting = [
-            lane
-            for lane in self._lanes
-            if (lane.light or (lane.alone and large_may_run)) and (lane.name, lane.version) in models
+            queue
+            for queue in self._queues
+            if (queue.ordinary or (queue.alone and large_may_run)) and queue.model in models
         ]
         if not waiting:
             return None
-        lane = min(waiting, key=lambda lane: lane.used_s)
-        self._turn_s = max(self._turn_s, lane.used_s)
-        for other in self._lanes:
-            if not (other.light or other.alone):
+        queue = min(waiting, key=lambda queue: queue.used_s)
+        self._turn_s = max(self._turn_s, queue.used_s)
+        for other in self._queues:
+            if not other.waiting_count:
                 other.used_s = max(other.used_s, self._turn_s)  # idleness earns no claim
-        large = lane.alone and large_may_run and (not lane.light or lane.alone[0].queued_at < lane.light[0].queued_at)
-        if large:
-            taken = take(lane.alone, self._clock(), {1: lane.alone_s})
-            lane.alone = taken.rest
-        else:
-            taken = take(lane.light, self._clock(), lane.costs(), worker_count)
-            lane.light = taken.rest
-        return lane, taken
+        return queue, queue.take(self._clock(), worker_count, large_may_run)
 
 
 def retry_delay_s(overhang_s: float) -> float:
@@ -183,9 +181,3 @@ def retry_delay_s(overhang_s: float) -> float:
     refused do not come back together.
     """
     return max(MIN_RETRY_S, overhang_s) * random.uniform(0.75, 1.5)  # noqa: S311 - no secret
-
-
-def new_entry(payload: Array | Encoded, deadline: float, priority: int, alone: bool, now: float) -> Entry:
-    """An entry whose future belongs to the running event loop."""
-    future: asyncio.Future[Scored] = asyncio.get_running_loop().create_future()
-    return Entry(payload, deadline, now, future, priority, alone)

@@ -4,7 +4,7 @@ Knows nothing of requests or models beyond their names. Labels have few values: 
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -86,12 +86,31 @@ class Metrics:
             "taxon_refused_bundles", "Bundles found in the folder but not servable.", registry=self.registry
         )
 
+    def on_batch(self, model: str) -> Callable[[int, int], None]:
+        """Counts the batches of one model, and the inputs that were dropped before a run."""
+        batch_size, dropped = self.batch_size.labels(model), self.dropped.labels(model)
+
+        def on_batch(size: int, dropped_count: int) -> None:
+            if size:
+                batch_size.observe(size)
+            if dropped_count:
+                dropped.inc(dropped_count)
+
+        return on_batch
+
+    def show_models(self, models: Iterable[tuple[str, int, str, str]], refused_count: int) -> None:
+        """Shows which versions are loaded, each with its variant and execution provider."""
+        self.model_info.clear()
+        for labels in models:
+            self.model_info.labels(*labels).set(1)
+        self.refused_bundles.set(refused_count)
+
 
 class MetricsPage:
     """The HTTP page that Prometheus scrapes, on a thread of its own."""
 
-    def __init__(self, metrics: Metrics, port: int) -> None:
-        self._server, self._thread = start_http_server(port, registry=metrics.registry)
+    def __init__(self, registry: CollectorRegistry, port: int) -> None:
+        self._server, self._thread = start_http_server(port, registry=registry)
         self.port: int = self._server.server_port
 
     def close(self) -> None:

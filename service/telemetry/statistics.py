@@ -4,11 +4,17 @@ Plain numbers. Lives on the event loop.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 Key = tuple[str, int]
 """Name and version of a model."""
+
+
+SUMMED = (
+    "success_count", "success_s", "fail_count", "fail_s", "queue_s", "input_s", "infer_s", "output_s",
+    "inference_count",
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -45,6 +51,10 @@ class Spent:
     output_s: float = 0.0
 
 
+ReadStatistics = Callable[[], Awaitable[Mapping[Key, Figures]]]
+"""The figures of every model, of all fronts together."""
+
+
 class Statistics:
     """The figures of every loaded model."""
 
@@ -55,6 +65,11 @@ class Statistics:
     def of(self, key: Key) -> Figures:
         """The figures of one version, zero at first."""
         return self._figures.setdefault(key, Figures())
+
+    @property
+    def all(self) -> Mapping[Key, Figures]:
+        """The figures of every version that has any."""
+        return self._figures
 
     def forget(self, key: Key) -> None:
         """Drops the figures of a version that is served no more."""
@@ -83,3 +98,18 @@ class Statistics:
         figures = self.of(key)
         figures.run_counts[batch_size] = figures.run_counts.get(batch_size, 0.0) + 1 / batch_size
         figures.run_s[batch_size] = figures.run_s.get(batch_size, 0.0) + inference_s / batch_size
+
+
+def added(parts: Iterable[Mapping[Key, Figures]]) -> dict[Key, Figures]:
+    """The figures of several fronts as one."""
+    whole: dict[Key, Figures] = {}
+    for part in parts:
+        for key, figures in part.items():
+            sum_of = whole.setdefault(key, Figures())
+            for name in SUMMED:
+                setattr(sum_of, name, getattr(sum_of, name) + getattr(figures, name))
+            sum_of.last_ms = max(sum_of.last_ms, figures.last_ms)
+            for size, count in figures.run_counts.items():
+                sum_of.run_counts[size] = sum_of.run_counts.get(size, 0.0) + count
+                sum_of.run_s[size] = sum_of.run_s.get(size, 0.0) + figures.run_s[size]
+    return whole

@@ -1,0 +1,1 @@
+"""The processes that speak gRPC: one, or several that share a port."""

@@ -1,0 +1,138 @@
+"""One front: everything between the wire and the executor. A server has one in its own process, or several in
+processes of their own; all parts that they must agree on are given to them.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+import grpc
+import structlog
+
+from taxon.inference.open_inference_service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from taxon.service.api import reflection
+from taxon.service.api.classification import SERVICE, ClassificationService
+from taxon.service.api.early_refusal import METHOD as CLASSIFY
+from taxon.service.api.early_refusal import EarlyRefusal
+from taxon.service.api.guard import Guard
+from taxon.service.api.health import Readiness
+from taxon.service.api.reception import Reception
+from taxon.service.config import Settings
+from taxon.service.errors import StartError
+from taxon.service.models.repository import Known, Repository
+from taxon.service.open_inference.inference import Inference
+from taxon.service.open_inference.service import SERVICE as OPEN_INFERENCE
+from taxon.service.open_inference.service import Control, Limit, OpenInferenceService, to_status
+from taxon.service.pipeline import Pipeline
+from taxon.service.scheduling.admission import Permits
+from taxon.service.scheduling.board import Board
+from taxon.service.telemetry.metrics import Metrics
+from taxon.service.telemetry.statistics import ReadStatistics
+from taxon.service.workers.executor import Executor
+from taxon.v1.classification_service_pb2_grpc import add_ClassificationServiceServicer_to_server
+
+HEALTH = "grpc.health.v1.Health"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all fronts of a server have in common."""
+
+    repository: Repository
+    executor: Executor
+    control: Control
+    board: Board
+    statistics: ReadStatistics
+
+
+class Front:
+    """Speaks gRPC on one port."""
+
+    def __init__(
+        self, settings: Settings, shared: Shared, metrics: Metrics, number: int = 0, *, shares_port: bool = False
+    ) -> None:
+        """Builds every part; listens to nothing yet. Must be called on the event loop.
+
+        Args:
+            settings: Of the server.
+            shared: Parts that are the same in every front.
+            metrics: Of this front.
+            number: Of this front on the board.
+            shares_port: Whether its siblings listen on the same port.
+        """
+        self._settings = settings
+        self.metrics = metrics
+        self._repository = shared.repository
+        self.readiness = Readiness()
+        permits = Permits(settings.max_queued_requests, shared.board, number, shared.executor.predicted_wait_s)
+        metrics.in_flight.set_function(lambda: shared.board.held_of(number))
+        pipeline = Pipeline(shared.repository, permits, shared.executor, metrics)
+        classification = ClassificationService(pipeline, shared.repository, metrics, settings.max_call_seconds)
+        open_inference = OpenInferenceService(
+            Inference(pipeline, shared.repository),
+            shared.repository,
+            shared.control,
+            metrics,
+            shared.statistics,
+            lambda: self.readiness.serving,
+            Limit(settings.max_call_seconds, settings.max_queued_requests, settings.model_control == "explicit"),
+        )
+        self._server = grpc.aio.server(options=_channel_options(settings, shares_port=shares_port))
+        self._register(classification, open_inference, permits)
+
+    def _register(
+        self, classification: ClassificationService, open_inference: OpenInferenceService, permits: Permits
+    ) -> None:
+        settings, server = self._settings, self._server
+        reception = Reception(settings.max_queued_bytes, settings.max_message_bytes)
+
+        def count(method: str, reason: str) -> None:
+            self.metrics.requests.labels(method, reason).inc()
+
+        guard = Guard(server, count, large={"BatchClassify": reception})
+        # Generic handlers are asked in their order: the refusal stands before the service whose handler it uses.
+        refusal = EarlyRefusal(permits, self.metrics)
+        server.add_generic_rpc_handlers((refusal,))
+        add_ClassificationServiceServicer_to_server(classification, guard)
+        refusal.stand_before(guard.handlers[CLASSIFY])
+        add_GRPCInferenceServiceServicer_to_server(
+            open_inference, Guard(server, count, to_status, large={"ModelInfer": reception})
+        )
+        self.readiness.register(Guard(server, count))
+        if settings.reflection:
+            reflection.register(server, [SERVICE, OPEN_INFERENCE, HEALTH])
+
+    async def start(self, address: str) -> int:
+        """Listens. Returns the port.
+
+        Raises:
+            StartError: The address cannot be bound.
+        """
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise StartError(f"--listen {address} cannot be bound: {error}") from error
+        await self._server.start()
+        return port
+
+    def update(self, known: Known, serving: bool) -> None:
+        """Takes over what is known of the models, and tells everybody who asks or watches whether the server serves."""
+        self._repository.known = known
+        self.readiness.set_serving(serving)
+
+    async def drain(self) -> None:
+        """Tells balancers, waits for them, takes no new calls, finishes those on their way."""
+        self.readiness.leave()
+        await asyncio.sleep(self._settings.drain_delay_seconds)
+        self.readiness.end_watches()
+        await self._server.stop(self._settings.drain_grace_seconds)
+
+
+def _channel_options(settings: Settings, *, shares_port: bool) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        # Two servers on one port would share its calls by chance; the fronts of one server share them by purpose.
+        ("grpc.so_reuseport", int(shares_port)),
+    ]

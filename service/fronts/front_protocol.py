@@ -1,0 +1,74 @@
+"""What the fronts of a server and the process that owns its workers say to each other. Frames as between it and its
+workers; the inputs lie in each front's own arena.
+"""
+
+from typing import Any, Literal, NamedTuple
+
+from taxon.service.models.repository import Known
+from taxon.service.scheduling.arena import Input
+from taxon.service.scheduling.batching import Outcome
+
+
+class Listen(NamedTuple):
+    """Owner → front: speak gRPC there."""
+
+    address: str
+
+
+class Listening(NamedTuple):
+    """Front → owner: it does."""
+
+    port: int
+
+
+class Update(NamedTuple):
+    """Owner → front: what is known of the models now, and whether the server serves."""
+
+    known: Known
+    serving: bool
+
+
+class Submit(NamedTuple):
+    """Front → owner: run this input."""
+
+    number: int
+    """Of the front's own."""
+    model: int
+    input: Input
+    deadline: float
+    priority: int
+    alone: bool
+
+
+class Leave(NamedTuple):
+    """Front → owner: nobody waits for this input any more. It is still delivered."""
+
+    number: int
+
+
+class Delivered(NamedTuple):
+    """Owner → front: what became of an input; its block is the front's again."""
+
+    number: int
+    outcome: Outcome
+
+
+class Ask(NamedTuple):
+    """Either way: do something, or tell something."""
+
+    number: int
+    """Of the asker's own."""
+    what: Literal["load", "unload", "statistics", "metrics"]
+    name: str = ""
+
+
+class Told(NamedTuple):
+    """The answer to an `Ask`."""
+
+    number: int
+    answer: Any
+    """An exception if it failed."""
+
+
+class Drain(NamedTuple):
+    """Owner → front: finish what is on its way, then end."""

@@ -1,0 +1,60 @@
+"""One loaded version of a model, bundle or bare graph alike, and the state of one that is not."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from taxon.bundle.manifest import Manifest
+from taxon.service.ranking import Ranking
+from taxon.service.runtime.description import Description
+from taxon.service.workers.worker_protocol import Loaded
+
+State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One version of one model, ready for calls."""
+
+    number: int
+    """Stands for it in the executor."""
+    description: Description
+    manifest: Manifest | None
+    """None: a graph without one, which takes and gives tensors."""
+    ranking: Ranking | None
+    """What the scores mean."""
+    picture_bytes: int
+    """Of the array that a picture becomes; 0 if it takes no pictures."""
+
+    @property
+    def name(self) -> str:
+        """Of the model's folder."""
+        return self.description.name
+
+    @property
+    def version(self) -> int:
+        """Of the version's folder."""
+        return self.description.version
+
+
+def model_of(loaded: Loaded) -> Model:
+    """What a worker has proved."""
+    if loaded.description is None:
+        raise TypeError("a refused model is none")
+    manifest = loaded.manifest
+    if manifest is None:
+        return Model(loaded.model, loaded.description, None, None, 0)
+    thresholds = manifest.thresholds
+    height, width, channels = manifest.input.shape if manifest.input.kind == "image" else (0, 0, 0)
+    ranking = Ranking(manifest.task, thresholds.unknown, thresholds.labels)
+    return Model(loaded.model, loaded.description, manifest, ranking, height * width * channels)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionState:
+    """One version of a model, in the repository's folder or served."""
+
+    name: str
+    version: int
+    state: State
+    reason: str = ""
+    """Why it is not ready."""

@@ -1,0 +1,124 @@
+"""One model's queue, and what is known of its speed. Pure."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from taxon.service.scheduling.batching import Job, Taken, insert, take
+from taxon.service.scheduling.estimates import Estimate
+
+# Between two batches a worker waits for the server to take its answer and send the next: measured, on two busy cores.
+HAND_OVER_S = 0.0005
+# Of one large picture, before one has been seen.
+LARGE_PICTURE_S = 0.1
+# Costs fade: asked for several times a call, they are computed anew after so long or when a batch has taught.
+COSTS_KEPT_S = 0.25
+
+
+@dataclass(eq=False)
+class ModelQueue:
+    """What waits for one model."""
+
+    model: int
+    run_s: Mapping[int, Estimate]
+    """Of one run by bucket, ascending."""
+    on_batch: Callable[[int, int], None]
+    """Told the size of each batch, and of inputs dropped before their run."""
+    clock: Callable[[], float] = time.monotonic
+    ordinary: list[Job] = field(default_factory=list)
+    alone: list[Job] = field(default_factory=list)
+    """Large pictures."""
+    used_s: float = 0.0
+    """Worker time that this model has had, for fairness between models."""
+    probed_at: float = -1e9
+    """When the last probe was let in."""
+    closing: bool = False
+    decode_s: Estimate = field(init=False)
+    """Of one ordinary input, by a worker."""
+    alone_s: Estimate = field(init=False)
+    """Of one large picture, decoded and run."""
+    _costs: dict[int, float] = field(default_factory=dict)
+    _costs_until: float = -1e9
+
+    def __post_init__(self) -> None:
+        """Begins with what was proven."""
+        self.decode_s = Estimate(0.0, self.clock)
+        self.alone_s = Estimate(LARGE_PICTURE_S, self.clock)
+
+    @property
+    def waiting_count(self) -> int:
+        """Inputs that wait."""
+        return len(self.ordinary) + len(self.alone)
+
+    @property
+    def proven_s(self) -> float:
+        """Of one input on an idle server, as measured at load."""
+        return HAND_OVER_S + self.run_s[1].proven_s + self.decode_s.proven_s
+
+    def insert(self, job: Job) -> None:
+        """Queues a job."""
+        insert(self.alone if job.alone else self.ordinary, job)
+
+    def discard(self, job: Job) -> bool:
+        """Takes out a job whose caller has left. Returns whether it still waited here."""
+        jobs = self.alone if job.alone else self.ordinary
+        if job not in jobs:
+            return False
+        jobs.remove(job)
+        return True
+
+    def empty(self) -> list[Job]:
+        """Takes out everything that waits."""
+        jobs, self.ordinary, self.alone = [*self.ordinary, *self.alone], [], []
+        return jobs
+
+    def take(self, now: float, worker_count: int, large_may_run: bool) -> Taken:
+        """Takes out the next batch."""
+        oldest = self.alone[0] if self.alone and large_may_run else None
+        if oldest and (not self.ordinary or oldest.queued_at < self.ordinary[0].queued_at):
+            taken = take(self.alone, now, {1: self.alone_s.seconds()})
+            self.alone = taken.rest
+        else:
+            taken = take(self.ordinary, now, self.costs(), worker_count)
+            self.ordinary = taken.rest
+        return taken
+
+    def expected_s(self, taken: Taken) -> float:
+        """Seconds that a worker should need for a batch."""
+        return self.alone_s.seconds() if taken.batch[0].alone else self.costs()[taken.bucket]
+
+    def costs(self) -> dict[int, float]:
+        """Seconds that a worker needs for a batch, by bucket."""
+        now = self.clock()
+        if now >= self._costs_until:
+            decode_s = self.decode_s.seconds()
+            self._costs = {
+                bucket: HAND_OVER_S + estimate.seconds() + bucket * decode_s for bucket, estimate in self.run_s.items()
+            }
+            self._costs_until = now + COSTS_KEPT_S
+        return self._costs
+
+    def backlog_s(self) -> float:
+        """Worker seconds that wait here."""
+        if not self.waiting_count:
+            return 0.0
+        best_s = min(seconds / bucket for bucket, seconds in self.costs().items())
+        return len(self.ordinary) * best_s + len(self.alone) * self.alone_s.seconds()
+
+    def learn(self, taken: Taken, bucket: int, preprocess_s: float, inference_s: float) -> None:
+        """Refines the estimates with one finished batch.
+
+        Args:
+            taken: The batch.
+            bucket: The size that ran; 0 if its inputs had to be run one by one.
+            preprocess_s: Of all inputs together.
+            inference_s: Of the run.
+        """
+        self.used_s += preprocess_s + inference_s
+        if taken.batch[0].alone:
+            self.alone_s.learn(preprocess_s + inference_s)
+            return
+        if bucket:  # what ran teaches the size that ran
+            self.run_s[bucket].learn(inference_s)
+        self.decode_s.learn(preprocess_s / len(taken.batch))
+        self._costs_until = -1e9

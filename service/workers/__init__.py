@@ -1,0 +1,1 @@
+"""The processes that run models: started, given work, watched, replaced."""

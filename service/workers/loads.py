@@ -1,0 +1,172 @@
+"""Which worker proves which model: one first, then the others, a few at a time; and what becomes of a model at whose
+load workers die.
+
+A graph can end the process that opens it. So a model that nobody has proved yet is given to a worker without which
+every other model is still served; if there is none, to one that is started for this alone. Pure bookkeeping over slots.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import structlog
+
+from taxon.service.workers.worker_protocol import Load, Loaded
+from taxon.service.workers.worker_slot import WorkerSlot
+
+# A worker may die for other reasons than the model that it loads; twice is no chance.
+MOST_DEATHS = 2
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(eq=False)
+class Known:
+    """A model that is being proved, or has been."""
+
+    order: Load
+    answer: "asyncio.Future[Loaded]"
+    """Set once it may be served and a worker has it, or once it is refused."""
+    proven: Loaded | None = None
+    prover: WorkerSlot | None = None
+    deaths: int = 0
+    withheld: str = ""
+    """Why no further worker gets it."""
+
+    @property
+    def label(self) -> dict[str, object]:
+        """For the log."""
+        return {"model": self.order.name, "version": self.order.version}
+
+
+class Loads:
+    """Every model that workers have, or shall have."""
+
+    def __init__(self, start_extra: Callable[[], WorkerSlot | None], on_lost: Callable[[Known, str], None]) -> None:
+        """Knows no model.
+
+        Args:
+            start_extra: Starts a worker for proofs alone; None if that is impossible now.
+            on_lost: Told of a model that was served and can be no more, and why.
+        """
+        self._start_extra = start_extra
+        self._on_lost = on_lost
+        self._known: dict[int, Known] = {}
+
+    def add(self, order: Load) -> "asyncio.Future[Loaded]":
+        """Takes on a model; the future has the answer. Call `orders` then."""
+        answer: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
+        self._known[order.model] = Known(order, answer)
+        return answer
+
+    def remove(self, model: int) -> None:
+        """Forgets a model."""
+        known = self._known.pop(model, None)
+        if known:
+            known.answer.cancel()
+
+    def orders(self, slots: Iterable[WorkerSlot]) -> Iterator[tuple[WorkerSlot, Load]]:
+        """What workers should load now; each is taken to be doing so then."""
+        runners = [slot for slot in slots if slot.role != "decode"]
+        for known in list(self._known.values()):
+            if known.proven is None and known.prover is None:
+                slot = self._prover(runners)
+                if slot is None:
+                    continue
+                known.prover = slot
+                if slot not in runners:
+                    runners.append(slot)
+                slot.loading = known.order.model
+                yield slot, known.order
+        regular = [slot for slot in runners if slot.runs]
+        most = max(1, len(regular) // 2)
+        for slot in regular:
+            busy = sum(slot.loading is not None for slot in regular)
+            if slot.loading is not None or (slot.models and busy >= most):
+                continue
+            for known in self._known.values():
+                model = known.order.model
+                if known.proven and not known.withheld and model not in slot.models and model not in slot.refused:
+                    slot.loading = model
+                    yield slot, known.order
+                    break
+
+    def _prover(self, runners: list[WorkerSlot]) -> WorkerSlot | None:
+        """A worker that may die without any model being missed."""
+        free = [slot for slot in runners if slot.loading is None]
+        replaceable = [
+            slot
+            for slot in free
+            if all(any(model in other.models for other in runners if other is not slot) for model in slot.models)
+        ]
+        if replaceable:
+            return min(replaceable, key=lambda slot: (slot.extra, len(slot.models)))
+        if any(slot.extra or not slot.models for slot in runners) or not runners:
+            return None  # one will be free soon
+        return self._start_extra()
+
+    def loaded(self, slot: WorkerSlot, message: Loaded) -> None:
+        """Takes a worker's answer."""
+        slot.loading = None
+        known = self._known.get(message.model)
+        if known is None:
+            return  # unloaded meanwhile
+        if message.refused:
+            self._refused(slot, known, message)
+            return
+        known.deaths = 0
+        slot.models.add(message.model)
+        if known.proven is None:
+            known.proven, known.prover = message, None
+        if slot.runs and not known.answer.done():
+            known.answer.set_result(known.proven)
+
+    def _refused(self, slot: WorkerSlot, known: Known, message: Loaded) -> None:
+        if known.proven is None:
+            self._refuse(known, message.refused)
+            return
+        log.error("a worker refuses what another proved", worker=slot.number, **known.label, reason=message.refused)
+        slot.refused[known.order.model] = message.refused
+
+    def died(self, slot: WorkerSlot, status: int) -> None:
+        """Counts the death of a worker, if it died while loading."""
+        known = None if slot.loading is None else self._known.get(slot.loading)
+        for other in self._known.values():
+            if other.prover is slot:
+                other.prover = None
+        if known is None:
+            return
+        known.deaths += 1
+        if known.deaths < MOST_DEATHS:
+            return
+        reason = f"the process that loads it ended twice, the last time with status {status}; see the log"
+        if known.proven is None:
+            self._refuse(known, reason)
+        else:
+            known.withheld = reason
+            log.error("no further worker gets this model", **known.label, reason=reason)
+
+    def find_lost(self, slots: Iterable[WorkerSlot]) -> None:
+        """Gives up models that no worker has and none will have."""
+        regular = [slot for slot in slots if slot.runs]
+        for model, known in list(self._known.items()):
+            if known.proven is None or any(model in slot.models or slot.loading == model for slot in regular):
+                continue
+            reasons = [slot.refused[model] for slot in regular if model in slot.refused]
+            reason = known.withheld or (reasons[0] if reasons and len(reasons) == len(regular) else "")
+            if reason:
+                del self._known[model]
+                if known.answer.done():
+                    self._on_lost(known, reason)
+                else:
+                    known.answer.set_result(Loaded(model, reason))
+
+    def _refuse(self, known: Known, reason: str) -> None:
+        del self._known[known.order.model]
+        if not known.answer.done():
+            known.answer.set_result(Loaded(known.order.model, reason))
+
+    @property
+    def unproven(self) -> bool:
+        """Whether a model still waits for its proof, or for a worker that serves it."""
+        return any(not known.answer.done() for known in self._known.values())

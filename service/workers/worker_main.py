@@ -1,0 +1,251 @@
+"""A worker process: takes orders from the server, decodes, runs, proves, one thing after the other.
+
+One thread, one model run at a time: on a CPU, one such process for each core came out as the fastest arrangement. On a
+GPU the inputs of the next batch are gathered while one runs. Knows models, pictures and sessions; nothing of gRPC,
+queues or other workers. Ends when the server closes the socket.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taxon.bundle import pixels, signing, store
+from taxon.bundle.manifest import BundleError, Manifest
+from taxon.bundle.picture_limits import Limits
+from taxon.service.errors import DeadlineTooShortError
+from taxon.service.runtime.batch_run import answer_batch
+from taxon.service.runtime.bundle_proof import describe, prove
+from taxon.service.runtime.graph_proof import prove_graph
+from taxon.service.scheduling.arena import ArenaView, Input
+from taxon.service.telemetry import logs
+from taxon.service.workers.worker_protocol import (
+    Decode,
+    Decoded,
+    Done,
+    Load,
+    Loaded,
+    Run,
+    Unload,
+    WorkerSettings,
+    pack,
+    unpacked,
+)
+
+NICENESS = 5  # the front answers refusals and health while every core runs models
+READ_BYTES = 2**18
+PR_SET_PDEATHSIG = 1
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """A batch whose inputs are ready to be run."""
+
+    order: Run
+    outcomes: list[Array | Exception]
+    ready: list[tuple[int, Array]]
+    """Arrays with their places in the order."""
+    preprocess_s: float
+
+
+class Worker:
+    """The models of one worker and what it does with them."""
+
+    def __init__(self, settings: WorkerSettings, arenas: Sequence[ArenaView]) -> None:
+        self._settings = settings
+        self._arenas = arenas
+        self._limits = Limits(settings.max_picture_bytes, settings.max_picture_pixels)
+        required = settings.require_signature
+        self._check_signature = None if required is None else signing.checker(Path(required))
+        self._models: dict[int, tuple[Manifest | None, Callable[[Array], Array]]] = {}
+
+    def load(self, order: Load) -> Loaded:
+        """Proves a model and keeps it."""
+        try:
+            return self._load_bundle(order) if order.config is None else self._load_graph(order)
+        except BundleError as error:
+            return Loaded(order.model, str(error))
+
+    def _load_bundle(self, order: Load) -> Loaded:
+        settings = self._settings
+        bundle = store.read(Path(settings.models), order.name, order.version, self._check_signature)
+        threads, buckets = settings.thread_count, settings.buckets
+        proven = prove(bundle, settings.variant, settings.device, threads, buckets, self._limits)
+        self._models[order.model] = proven.manifest, proven.session.run
+        description = describe(
+            proven.manifest, proven.variant.precision, proven.session.provider, buckets, settings.max_batch_size
+        )
+        return Loaded(order.model, "", description, proven.manifest, proven.run_s, proven.largest_difference)
+
+    def _load_graph(self, order: Load) -> Loaded:
+        settings = self._settings
+        if self._check_signature is not None:
+            raise BundleError("it has no manifest, so it cannot be signed, and a signature is required")
+        if order.config is None:
+            raise TypeError("a graph comes with its configuration")
+        proven = prove_graph(
+            Path(settings.models, order.name, str(order.version)),
+            order.config,
+            settings.device.provider,
+            settings.thread_count,
+            settings.buckets,
+            settings.max_batch_size,
+        )
+        self._models[order.model] = None, proven.run
+        return Loaded(order.model, "", proven.description, None, proven.run_s)
+
+    def unload(self, order: Unload) -> None:
+        """Forgets a model."""
+        self._models.pop(order.model, None)
+
+    def gather(self, order: Run) -> Gathered:
+        """Decodes what somebody still waits for."""
+        manifest, _ = self._models[order.model]
+        began = time.monotonic()
+        outcomes: list[Array | Exception] = [DeadlineTooShortError(0.0, 0.0)] * len(order.inputs)
+        ready: list[tuple[int, Array]] = []
+        for index, (given, deadline) in enumerate(zip(order.inputs, order.deadlines, strict=True)):
+            try:
+                ready.append((index, self._array(given, deadline, manifest)))
+            except Exception as error:  # noqa: BLE001 - one input's failure is its own
+                outcomes[index] = error
+        # Decoding took a while: whoever has left meanwhile costs no run.
+        ready = [(index, array) for index, array in ready if not self._gone(order.inputs[index])]
+        return Gathered(order, outcomes, ready, time.monotonic() - began)
+
+    def answer(self, gathered: Gathered) -> Done:
+        """Runs a batch."""
+        order, outcomes = gathered.order, gathered.outcomes
+        _, run = self._models[order.model]
+        began = time.monotonic()
+        ran = answer_batch(run, [array for _, array in gathered.ready], order.bucket)
+        for (index, _), answer in zip(gathered.ready, ran.answers, strict=True):
+            outcomes[index] = answer
+        return Done(outcomes, gathered.preprocess_s, time.monotonic() - began, len(gathered.ready), ran.bucket)
+
+    def decode(self, order: Decode) -> Decoded:
+        """Decodes pictures in place, for another process to run."""
+        outcomes: list[Input | Exception] = []
+        seconds: list[float] = []
+        for given, deadline in zip(order.inputs, order.deadlines, strict=True):
+            began = time.monotonic()
+            try:
+                array = self._array(given, deadline, order.manifest)
+                place = self._arenas[given.arena].input(given.offset, array.nbytes)
+                np.frombuffer(place, array.dtype).reshape(array.shape)[...] = array
+                outcomes.append(given._replace(byte_count=array.nbytes, dtype=array.dtype, shape=array.shape))
+            except Exception as error:  # noqa: BLE001 - one input's failure is its own
+                outcomes.append(error)
+            seconds.append(time.monotonic() - began)
+        return Decoded(outcomes, seconds)
+
+    def _gone(self, given: Input) -> bool:
+        return self._arenas[given.arena].gone(given.offset)
+
+    def _array(self, given: Input, deadline: float, manifest: Manifest | None) -> Array:
+        remaining = deadline - time.monotonic()
+        if self._gone(given) or remaining <= 0:
+            raise DeadlineTooShortError(remaining, 0.0)
+        place = self._arenas[given.arena].input(given.offset, given.byte_count)
+        if given.dtype is not None:
+            return np.frombuffer(place, given.dtype).reshape(given.shape)
+        if manifest is None or manifest.pixels is None:
+            raise TypeError("an encoded picture for a model that takes none")
+        return pixels.decode(bytes(place), manifest.pixels, self._limits)
+
+
+def serve(server: socket.socket, worker: Worker, overlaps: bool) -> None:
+    """Follows orders until the server closes the socket.
+
+    Args:
+        server: Of the one whose orders these are.
+        worker: Who follows them.
+        overlaps: Whether one batch is gathered while another runs.
+    """
+    sending = threading.Lock()
+
+    def send(message: object) -> None:
+        with sending:
+            server.sendall(pack(message))
+
+    with ThreadPoolExecutor(1) as pool:
+        running: Future[None] | None = None
+        for message in received(server):
+            match message:
+                case Run() if overlaps:
+                    gathered = worker.gather(message)
+                    if running:
+                        running.result()
+                    running = pool.submit(lambda gathered=gathered: send(worker.answer(gathered)))
+                    continue
+                case Run():
+                    send(worker.answer(worker.gather(message)))
+                    continue
+            if running:
+                running.result()
+            match message:
+                case Load():
+                    send(worker.load(message))
+                case Unload():
+                    worker.unload(message)
+                case Decode():
+                    send(worker.decode(message))
+
+
+def received(server: socket.socket) -> Iterator[Any]:
+    """Every message, until the socket is closed."""
+    buffer = bytearray()
+    while True:
+        try:
+            part = server.recv(READ_BYTES)
+        except OSError:
+            return
+        if not part:
+            return
+        buffer += part
+        yield from unpacked(buffer)
+
+
+def main(argv: list[str]) -> None:
+    """Serves the process at the other end of a socket.
+
+    Args:
+        argv: Descriptors of the socket and of every arena, joined by commas; settings as JSON.
+    """
+    # A worker that hangs in native code would outlive a server that is killed.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Signals to the whole group reach the server too, which drains; this process ends when its socket closes.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.nice(NICENESS)
+    socket_number, *arena_numbers = map(int, argv[0].split(","))
+    settings = WorkerSettings.from_json(argv[1])
+    logs.configure(settings.log_format, settings.log_level)
+    worker = Worker(settings, views(arena_numbers))
+    with socket.socket(fileno=socket_number) as server:
+        try:
+            serve(server, worker, overlaps=settings.role == "run")
+        except BrokenPipeError:
+            return  # the server has gone while an answer was on its way
+
+
+def views(numbers: Iterable[int]) -> list[ArenaView]:
+    """The arenas of these descriptors."""
+    return [ArenaView(number) for number in numbers]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

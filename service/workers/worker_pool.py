@@ -1,0 +1,455 @@
+"""A fixed number of worker processes, whatever happens to each: given work, watched, replaced.
+
+Every model runs here, on CPUs and GPUs. Lives on one event loop. Who may come in is `admission`'s decision, which model
+a worker proves is `loads`'; what a worker does with it is `worker_main`'s.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from taxon.bundle.manifest import Manifest
+from taxon.service.errors import DeadlineTooShortError, NotServingError
+from taxon.service.scheduling.admission import Queues
+from taxon.service.scheduling.batching import Job, Outcome, Scored
+from taxon.service.scheduling.estimates import Estimate
+from taxon.service.scheduling.model_queue import ModelQueue
+from taxon.service.workers.layout import Layout
+from taxon.service.workers.loads import Known, Loads
+from taxon.service.workers.worker_process import ENDING_S, StartWorker
+from taxon.service.workers.worker_protocol import (
+    Decode,
+    Decoded,
+    Done,
+    GraphConfig,
+    Load,
+    Loaded,
+    Role,
+    Run,
+    Unload,
+)
+from taxon.service.workers.worker_slot import Batch, WorkerSlot
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 30.0
+# Pictures that a decoder gets at once: few, so that none waits while another decoder is idle.
+MOST_DECODED = 4
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a worker may take."""
+
+    run_s: float
+    """Over one batch."""
+    load_s: float
+    """Over the proof of one model."""
+
+
+class WorkerPool:
+    """The workers and the queues that they serve."""
+
+    def __init__(
+        self,
+        start: StartWorker,
+        layout: Layout,
+        patience: Patience,
+        max_queued_count: int,
+        on_change: Callable[[], None],
+        on_lost: Callable[[int, str], None],
+    ) -> None:
+        """Starts the processes. Must be called on the event loop.
+
+        Args:
+            start: Starts one.
+            layout: How many of which kind.
+            patience: With a worker, before it is taken to hang, killed and replaced.
+            max_queued_count: Permits of the server; only told to callers.
+            on_change: Told when it may have changed what can run.
+            on_lost: Told of a model that no worker can run any more, and why.
+        """
+        self._start_worker = start
+        self._layout = layout
+        self._patience = patience
+        self._on_change = on_change
+        self._on_lost = on_lost
+        self._loop = asyncio.get_running_loop()
+        self._queues = Queues(max_queued_count)
+        self._by_model: dict[int, tuple[ModelQueue, Manifest | None]] = {}
+        self._undecoded: deque[tuple[ModelQueue, Manifest, Job]] = deque()
+        self._loads = Loads(self._start_extra, self._lose)
+        self._slots: dict[int, WorkerSlot] = {}
+        numbers = range(layout.workers + layout.decoders)
+        self._pauses = dict.fromkeys(numbers, FIRST_PAUSE_S)
+        self._next_model = 1
+        self._closing = False
+        self._emptied = asyncio.Event()
+        self.restart_count = 0
+        """Workers that had to be replaced."""
+        for number in numbers:
+            self._start(number)
+
+    @property
+    def serving_count(self) -> int:
+        """Workers that have a model to run, with decoders beside them if those are apart."""
+        if self._layout.decoders and not any(slot.role == "decode" for slot in self._slots.values()):
+            return 0
+        return sum(slot.serves for slot in self._slots.values())
+
+    @property
+    def waiting_count(self) -> int:
+        """Inputs that wait."""
+        return self._queues.waiting_count + len(self._undecoded)
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes that live."""
+        return [slot.handle.pid for slot in self._slots.values()]
+
+    async def load(
+        self, name: str, version: int, config: GraphConfig | None, on_batch: Callable[[int, int], None]
+    ) -> Loaded:
+        """Has a model proved by one worker, then by the others; returns once it may be asked, or is refused.
+
+        Args:
+            name: Of the model.
+            version: Of the model.
+            config: Of a graph without a manifest; None: it is a bundle.
+            on_batch: Told the size of each of its batches, and of inputs dropped before their run.
+        """
+        model = self._next_model
+        self._next_model += 1
+        answer = self._loads.add(Load(model, name, version, config))
+        self._give_loads()
+        try:
+            loaded = await answer
+        except asyncio.CancelledError:
+            self._forget(model)
+            raise
+        if not loaded.refused:
+            run_s = {bucket: Estimate(seconds) for bucket, seconds in loaded.run_s.items()}
+            queue = ModelQueue(model, run_s, on_batch)
+            self._queues.add(queue)
+            self._by_model[model] = queue, loaded.manifest
+        return loaded
+
+    async def unload(self, model: int) -> None:
+        """Takes nothing more for a model, waits until what has come in is answered, has every worker forget it."""
+        found = self._by_model.get(model)
+        if found is None:
+            return
+        queue, _ = found
+        queue.closing = True
+        while not self._closing and self._is_asked(queue):
+            self._emptied.clear()
+            await self._emptied.wait()
+        self._forget(model)
+
+    def _is_asked(self, queue: ModelQueue) -> bool:
+        waits = queue.waiting_count or any(entry[0] is queue for entry in self._undecoded)
+        works = any(
+            any(batch.queue is queue for batch in slot.batches)
+            or any(job.model == queue.model for job in slot.decoding)
+            for slot in self._slots.values()
+        )
+        return bool(waits or works)
+
+    def _forget(self, model: int) -> None:
+        self._loads.remove(model)
+        found = self._by_model.pop(model, None)
+        if found:
+            self._queues.remove(found[0])
+            self._tell(found[0].empty(), NotServingError("the model is being unloaded"))
+        for slot in self._slots.values():
+            slot.models.discard(model)
+            slot.refused.pop(model, None)
+            if slot.role != "decode":
+                slot.handle.send(Unload(model))
+        self._on_change()
+
+    def submit(self, job: Job) -> None:
+        """Takes an input in; `job.deliver` is told the outcome, once.
+
+        Raises:
+            ServiceError: It may not come in, see `admission`.
+        """
+        found = self._by_model.get(job.model)
+        if found is None:
+            raise NotServingError("the model is being unloaded")
+        queue, manifest = found
+        self._queues.admit(queue, job, self.serving_count, self._busy_s())
+        if self._layout.decoders and job.input.dtype is None and manifest is not None:
+            self._undecoded.append((queue, manifest, job))
+            self._give_pictures()
+        else:
+            queue.insert(job)
+            self._give_batches()
+
+    def leave(self, job: Job) -> None:
+        """The caller of a job has left. One that waits leaves its queue at once; whoever works on one looks at its
+        block in the arena.
+        """
+        found = self._by_model.get(job.model)
+        if found is None:
+            return
+        queue, manifest = found
+        waited = queue.discard(job)
+        if not waited and manifest is not None and (queue, manifest, job) in self._undecoded:
+            self._undecoded.remove((queue, manifest, job))
+            waited = True
+        if waited:
+            queue.on_batch(0, 1)
+            job.deliver(None)
+            self._emptied.set()
+
+    def predicted_wait_s(self) -> float:
+        """How long a new input would wait for a worker."""
+        wait_s = self._queues.predicted_s(self.serving_count, self._busy_s())
+        if self._undecoded:
+            wait_s += len(self._undecoded) * self._undecoded[0][0].decode_s.seconds() / self._layout.decoders
+        return wait_s
+
+    def kill(self) -> None:
+        """Ends every process at once."""
+        self._closing = True
+        for slot in self._slots.values():
+            slot.handle.kill()
+
+    async def close(self) -> None:
+        """Ends every process: idle ones leave by themselves, what hangs or loads is killed."""
+        self._closing = True
+        self._emptied.set()
+        slots = list(self._slots.values())
+        self._slots.clear()
+        for slot in slots:
+            slot.watch(None)
+            slot.handle.close()
+            if slot.batches or slot.decoding or slot.loading is not None:
+                slot.handle.kill()
+        await asyncio.gather(*(asyncio.to_thread(slot.handle.wait, ENDING_S) for slot in slots))
+
+    def _busy_s(self) -> float:
+        """Until the first worker has room, by what its batches should take."""
+        now = time.monotonic()
+        left = []
+        for slot in self._slots.values():
+            if slot.room(self._layout.depth) > 0:
+                return 0.0
+            if slot.batches:
+                left.append(max(0.0, slot.batches[0].ends_at - now))
+        return min(left, default=0.0)
+
+    def _give_batches(self) -> None:
+        depth = self._layout.depth
+        free = [slot for slot in self._slots.values() if slot.room(depth) > 0]
+        free.sort(key=lambda slot: len(slot.batches), reverse=True)  # the emptiest is last, and first served
+        while free:
+            large_count = sum(slot.has_large_picture for slot in self._slots.values())
+            chosen = self._queues.next_batch(self.serving_count, large_count, free[-1].models)
+            if chosen is None:
+                free.pop()
+                continue
+            queue, taken = chosen
+            if taken.expired:
+                queue.on_batch(0, len(taken.expired))
+                fastest_s, now = next(iter(queue.costs().values())), time.monotonic()
+                for job in taken.expired:
+                    job.deliver(DeadlineTooShortError(job.deadline - now, fastest_s))
+            if taken.batch:
+                slot = free[-1]
+                self._run(slot, Batch(queue, taken, time.monotonic(), time.monotonic() + queue.expected_s(taken)))
+                if slot.room(depth) <= 0:
+                    free.pop()
+
+    def _run(self, slot: WorkerSlot, batch: Batch) -> None:
+        if not slot.batches:
+            self._watch_run(slot)
+        slot.batches.append(batch)
+        jobs = batch.taken.batch
+        inputs, deadlines = [job.input for job in jobs], [job.deadline for job in jobs]
+        slot.handle.send(Run(batch.queue.model, batch.taken.bucket, inputs, deadlines))
+
+    def _give_pictures(self) -> None:
+        for slot in self._slots.values():
+            if not self._undecoded:
+                return
+            if slot.role != "decode" or slot.decoding:
+                continue
+            share = min(MOST_DECODED, -(-len(self._undecoded) // self._layout.decoders))
+            queue, manifest, _ = self._undecoded[0]
+            while self._undecoded and len(slot.decoding) < share and self._undecoded[0][0] is queue:
+                slot.decoding.append(self._undecoded.popleft()[2])
+            self._watch_run(slot)
+            jobs = slot.decoding
+            slot.handle.send(Decode(manifest, [job.input for job in jobs], [job.deadline for job in jobs]))
+
+    def _take_decoded(self, slot: WorkerSlot, decoded: Decoded) -> None:
+        jobs, slot.decoding = slot.decoding, []
+        slot.watch(None)
+        for job, outcome, seconds in zip(jobs, decoded.outcomes, decoded.seconds, strict=True):
+            found = self._by_model.get(job.model)
+            if isinstance(outcome, Exception):
+                job.deliver(outcome)
+            elif found is None:
+                job.deliver(NotServingError("the model is being unloaded"))
+            else:
+                job.input, job.decode_s = outcome, seconds
+                if not job.alone:
+                    found[0].decode_s.learn(seconds)
+                found[0].insert(job)
+        self._give_pictures()
+
+    def _finish(self, slot: WorkerSlot, done: Done) -> None:
+        batch = slot.batches.popleft()
+        now = time.monotonic()
+        self._watch_next(slot)
+        if slot.batches:
+            late_s = now - slot.batches[0].began_at
+            slot.batches[0].began_at, slot.batches[0].ends_at = now, slot.batches[0].ends_at + late_s
+        self._pauses[slot.number] = FIRST_PAUSE_S
+        jobs = batch.taken.batch
+        batch.queue.on_batch(done.run_count, len(jobs) - done.run_count)
+        if done.run_count:
+            batch.queue.learn(batch.taken, done.bucket, done.preprocess_s, done.inference_s)
+        for job, outcome in zip(jobs, done.outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                job.deliver(outcome)
+                continue
+            queue_s = max(0.0, batch.began_at - job.queued_at - job.decode_s)
+            preprocess_s = done.preprocess_s + job.decode_s
+            job.deliver(Scored(outcome, preprocess_s, queue_s, done.inference_s, done.run_count))
+
+    def _watch_run(self, slot: WorkerSlot) -> None:
+        slot.watch(self._loop.call_later(self._patience.run_s, self._kill, slot, "a batch"))
+
+    def _watch_next(self, slot: WorkerSlot) -> None:
+        if slot.batches:
+            self._watch_run(slot)
+        elif slot.loading is not None:
+            slot.watch(self._loop.call_later(self._patience.load_s, self._kill, slot, "a load"))
+        else:
+            slot.watch(None)
+
+    def _start(self, number: int) -> None:
+        if self._closing:
+            return
+        role: Role = "decode" if number >= self._layout.workers else "run" if self._layout.decoders else "whole"
+        try:
+            self._slots[number] = self._started(number, role)
+        except OSError as error:
+            self._start_later(number, "worker cannot be started", reason=str(error))
+            return
+        self._give_loads()
+        self._give_pictures()
+
+    def _started(self, number: int, role: Role, *, extra: bool = False) -> WorkerSlot:
+        slot: WorkerSlot
+        handle = self._start_worker(
+            number, role, lambda message: self._receive(slot, message), lambda: self._bury(slot)
+        )
+        slot = WorkerSlot(number, role, handle, extra)
+        return slot
+
+    def _start_extra(self) -> WorkerSlot | None:
+        number = min(-1, *self._slots) - 1
+        try:
+            slot = self._slots[number] = self._started(number, "run" if self._layout.decoders else "whole", extra=True)
+        except OSError as error:
+            log.error("worker for a proof cannot be started, trying again", reason=str(error))
+            self._loop.call_later(LONGEST_PAUSE_S / 10, self._give_loads)
+            return None
+        return slot
+
+    def _give_loads(self) -> None:
+        if self._closing:
+            return
+        for slot, load in self._loads.orders(self._slots.values()):
+            slot.handle.send(load)
+            if not slot.batches:
+                self._watch_next(slot)
+
+    def _receive(self, slot: WorkerSlot, message: Any) -> None:
+        if self._closing:
+            return
+        if isinstance(message, Done):
+            self._finish(slot, message)
+        elif isinstance(message, Decoded):
+            self._take_decoded(slot, message)
+        elif isinstance(message, Loaded):
+            self._take_loaded(slot, message)
+        self._give_batches()
+        self._emptied.set()
+
+    def _take_loaded(self, slot: WorkerSlot, message: Loaded) -> None:
+        self._loads.loaded(slot, message)
+        self._watch_next(slot)
+        self._loads.find_lost(self._slots.values())
+        if slot.extra:
+            self._dismiss(slot)
+        self._give_loads()
+        self._on_change()
+
+    def _dismiss(self, slot: WorkerSlot) -> None:
+        del self._slots[slot.number]
+        slot.watch(None)
+        slot.handle.close()
+        slot.handle.kill()
+        slot.handle.wait(ENDING_S)
+
+    def _kill(self, slot: WorkerSlot, over: str) -> None:
+        log.error("worker hangs, killing it", worker=slot.number, over=over)
+        slot.handle.kill()
+
+    def _bury(self, slot: WorkerSlot) -> None:
+        """Cleans up after a process that has ended, and starts the next."""
+        if self._slots.get(slot.number) is not slot:
+            return
+        del self._slots[slot.number]
+        slot.watch(None)
+        slot.handle.close()
+        slot.handle.kill()
+        status = slot.handle.wait(ENDING_S)
+        died = NotServingError("the worker that held this call died")
+        for batch in slot.batches:
+            self._tell(batch.taken.batch, died)
+        self._tell(slot.decoding, died)
+        self._loads.died(slot, status)
+        self._loads.find_lost(self._slots.values())
+        if not self.serving_count:
+            self._tell(
+                [*self._queues.empty(), *(entry[2] for entry in self._undecoded)], NotServingError("no worker is ready")
+            )
+            self._undecoded.clear()
+        self._emptied.set()
+        if slot.extra:
+            log.error("worker died while proving a model", status=status)
+            self._give_loads()
+        elif not self._closing:
+            self._start_later(slot.number, "worker died", status=status)
+        self._on_change()
+
+    def _start_later(self, number: int, event: str, **facts: object) -> None:
+        pause_s = self._pauses[number]
+        self._pauses[number] = min(LONGEST_PAUSE_S, pause_s * 2)
+        self.restart_count += 1
+        log.error(f"{event}, starting another", worker=number, pause_s=pause_s, **facts)
+        self._loop.call_later(pause_s, self._start, number)
+
+    def _lose(self, known: Known, reason: str) -> None:
+        log.error("no worker can run this model any more", **known.label, reason=reason)
+        model = known.order.model
+        found = self._by_model.pop(model, None)
+        if found:
+            self._queues.remove(found[0])
+            self._tell(found[0].empty(), NotServingError(reason))
+        self._on_lost(model, reason)
+
+    def _tell(self, jobs: Sequence[Job], outcome: Outcome) -> None:
+        for job in jobs:
+            job.deliver(outcome)

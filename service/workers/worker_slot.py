@@ -1,0 +1,70 @@
+"""The place of one worker: its process, the models that it has, what it owes. Pure state."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from taxon.service.scheduling.batching import Job, Taken
+from taxon.service.scheduling.model_queue import ModelQueue
+from taxon.service.workers.worker_process import WorkerHandle
+from taxon.service.workers.worker_protocol import Role
+
+
+@dataclass(eq=False)
+class Batch:
+    """What a worker has to run."""
+
+    queue: ModelQueue
+    taken: Taken
+    began_at: float
+    """When it was sent, or when the one before it was done."""
+    ends_at: float
+    """When it should be done, by what it should take."""
+
+
+@dataclass(eq=False)
+class WorkerSlot:
+    """What a pool knows of one worker."""
+
+    number: int
+    role: Role
+    handle: WorkerHandle
+    extra: bool = False
+    """Whether it was started only to prove models that might end it."""
+    models: set[int] = field(default_factory=set)
+    """Which it has proved."""
+    refused: dict[int, str] = field(default_factory=dict)
+    """Which it would not take, though another worker did, and why."""
+    loading: int | None = None
+    """Which it proves now."""
+    batches: deque[Batch] = field(default_factory=deque)
+    """What it has to run, the running one first."""
+    decoding: list[Job] = field(default_factory=list)
+    """What it decodes."""
+    watchdog: asyncio.TimerHandle | None = None
+    """Kills it if what it does now takes too long."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether it runs models for callers."""
+        return self.role != "decode" and not self.extra
+
+    @property
+    def serves(self) -> bool:
+        """Whether it has a model to run for callers."""
+        return self.runs and bool(self.models)
+
+    def room(self, depth: int) -> int:
+        """How many more batches it can be given."""
+        return depth - len(self.batches) if self.serves and self.loading is None else 0
+
+    @property
+    def has_large_picture(self) -> bool:
+        """Whether it works on an input that runs alone."""
+        return any(batch.taken.batch[0].alone for batch in self.batches)
+
+    def watch(self, watchdog: asyncio.TimerHandle | None) -> None:
+        """Replaces the watchdog."""
+        if self.watchdog:
+            self.watchdog.cancel()
+        self.watchdog = watchdog
