@@ -6,7 +6,6 @@ decodes and resizes, so the pool's threads use as many cores.
 
 import asyncio
 import functools
-import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -51,14 +50,6 @@ def to_array(payload: Payload, manifest: Manifest, limits: Limits) -> Array:
         raise FieldInvalidError("features.values", f"{manifest.input.shape[0]} values are needed, not {values.size}")
     if (wrong := np.flatnonzero(~np.isfinite(values))).size:
         raise FieldInvalidError("features.values", f"every value must be finite, number {wrong[0]} (from 0) is not")
-    return values
-
-
-def golden_payload(stored: bytes, manifest: Manifest) -> Payload:
-    """The payload that a golden file holds: a picture's bytes, or a JSON array of numbers."""
-    if manifest.input.kind == "image":
-        return stored
-    values: list[float] = json.loads(stored)
     return values
 
 
