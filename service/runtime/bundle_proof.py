@@ -3,11 +3,9 @@
 Knows bundles and sessions; not threads, queues or callers.
 """
 
-import itertools
-import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,14 +13,14 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from taxon.bundle import pixels
-from taxon.bundle.manifest import GRAPH_INPUTS, GRAPH_OUTPUT, BundleError, Golden, Manifest, Variant
+from taxon.bundle import proof
+from taxon.bundle.manifest import GRAPH_INPUTS, GRAPH_OUTPUT, BundleError, Manifest, Variant
 from taxon.bundle.picture_limits import Limits
+from taxon.bundle.proof import Array
 from taxon.bundle.store import Bundle
 from taxon.service.machine import release_freed_memory
 from taxon.service.runtime.description import FORMAT_NHWC, Description
 from taxon.service.runtime.device import CPU, TENSORRT, Device
-from taxon.service.runtime.features import to_features
 from taxon.service.runtime.session import Session, Tensor, merged, open_session, profile
 from taxon.service.runtime.tensor_types import BYTES, TensorSpec
 
@@ -31,8 +29,6 @@ TIMING_S = 0.01
 LONG_RUN_S = 0.1
 
 log = structlog.get_logger(__name__)
-
-Array = NDArray[np.uint8] | NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +61,13 @@ def prove(
     variant = _choose_variant(bundle.manifest, precision)
     fixed = profile(GRAPH_INPUTS[bundle.manifest.input.kind], bundle.manifest.input.shape, buckets[-1])
     options = merged({TENSORRT: fixed}, variant.provider_options, device.options)
-    session = open_session(bundle.folder / variant.file, device.provider, thread_count, options, variant.precision)
+    session = open_session(
+        bundle.folder / variant.file, device.provider, thread_count, options, variant.precision
+    )
     release_freed_memory()
     check_graph(session, bundle.manifest)
-    goldens = bundle.manifest.golden
-    if (tolerance := variant.golden_tolerance) is not None:
-        goldens = tuple(golden.model_copy(update={"tolerance": tolerance}) for golden in goldens)
-    arrays = [_golden_array(bundle, golden, limits) for golden in goldens]
-    largest_difference, run_s = _replay(session, goldens, arrays, buckets)
+    given = proof.inputs(bundle.manifest, bundle.read, limits)
+    largest_difference, run_s = _replay(session, bundle.manifest, variant, given, buckets)
     return Proven(bundle.manifest, variant, session, run_s, largest_difference)
 
 
@@ -138,41 +133,26 @@ def _check_tensors(role: str, tensors: Sequence[Tensor], name: str, dtype: str, 
         raise BundleError(f"the graph's {role} has the shape {tensor.shape}, the manifest says (batch, *{shape})")
 
 
-def _golden_array(bundle: Bundle, golden: Golden, limits: Limits) -> Array:
-    try:
-        stored = bundle.read(golden.file)
-        if bundle.manifest.pixels is not None:
-            return pixels.decode(stored, bundle.manifest.pixels, limits)
-        return to_features(json.loads(stored), bundle.manifest)
-    except Exception as error:
-        raise BundleError(f"{golden.file} cannot be decoded: {error}") from error
-
-
 def _replay(
-    session: Session, goldens: Sequence[Golden], arrays: Sequence[Array], buckets: Sequence[int]
+    session: Session, manifest: Manifest, variant: Variant, given: Array, buckets: Sequence[int]
 ) -> tuple[float, dict[int, float]]:
-    """Runs every bucket once with goldens, and every golden at least once, so that proof and warm-up are one."""
-    largest_difference = 0.0
+    """The largest difference of a score, and the seconds of one run by bucket: proof and warm-up are one."""
     run_s: dict[int, float] = {}
-    for bucket, indexes in _rounds(len(goldens), buckets):
-        batch = np.empty((bucket, *arrays[0].shape), arrays[0].dtype)
-        np.stack([arrays[index] for index in indexes], out=batch)
-        try:
-            started = time.perf_counter()
-            scores = session.run(batch)
-            first_s = time.perf_counter() - started
-            # The first run of a shape allocates, and on a GPU searches kernels; a long run on a CPU hardly shows it.
-            is_long = session.provider == CPU and first_s > LONG_RUN_S
-            measured_s = first_s if is_long else _time(session, batch)
-        except Exception as error:
-            raise BundleError(f"the graph fails on a batch of {bucket}: {error}") from error
+
+    def run(batch: Array) -> NDArray[np.float32]:
+        bucket = len(batch)
+        started = time.perf_counter()
+        scores = session.run(batch)
+        first_s = time.perf_counter() - started
+        # The first run of a shape allocates, and on a GPU searches kernels; a long run on a CPU hardly shows it.
+        is_long = session.provider == CPU and first_s > LONG_RUN_S
+        measured_s = first_s if is_long else _time(session, batch)
         # A bucket is at most as slow as two of half its size: whatever says more is noise, and would keep the
         # bucket from ever being used and measured again.
         run_s[bucket] = min(measured_s, 2 * run_s.get(bucket // 2, measured_s), run_s.get(bucket, measured_s))
-        for index, actual in zip(indexes, scores, strict=True):
-            expected = np.asarray(goldens[index].scores, dtype=np.float32)
-            largest_difference = max(largest_difference, _compare(goldens[index], actual, expected, bucket))
-    return largest_difference, run_s
+        return scores
+
+    return proof.replay(manifest, variant, given, run, buckets), run_s
 
 
 def _time(session: Session, batch: Array) -> float:
@@ -184,28 +164,3 @@ def _time(session: Session, batch: Array) -> float:
         took_s = time.perf_counter() - started
         shortest_s, spent_s = min(shortest_s, took_s), spent_s + took_s
     return shortest_s
-
-
-def _rounds(golden_count: int, buckets: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-    """(bucket, indexes of goldens): every bucket, then the largest until every golden has had its turn."""
-    turns = itertools.cycle(range(golden_count))
-    left = golden_count - sum(buckets)
-    extra = [buckets[-1]] * max(0, -(-left // buckets[-1]))
-    for bucket in (*buckets, *extra):
-        yield bucket, list(itertools.islice(turns, bucket))
-
-
-def _compare(golden: Golden, actual: Array, expected: Array, bucket: int) -> float:
-    if actual.shape != expected.shape:
-        raise BundleError(f"{golden.file}: the graph gives {actual.size} scores, the golden has {expected.size}")
-    difference = float(np.abs(actual - expected).max())
-    if not difference <= golden.tolerance:  # not `>`: NaN must fail
-        raise BundleError(
-            f"{golden.file}: in a batch of {bucket} a score differs by {difference:.3g}, "
-            f"at most {golden.tolerance:g} is allowed"
-        )
-    if actual.argmax() != expected.argmax():
-        raise BundleError(
-            f"{golden.file}: in a batch of {bucket} class {actual.argmax()} wins, expected {expected.argmax()}"
-        )
-    return difference

@@ -4,11 +4,11 @@ Optional: `cryptography` is imported only where a key is read. `openssl` makes t
 docs/bundle_format.md.
 """
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+from taxon.bundle import atomic_files
 from taxon.bundle.manifest import BundleError
 
 SIGNATURE = "manifest.sig"
@@ -100,12 +100,7 @@ def write(folder: Path, sign: Sign) -> None:
     Raises:
         OSError: The manifest cannot be read, or the folder not written.
     """
-    temporary = folder / f".{SIGNATURE}-{os.getpid()}"
-    with temporary.open("wb") as file:
-        file.write(sign((folder / "manifest.json").read_bytes()))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / SIGNATURE)
+    atomic_files.write(folder / SIGNATURE, sign((folder / "manifest.json").read_bytes()))
 
 
 def _read(file: Path) -> bytes:

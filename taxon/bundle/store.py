@@ -4,7 +4,6 @@ Reads with every digest checked; publishes so that a bundle is either wholly the
 """
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from taxon.bundle import signing
+from taxon.bundle import atomic_files, signing
 from taxon.bundle.manifest import BundleError, Manifest, check_name, parse
 from taxon.bundle.signing import Check, Sign
 
@@ -118,7 +117,7 @@ def staging(root: Path, name: str) -> Iterator[Path]:
     It is removed at the end unless it has been published.
     """
     model = root / check_name(name)
-    model.mkdir(parents=True, exist_ok=True)
+    atomic_files.make_folder(model)
     folder = Path(tempfile.mkdtemp(prefix=".staging-", dir=model))
     try:
         yield folder
@@ -141,17 +140,17 @@ def publish(staged: Path, draft: Manifest, sign: Sign | None = None) -> Bundle:
         if path.is_file() and path.name != MANIFEST
     }
     for path in staged.rglob("*"):
-        _sync(path)
+        atomic_files.sync(path)
     staged.chmod(0o755)  # mkdtemp's 0700 would hide the bundle from the service's user
     version = max(versions(model.parent, model.name), default=0)
     while True:
         version += 1
         manifest = draft.model_copy(update={"version": version, "files": files})
         (staged / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
-        _sync(staged / MANIFEST)
+        atomic_files.sync(staged / MANIFEST)
         if sign is not None:
             signing.write(staged, sign)
-        _sync(staged)
+        atomic_files.sync(staged)
         read_folder(staged)
         published = model / str(version)
         try:
@@ -160,17 +159,9 @@ def publish(staged: Path, draft: Manifest, sign: Sign | None = None) -> Bundle:
             if not published.exists():
                 raise
             continue
-        _sync(model)
+        atomic_files.sync(model)
         return Bundle(published, manifest)
 
 
 def _is_version(text: str) -> bool:
     return text.isascii() and text.isdecimal() and not text.startswith("0")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

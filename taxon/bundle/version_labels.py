@@ -4,10 +4,9 @@
 can be loaded.
 """
 
-import os
-import tempfile
 from pathlib import Path
 
+from taxon.bundle import atomic_files
 from taxon.bundle.manifest import BundleError, check_name
 
 FOLDER = "labels"
@@ -44,22 +43,8 @@ def write(root: Path, name: str, label: str, version: int) -> None:
     if check_name(label).isdecimal():
         raise ValueError(f"label {label!r} is a number: it would hide the version {label}")
     folder = root / name / FOLDER
-    folder.mkdir(exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=".", dir=folder)
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(f"{version}\n")
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        Path(temporary).replace(folder / label)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-    folder_descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(folder_descriptor)
-    finally:
-        os.close(folder_descriptor)
+    atomic_files.make_folder(folder)
+    atomic_files.write(folder / label, f"{version}\n")
 
 
 def remove(root: Path, name: str, label: str) -> None:

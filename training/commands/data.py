@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from taxon.bundle.atomic_files import write as write_atomically
 from taxon.training.config import DataOptions
 from taxon.training.dataset import data
 from taxon.training.dataset.data import Labelled, Sample
@@ -26,7 +27,6 @@ from taxon.training.dataset.scan_pictures import Facts, look_at_all
 from taxon.training.dataset.sources import open_source
 from taxon.training.dataset.tables import SEPARATOR
 from taxon.training.errors import TrainingError
-from taxon.training.files import write_atomically
 
 SHOWN = 20
 """Findings of one kind on the terminal; JSON has all."""

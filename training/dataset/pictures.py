@@ -18,11 +18,11 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
+from taxon.bundle.atomic_files import write as write_atomically
 from taxon.bundle.manifest import PixelSpec
 from taxon.bundle.picture_limits import Limits, PictureError
 from taxon.bundle.pixels import decode
 from taxon.training.dataset.data import Fault, Sample
-from taxon.training.files import write_atomically
 
 LIMITS = Limits(max_bytes=256 * 2**20, max_pixels=200_000_000)
 """Wider than the service's: the user trusts the own data, but not without any bound."""

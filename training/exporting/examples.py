@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from taxon.bundle.manifest import FeaturesInput, ImageInput, PixelSpec
+from taxon.bundle.manifest import PixelSpec
 from taxon.bundle.pixels import decode
 from taxon.training.dataset.data import Labelled
 from taxon.training.dataset.tables import feature_rows, read_table
@@ -109,10 +109,3 @@ def write_golden(example: Example, folder: Path, stem: str) -> Path:
     target = folder / f"{stem}{example.suffix.lower()}"
     shutil.copyfile(example, target)
     return target
-
-
-def read_golden(path: Path, taken: ImageInput | FeaturesInput) -> Example:
-    """What `write_golden` wrote."""
-    if isinstance(taken, ImageInput):
-        return path
-    return Row(path, 0, np.asarray(json.loads(path.read_bytes()), dtype=np.float32))

@@ -1,17 +1,21 @@
 """Golden pictures: which validation pictures go into a bundle, and whether it answers them as torch did."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from taxon.bundle.manifest import Golden, Manifest
+from taxon.bundle import proof
+from taxon.bundle.manifest import BundleError, Golden, Manifest
 from taxon.training.exporting import parity
 from taxon.training.exporting.candidate import Candidate, ExportError
-from taxon.training.exporting.examples import read_golden, write_golden
+from taxon.training.exporting.examples import write_golden
 
 GOLDEN_COUNT = 16
+REPLAY_BATCH_SIZES = (1, 2, 4, 8)
+"""A service's, as far as they cost next to nothing."""
 MIN_STEADY = 8
 CLEAR = 3e-5
 """A margin below it may be the order of a sum."""
@@ -87,11 +91,10 @@ def replay(folder: Path, manifest: Manifest) -> None:
     Raises:
         ExportError: A golden answers differently.
     """
-    files = [read_golden(folder / golden.file, manifest.input) for golden in manifest.golden]
-    for variant in manifest.variants:
-        scores = parity.graph_scores(parity.open_session(folder / variant.file), files, manifest.pixels, (1,))
-        for golden, answer in zip(manifest.golden, scores, strict=True):
-            expected = np.array(golden.scores)
-            difference = float(np.abs(answer - expected).max())
-            if not difference <= (variant.golden_tolerance or golden.tolerance) or answer.argmax() != expected.argmax():
-                raise ExportError(f"{golden.file} answers differently in {variant.file}, by {difference:.1e}")
+    try:
+        given = proof.inputs(manifest, lambda file: (folder / file).read_bytes())
+        for variant in manifest.variants:
+            run = functools.partial(parity.run, parity.open_session(folder / variant.file))
+            proof.replay(manifest, variant, given, run, REPLAY_BATCH_SIZES)
+    except BundleError as error:
+        raise ExportError(f"the bundle does not answer as torch did: {error}") from error

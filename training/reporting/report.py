@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from taxon.bundle.atomic_files import write as write_atomically
 from taxon.training.dataset.data import Sample
-from taxon.training.files import write_atomically
 from taxon.training.loop.evaluate import Answers
 from taxon.training.reporting import scores as scoring
 from taxon.training.reporting.report_page import write_page

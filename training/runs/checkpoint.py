@@ -12,9 +12,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from taxon.bundle.atomic_files import replacing
 from taxon.bundle.manifest import PixelSpec
 from taxon.training.errors import TrainingError
-from taxon.training.files import replacing
 from taxon.training.network import model
 
 FORMAT = 1

@@ -26,13 +26,13 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
+from taxon.bundle.atomic_files import write as write_atomically
 from taxon.training import flags
 from taxon.training.config import Recipe
 from taxon.training.dataset import data
 from taxon.training.dataset.data import Fault, Labelled, Sample
 from taxon.training.dataset.tables import SEPARATOR
 from taxon.training.errors import TrainingError
-from taxon.training.files import write_atomically
 from taxon.training.runs.checkpoint import Checkpoint
 
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow")

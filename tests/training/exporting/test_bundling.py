@@ -242,7 +242,7 @@ def test_a_golden_that_answers_differently_is_found(tmp_path):
     manifest = bundling.publish(make_candidate(tmp_path), tmp_path / "models", "toy").bundle.manifest
     folder = tmp_path / "models" / "toy" / "1"
     shutil.copyfile(folder / manifest.golden[1].file, folder / manifest.golden[0].file)
-    with pytest.raises(ExportError, match=r"golden/00\.png answers differently"):
+    with pytest.raises(ExportError, match=r"not answer as torch did: golden/00\.png: in a batch of 1 "):
         goldens.replay(folder, manifest)
 
 

@@ -4,8 +4,8 @@ import os
 import pytest
 import torch
 
+from taxon.bundle import atomic_files
 from taxon.bundle.manifest import PixelSpec
-from taxon.training import files
 from taxon.training.config import Recipe
 from taxon.training.dataset import data
 from taxon.training.errors import TrainingError
@@ -63,7 +63,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_whole(tmp_path, source, monk
     def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(atomic_files.os, "fsync", full)
     with pytest.raises(TrainingError, match=r"No space left.*previous one is whole"):
         run.save(checkpoint(2), checkpoint(2))
     assert Checkpoint.load(run.last_path).epoch == 1
@@ -71,9 +71,10 @@ def test_a_full_disk_leaves_the_previous_checkpoint_whole(tmp_path, source, monk
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux")  # noqa: PTH110 - a device
-def test_a_disk_that_fills_while_torch_writes_is_said_as_such(tmp_path, source):
+def test_a_disk_that_fills_while_torch_writes_is_said_as_such(tmp_path, source, monkeypatch):
     run = open_or_create(tmp_path / "run", source, Recipe())
-    (run.folder / ".last.pt.tmp").symlink_to("/dev/full")
+    full = os.open("/dev/full", os.O_WRONLY)
+    monkeypatch.setattr(atomic_files.tempfile, "mkstemp", lambda **_: (full, str(run.folder / ".last.pt.tmp")))
     with pytest.raises(TrainingError, match="could not be written"):
         run.save(None, checkpoint())
 
