@@ -142,10 +142,9 @@ def checked(given: Encoded | Sequence[float], model: Model) -> Payload:
     manifest = model.manifest
     if manifest is None:
         raise TypeError("a classifier has a manifest")
-    is_picture = isinstance(given, bytes | memoryview)
-    if is_picture and manifest.pixels is None:
-        raise FieldInvalidError("image", f"model {manifest.name!r} takes features")
-    if is_picture:
+    if isinstance(given, bytes | memoryview):
+        if manifest.pixels is None:
+            raise FieldInvalidError("image", f"model {manifest.name!r} takes features")
         return given
     if manifest.pixels is not None:
         raise FieldInvalidError("features", f"model {manifest.name!r} takes an image")

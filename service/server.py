@@ -7,6 +7,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
@@ -37,6 +38,9 @@ from taxon.service.workers.layout import layout
 from taxon.service.workers.worker_pool import Patience, WorkerPool
 from taxon.service.workers.worker_process import StartWorker, WorkerProcesses
 from taxon.service.workers.worker_protocol import WorkerSettings
+
+# Who signals a process and its group signals the process twice.
+SAME_SIGNAL_S = 0.5
 
 log = structlog.get_logger(__name__)
 
@@ -99,11 +103,12 @@ class Server:
         self.metrics = Metrics()
         self.repository = Repository(self._refresh)
         self._stop = asyncio.Event()
+        self._stopped_at = 0.0
         self.loaded = asyncio.Event()
         """Set once every model has been tried."""
         self.metrics_port: int | None = None
         """Where the metrics page is, once `serve` has begun."""
-        self._fronts: Front | Hub | None = None
+        self._built = False
         board = Board(self._layout.fronts)
         arenas = [Arena(settings.max_queued_bytes // self._layout.fronts) for _ in range(self._layout.fronts)]
         self.pool = WorkerPool(
@@ -117,16 +122,21 @@ class Server:
         self._control = ModelControl(settings.models, self.repository, self.pool, self.metrics.on_batch)
         self._fronts = self._speak(board, arenas)
         self._readings = self._page_registry()
+        self._built = True
         self._refresh()
 
     def stop(self) -> None:
         """Begins the drain, as SIGTERM does. The second time ends everything at once."""
-        if self._stop.is_set():
+        now = time.monotonic()
+        if self._stopped_at and now - self._stopped_at < SAME_SIGNAL_S:
+            return
+        if self._stopped_at:
             log.warning("told to stop twice, ending at once")
             self.pool.kill()
             if isinstance(self._fronts, Hub):
                 self._fronts.kill()
             os._exit(1)
+        self._stopped_at = now
         self._stop.set()
 
     async def serve(self) -> None:
@@ -184,7 +194,7 @@ class Server:
 
     def _refresh(self) -> None:
         """Tells fronts and metrics what has changed: the models, or what can run."""
-        if self._fronts is None:
+        if not self._built:  # while it is being built, parts tell of themselves
             return
         self._fronts.update(self.repository.known, self.serving)
         models = self.repository.listing()

@@ -61,10 +61,10 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
         )
 
     async def Classify(  # noqa: N802
-        self, request: tuple[pb.ClassifyRequest, memoryview | None], context: Context
+        self, request: pb.ClassifyRequest, context: Context
     ) -> pb.ClassifyResponse:
-        """Classifies one input, read by `split`."""
-        return await self._classify(*request, deadline(context, self._max_call_s), "Classify")
+        """Classifies one input."""
+        return await self._classify(request, deadline(context, self._max_call_s), "Classify")
 
     async def BatchClassify(  # noqa: N802
         self, request: pb.BatchClassifyRequest, context: Context
@@ -79,7 +79,7 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
         async def outcome(entry: pb.ClassifyRequest) -> pb.BatchClassifyResult:
             async with turns:
                 try:
-                    return pb.BatchClassifyResult(response=await self._classify(entry, None, until, "BatchClassify"))
+                    return pb.BatchClassifyResult(response=await self._classify(entry, until, "BatchClassify"))
                 except Exception as error:  # noqa: BLE001 - one entry's failure is its own
                     return pb.BatchClassifyResult(error=statuses.to_status(error, new_id()))
 
@@ -88,12 +88,9 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
             tasks = [group.create_task(outcome(entry)) for entry in request.requests]
         return pb.BatchClassifyResponse(results=[task.result() for task in tasks])
 
-    async def _classify(
-        self, request: pb.ClassifyRequest, image: memoryview | None, until: float, method: str
-    ) -> pb.ClassifyResponse:
+    async def _classify(self, request: pb.ClassifyRequest, until: float, method: str) -> pb.ClassifyResponse:
         try:
-            payload = _payload(request) if image is None else image
-            answer = await self._pipeline.classify(payload, _choice(request), until)
+            answer = await self._pipeline.classify(_payload(request), _choice(request), until)
         except Exception as error:
             self._requests.labels(method, statuses.reason_of(error)).inc()
             raise

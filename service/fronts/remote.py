@@ -2,6 +2,8 @@
 
 import asyncio
 
+import numpy as np
+
 from taxon.service.fronts.asking import Asking
 from taxon.service.fronts.front_protocol import Delivered, Leave, Submit
 from taxon.service.scheduling.arena import Arena
@@ -33,7 +35,7 @@ class RemoteExecutor:
         number = self._next
         future: asyncio.Future[Scored] = self._loop.create_future()
         self._submitted[number] = given.offset, future
-        alone = given.dtype is None and is_large(payload)
+        alone = not isinstance(payload, np.ndarray) and is_large(payload)
         self._channel.send_soon(Submit(number, model, given, deadline, priority, alone))
         try:
             return await future

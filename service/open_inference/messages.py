@@ -16,6 +16,7 @@ from taxon.service.runtime.tensor_types import BYTES, OF_NUMPY, TensorSpec
 from taxon.service.telemetry.statistics import Figures
 
 Tensor = pb.ModelMetadataResponse.TensorMetadata
+FORMATS = dict(enumerate(model_config_pb2.ModelInput.Format.values()))
 
 
 def tensor_metadata(specs: Sequence[TensorSpec]) -> list[Tensor]:
@@ -112,7 +113,7 @@ def model_config(description: Description, max_queued_count: int, max_call_s: fl
             model_config_pb2.ModelInput(
                 name=spec.name,
                 data_type=to_data_type(spec.datatype),
-                format=description.formats.get(spec.name, model_config_pb2.ModelInput.FORMAT_NONE),
+                format=FORMATS[description.formats.get(spec.name, 0)],
                 dims=spec.shape[skip:],
             )
             for spec in reversed(shown.values())

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from taxon.inference.open_inference_service_pb2 import InferParameter, ModelInferRequest
 from taxon.service.errors import FieldInvalidError, UnsupportedError
-from taxon.service.open_inference.tensors import TensorSpec, shown
+from taxon.service.open_inference.tensors import shown
+from taxon.service.runtime.tensor_types import TensorSpec
 
 ENABLE_FINAL_RESPONSE = "triton_enable_empty_final_response"
 RESERVED_PREFIX = "triton_"

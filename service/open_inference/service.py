@@ -25,10 +25,10 @@ from taxon.service.errors import (
     QueueFullError,
     UnsupportedError,
 )
+from taxon.service.models.config_pbtxt import PLATFORM
 from taxon.service.models.repository import Repository
 from taxon.service.open_inference.inference import Inference
 from taxon.service.open_inference.messages import (
-    PLATFORM,
     infer_response,
     model_config,
     model_statistics,

@@ -61,9 +61,7 @@ def prove(
     variant = _choose_variant(bundle.manifest, precision)
     fixed = profile(GRAPH_INPUTS[bundle.manifest.input.kind], bundle.manifest.input.shape, buckets[-1])
     options = merged({TENSORRT: fixed}, variant.provider_options, device.options)
-    session = open_session(
-        bundle.folder / variant.file, device.provider, thread_count, options, variant.precision
-    )
+    session = open_session(bundle.folder / variant.file, device.provider, thread_count, options, variant.precision)
     release_freed_memory()
     check_graph(session, bundle.manifest)
     given = proof.inputs(bundle.manifest, bundle.read, limits)

@@ -60,6 +60,6 @@ class Added(Collector):
                         values[key] = value
                     else:
                         values[key] = min(before, value) if name.endswith("_created") else before + value
-        for (family_name, name, labels), value in values.items():
-            metrics[family_name].add_sample(name, dict(labels), value)
+        for (family_name, name, pairs), value in values.items():
+            metrics[family_name].add_sample(name, dict(pairs), value)
         yield from metrics.values()

@@ -79,7 +79,7 @@ class LocalExecutor:
             self._arena.free(given.offset)
             settle(future, outcome)
 
-        alone = given.dtype is None and is_large(payload)
+        alone = not isinstance(payload, np.ndarray) and is_large(payload)
         job = Job(model, given, deadline, time.monotonic(), deliver, priority, alone)
         try:
             self._pool.submit(job)

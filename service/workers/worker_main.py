@@ -105,7 +105,7 @@ class Worker:
             settings.max_batch_size,
         )
         self._models[order.model] = None, proven.run
-        return Loaded(order.model, "", proven.description, None, proven.run_s)
+        return Loaded(order.model, "", proven.description, None, dict(proven.run_s))
 
     def unload(self, order: Unload) -> None:
         """Forgets a model."""
@@ -181,6 +181,9 @@ def serve(server: socket.socket, worker: Worker, overlaps: bool) -> None:
         with sending:
             server.sendall(pack(message))
 
+    def answer(gathered: Gathered) -> None:
+        send(worker.answer(gathered))
+
     with ThreadPoolExecutor(1) as pool:
         running: Future[None] | None = None
         for message in received(server):
@@ -189,10 +192,10 @@ def serve(server: socket.socket, worker: Worker, overlaps: bool) -> None:
                     gathered = worker.gather(message)
                     if running:
                         running.result()
-                    running = pool.submit(lambda gathered=gathered: send(worker.answer(gathered)))
+                    running = pool.submit(answer, gathered)
                     continue
                 case Run():
-                    send(worker.answer(worker.gather(message)))
+                    answer(worker.gather(message))
                     continue
             if running:
                 running.result()

@@ -15,6 +15,7 @@ import structlog
 
 from taxon.bundle.manifest import Manifest
 from taxon.service.errors import DeadlineTooShortError, NotServingError
+from taxon.service.runtime.description import GraphConfig
 from taxon.service.scheduling.admission import Queues
 from taxon.service.scheduling.batching import Job, Outcome, Scored
 from taxon.service.scheduling.estimates import Estimate
@@ -26,7 +27,6 @@ from taxon.service.workers.worker_protocol import (
     Decode,
     Decoded,
     Done,
-    GraphConfig,
     Load,
     Loaded,
     Role,

@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 from taxon.service.config import parse
 from taxon.service.server import Server
 from taxon.v1.classification_service_pb2_grpc import ClassificationServiceStub
+from tests.service.thread_workers import ThreadWorkers
 
 
 @dataclass
@@ -27,11 +28,11 @@ class Running:
 
 
 @asynccontextmanager
-async def running(models: Path, *flags: str) -> AsyncIterator[Running]:
+async def running(models: Path, *flags: str, workers=ThreadWorkers) -> AsyncIterator[Running]:
+    """A server whose workers are threads; `workers=WorkerProcesses` has it as it is."""
     port_file = models.parent / "port"
-    # Threads start faster than processes; test_workers.py is about those.
-    words = ["--models", str(models), "--listen", "[::]:0", "--port-file", str(port_file), "--workers", "0", *flags]
-    server = Server(parse(words))
+    words = ["--models", str(models), "--listen", "127.0.0.1:0", "--port-file", str(port_file), "--device", "cpu"]
+    server = Server(parse([*words, *flags]), workers)
     serving = asyncio.create_task(server.serve())
     loaded = asyncio.create_task(server.loaded.wait())
     await asyncio.wait({serving, loaded}, return_when=asyncio.FIRST_COMPLETED)
