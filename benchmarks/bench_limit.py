@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.bundles import photo
-from taxon.bundle import store
+from taxon.bundle import pixels, store
 from taxon.bundle.picture_limits import Limits
 from taxon.service.machine import available_cores
-from taxon.service.runtime.decoding import to_array
-from taxon.service.runtime.session import CPU, open_session
+from taxon.service.runtime.device import CPU
+from taxon.service.runtime.session import open_session
 
 PICTURE_COUNT = 40
 
@@ -69,14 +69,14 @@ def work(
     """Decodes and runs until told to stop; reports (images, seconds)."""
     bundle = store.read(models, model, 1)
     session = open_session(bundle.read("model.onnx"), CPU, arrangement.threads, {})
-    limits = Limits()
+    limits, spec = Limits(), bundle.manifest.pixels
     size = arrangement.batch_size
     session.run(np.zeros((size, *bundle.manifest.input.shape), np.uint8))
     cycle = itertools.cycle(encoded)
     begin.wait()
     started, count = time.perf_counter(), 0
     while not end.is_set():
-        session.run(np.stack([to_array(next(cycle), bundle.manifest, limits) for _ in range(size)]))
+        session.run(np.stack([pixels.decode(next(cycle), spec, limits) for _ in range(size)]))
         count += size
     queue.put(count / (time.perf_counter() - started))
 

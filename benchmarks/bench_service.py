@@ -23,6 +23,7 @@ The generator was not the bottleneck where both are small.
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -56,8 +57,12 @@ OPEN_FIGURES = (
 
 
 @contextmanager
-def served(models: Path, model: str, flags: list[str]) -> Iterator[tuple[int, str, float]]:
-    """A server of one model; yields its process, its address, and its seconds from start to SERVING."""
+def served(
+    models: Path, model: str, flags: list[str], checkout: Path | None = None
+) -> Iterator[tuple[int, str, float]]:
+    """A server of one model; yields its process, its address, and its seconds from start to SERVING. The code is that
+    of `checkout` if one is given.
+    """
     with tempfile.TemporaryDirectory() as folder:
         root, port_file = Path(folder, "models"), Path(folder, "port")
         root.mkdir()
@@ -65,7 +70,8 @@ def served(models: Path, model: str, flags: list[str]) -> Iterator[tuple[int, st
         words = ["serve", "--models", str(root), "--listen", "127.0.0.1:0", "--port-file", str(port_file)]
         started = time.perf_counter()
         command = [sys.executable, "-m", "taxon.cli", *words, "--device", "cpu", "--log-level", "error", *flags]
-        with subprocess.Popen(command) as process:
+        environment = os.environ if checkout is None else {**os.environ, "PYTHONPATH": str(checkout)}
+        with subprocess.Popen(command, cwd=checkout, env=environment) as process:
             while not port_file.exists():
                 time.sleep(0.005)
             address = f"127.0.0.1:{port_file.read_text().strip()}"

@@ -29,11 +29,13 @@ def family(pid: int) -> list[int]:
 
 def cpu_s(pid: int) -> float:
     """CPU seconds of a process and its descendants."""
-    total = 0
-    for each in family(pid):
-        fields = Path(f"/proc/{each}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICKS_PER_S
+    return sum(cpu_s_of(each) for each in family(pid))
+
+
+def cpu_s_of(pid: int) -> float:
+    """CPU seconds of one process."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 def busy_s() -> float:

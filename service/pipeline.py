@@ -99,7 +99,7 @@ class Pipeline:
         """
         arrived = self._clock()
         model = self._repository.find_classifier(choice.model_name, choice.model_version)
-        key, statistics = (model.name, model.version), self._metrics.statistics
+        key, statistics = model.number, self._metrics.statistics
         try:
             scored, timing = await self.run(model, checked(given, model), deadline)
         except (Exception, asyncio.CancelledError):
@@ -129,7 +129,7 @@ class Pipeline:
         total_s = self._clock() - arrived
         spent = scored.preprocess_s, scored.queue_s, scored.inference_s, total_s
         self._metrics.stage_seconds.observe(model.name, zip(STAGES, spent, strict=True))
-        self._metrics.statistics.ran((model.name, model.version), scored.batch_size, scored.inference_s)
+        self._metrics.statistics.ran(model.number, scored.batch_size, scored.inference_s)
         return scored, Timing(*spent, scored.batch_size)
 
 

@@ -119,6 +119,7 @@ class Front:
     def update(self, known: Known, serving: bool) -> None:
         """Takes over what is known of the models, and tells everybody who asks or watches whether the server serves."""
         self._repository.known = known
+        self.metrics.statistics.keep({model.number for model in self._repository.listing()})
         self.readiness.set_serving(serving)
 
     async def drain(self) -> None:

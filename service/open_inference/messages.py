@@ -16,7 +16,6 @@ from taxon.service.runtime.tensor_types import BYTES, OF_NUMPY, TensorSpec
 from taxon.service.telemetry.statistics import Figures
 
 Tensor = pb.ModelMetadataResponse.TensorMetadata
-FORMATS = dict(enumerate(model_config_pb2.ModelInput.Format.values()))
 
 
 def tensor_metadata(specs: Sequence[TensorSpec]) -> list[Tensor]:
@@ -113,7 +112,7 @@ def model_config(description: Description, max_queued_count: int, max_call_s: fl
             model_config_pb2.ModelInput(
                 name=spec.name,
                 data_type=to_data_type(spec.datatype),
-                format=FORMATS[description.formats.get(spec.name, 0)],
+                format=model_config_pb2.ModelInput.Format.Name(description.formats.get(spec.name, 0))  # type: ignore[arg-type],
                 dims=spec.shape[skip:],
             )
             for spec in reversed(shown.values())

@@ -184,9 +184,7 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
             models = [model for model in models if model.name == request.name and model.version in wanted]
         figures = await self._read_statistics()
         return pb.ModelStatisticsResponse(
-            model_stats=[
-                model_statistics(model, figures.get((model.name, model.version), Figures())) for model in models
-            ]
+            model_stats=[model_statistics(model, figures.get(model.number, Figures())) for model in models]
         )
 
     async def RepositoryIndex(  # noqa: N802
@@ -257,7 +255,7 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
     async def _infer_counted(self, request: pb.ModelInferRequest, until: float) -> pb.ModelInferResponse:
         arrived = time.monotonic()
         model = self._inference.find(request.model_name, request.model_version)
-        key = model.name, model.version
+        key = model.number
         try:
             description = model.description
             wishes = read_parameters(request.parameters)

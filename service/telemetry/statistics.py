@@ -4,11 +4,11 @@ Plain numbers. Lives on the event loop.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
-Key = tuple[str, int]
-"""Name and version of a model."""
+Key = int
+"""Of a loaded model: one that is loaded again begins anew."""
 
 
 SUMMED = (
@@ -71,9 +71,9 @@ class Statistics:
         """The figures of every version that has any."""
         return self._figures
 
-    def forget(self, key: Key) -> None:
-        """Drops the figures of a version that is served no more."""
-        self._figures.pop(key, None)
+    def keep(self, keys: Container[Key]) -> None:
+        """Drops the figures of all other models: they are served no more."""
+        self._figures = {key: figures for key, figures in self._figures.items() if key in keys}
 
     def answered(self, key: Key, inference_count: int, spent: Spent) -> None:
         """Counts one answered request."""
