@@ -112,7 +112,7 @@ def model_config(description: Description, max_queued_count: int, max_call_s: fl
             model_config_pb2.ModelInput(
                 name=spec.name,
                 data_type=to_data_type(spec.datatype),
-                format=model_config_pb2.ModelInput.Format.Name(description.formats.get(spec.name, 0))  # type: ignore[arg-type],
+                format=_format(description.formats.get(spec.name, 0)),
                 dims=spec.shape[skip:],
             )
             for spec in reversed(shown.values())
@@ -145,3 +145,8 @@ def model_config(description: Description, max_queued_count: int, max_call_s: fl
             )
         )
     return config
+
+
+def _format(number: int) -> Any:
+    """The `ModelInput.Format` of this number."""
+    return number
