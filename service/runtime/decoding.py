@@ -13,7 +13,6 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from taxon.bundle import pixels
 from taxon.bundle.manifest import Manifest
@@ -63,7 +62,7 @@ def header_pixels(encoded: Encoded) -> int:
     if encoded[:2] == b"\xff\xd8":
         return _jpeg_pixels(encoded)
     try:
-        with Image.open(BytesIO(encoded), formats=pixels.FORMATS) as picture:
+        with pixels.open_picture(BytesIO(encoded)) as picture:
             return picture.width * picture.height
     except Exception:  # noqa: BLE001 - Pillow's parsers raise anything on hostile bytes; `decode` will say why
         return 0
