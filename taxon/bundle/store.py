@@ -154,6 +154,7 @@ def publish(staged: Path, draft: Manifest, sign: Sign | None = None) -> Bundle:
         atomic_files.sync(path)
     staged.chmod(0o755)  # mkdtemp's 0700 would hide the bundle from the service's user
     root, name = model.parent, model.name
+    atomic_files.sync(root)  # whoever made the model's folder may have died before it was synced
     with folder_lock.held(model):
         last = version_numbers.last(root, name, versions(root, name))
         for version in itertools.count(last + 1):
@@ -174,8 +175,7 @@ def publish(staged: Path, draft: Manifest, sign: Sign | None = None) -> Bundle:
                 version_numbers.give_away(root, name, last)  # nobody has got it
                 raise
             break
-        for folder in (model, root):
-            atomic_files.sync(folder)
+        atomic_files.sync(model)
     return Bundle(published, manifest)
 
 
