@@ -3,11 +3,11 @@
     python -m benchmarks.bench_gpu [--provider cuda|tensorrt|cpu] [--quick] [--rounds 3] [--flags FLAGS] [--out FILE]
 
 In one command, with bundles of its own: the session's images per second for fp32 and fp16 at each batch size (rounds
-interleaved, medians); then the server, for each precision and number of fronts and decoders: pixels through the Open Inference Protocol, pictures through `Classify`, the
-rate of a closed loop as a share of the session's best, and the highest Poisson rate of which 99 % are answered within
-15 ms. For each: the server's CPU time per answer, mean milliseconds of every stage, mean batch, the GPU's load, and
-the generators' share of their cores. `bench_gpu_sessions` compares the session's options. `--provider cpu --quick`
-shows that the script works. The last line is one JSON object.
+interleaved, medians); then the server, for each precision and number of fronts and decoders: pixels through the Open
+Inference Protocol, pictures through `Classify`, the rate of a closed loop as a share of the session's best, and the
+highest Poisson rate of which 99 % are answered within 15 ms. For each: the server's CPU time per answer, mean
+milliseconds of every stage, mean batch, the GPU's load, and the generators' share of their cores. `bench_gpu_sessions`
+compares the session's options. `--provider cpu --quick` shows that the script works. The last line is one JSON object.
 """
 
 import argparse
