@@ -181,7 +181,7 @@ def test_a_worker_that_the_kernel_kills_for_its_memory_is_replaced(serve):
     group = CGROUP / "taxon-test"
     group.mkdir(exist_ok=True)
     try:
-        (group / "memory.limit_in_bytes").write_text(str(90 * 2**20))
+        (group / "memory.limit_in_bytes").write_text(str(30 * 2**20))
         doomed = served.workers()[0]
         (group / "cgroup.procs").write_text(str(doomed))
         file = BytesIO()
