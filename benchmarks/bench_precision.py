@@ -25,13 +25,13 @@ from torch import nn
 
 from benchmarks.conditions import conditions
 from taxon.bundle.manifest import PixelSpec, contract
-from taxon.training.commands.export import from_run
 from taxon.training.dataset import data
 from taxon.training.exporting import gate, parity, tf32, variants
 from taxon.training.exporting.bundling import GRAPH_FILE
 from taxon.training.exporting.candidate import Candidate
 from taxon.training.exporting.examples import Example, Row
 from taxon.training.exporting.graph import Served, ServedNumbers
+from taxon.training.exporting.of_run import from_run
 from taxon.training.exporting.variants import Kept
 from taxon.training.network import model, networks
 

@@ -1,26 +1,20 @@
-"""The recipe: data, network, loop, top to bottom. `taxon train` is `main`.
+"""The recipe: data, network, loop, top to bottom.
 
 Everything random is a function of (seed, epoch, step, sample), so a checkpoint holds no generator state, and a
 run that was killed anywhere and started again ends with the same bits (on the CPU, with as many threads).
 """
 
-import argparse
 import math
-import sys
 import time
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from taxon.training import flags
-from taxon.training.commands.dry_run import describe
 from taxon.training.config import Recipe
-from taxon.training.dataset.prepare import load_data
 from taxon.training.errors import TrainingError
 from taxon.training.loop import features, optim, order
 from taxon.training.loop.augment import Augmentation, mixing, normalised
@@ -28,10 +22,11 @@ from taxon.training.loop.batches import batches, cut
 from taxon.training.loop.distill import Teacher
 from taxon.training.loop.evaluate import answer, summary
 from taxon.training.loop.machine import choose_machine
+from taxon.training.loop.prepare import load_data
 from taxon.training.loop.progress import Display
 from taxon.training.loop.tensorboard import Events
 from taxon.training.network import model, networks, stages
-from taxon.training.plan import Position, check_task, phases, resolved
+from taxon.training.plan import Position, check_task, phases
 from taxon.training.reporting.report import write_report
 from taxon.training.runs.checkpoint import Checkpoint
 from taxon.training.runs.folder import Run, open_or_create
@@ -42,29 +37,6 @@ PICTURES_DECORRELATED = 2000
 """Enough for the covariance of a few pixels."""
 FILES_NAMED = 8
 """Of the batch whose loss was no number."""
-
-
-def main(argv: list[str]) -> int:
-    """`taxon train`: 0 when the run is complete, 2 when it cannot be done as asked, 130 when interrupted."""
-    parser = argparse.ArgumentParser(description="Fine-tune an image classifier on labelled pictures.")
-    try:
-        call = flags.parse(argv, parser)
-        recipe = resolved(call.recipe)
-        if call.dry_run:
-            print(describe(recipe, load_data(recipe.data, recipe.model, recipe.machine)))  # noqa: T201 - the answer
-            return 0
-        name = f"{recipe.model.name.replace('/', '-')}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
-        finetune(recipe, call.out or Path("runs", name))
-    except TrainingError as error:
-        sys.stderr.write(f"taxon train: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("taxon train: interrupted; the same command with the same --out goes on from here\n")
-        return 130
-    finally:
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
-    return 0
 
 
 def finetune(recipe: Recipe, folder: Path) -> Run:

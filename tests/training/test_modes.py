@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from taxon.training.commands.train import main
 from taxon.training.errors import TrainingError
-from taxon.training.finetune import main
 from taxon.training.loop import features
 from taxon.training.network import model, stages
 from taxon.training.runs.folder import Run

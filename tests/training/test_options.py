@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from taxon.training import flags
+from taxon.training.commands.train import main
 from taxon.training.config import Recipe
 from taxon.training.errors import TrainingError
-from taxon.training.finetune import main
 from taxon.training.plan import resolved
 from taxon.training.runs.checkpoint import Checkpoint
 from taxon.training.runs.folder import Run

@@ -3,30 +3,16 @@
 import argparse
 import dataclasses
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from taxon.bundle.manifest import BundleError, FeaturesInput, Manifest
-from taxon.bundle.store import Bundle
-from taxon.training.dataset import data
+from taxon.bundle.manifest import BundleError
 from taxon.training.errors import TrainingError
-from taxon.training.exporting import examples, parity
-from taxon.training.exporting.examples import Example
-from taxon.training.releases import compare, promotions
-from taxon.training.releases.compare import Comparison
-from taxon.training.releases.promotions import PromotionError
-from taxon.training.runs.folder import Run
-
-
-@dataclass(frozen=True, slots=True)
-class HeldOut:
-    """Pictures, or rows of numbers, that neither version was trained on."""
-
-    files: tuple[Example, ...]
-    labels: tuple[tuple[str, ...], ...]
+from taxon.training.releases import promotions
+from taxon.training.releases.compare import Comparison, compared
+from taxon.training.releases.held_out import from_data, from_run
 
 
 def main(argv: list[str]) -> int:
@@ -87,28 +73,6 @@ def rollback_main(argv: list[str]) -> int:
     return 0
 
 
-def compared(current: Bundle, candidate: Bundle, held_out: HeldOut) -> Comparison:
-    """Asks both versions about the held-out pictures and times both.
-
-    Raises:
-        PromotionError: The candidate lacks labels that callers may rely on, or takes other numbers.
-        ParityError: A picture cannot be read.
-    """
-    same_input = candidate.manifest.input == current.manifest.input
-    if "features" in (candidate.manifest.input.kind, current.manifest.input.kind) and not same_input:
-        raise PromotionError(f"version {candidate.manifest.version} takes other input; publish it under a new name")
-    if missing := sorted(set(current.manifest.labels) - set(candidate.manifest.labels)):
-        raise PromotionError(
-            f"version {candidate.manifest.version} lacks the labels {missing[:5]}; publish it under a new name"
-        )
-    before, after = (compare.answers(bundle, held_out.files, held_out.labels) for bundle in (current, candidate))
-    pictures = None
-    if same_input:
-        size = min(8, len(held_out.files))
-        _, pictures = next(parity.decoded_batches(held_out.files, candidate.manifest.pixels, (size,)))
-    return compare.compare(before, after, held_out.labels, pictures)
-
-
 def refusal(comparison: Comparison) -> str:
     """Why a version is refused, one sentence."""
     low, high = comparison.interval
@@ -116,41 +80,6 @@ def refusal(comparison: Comparison) -> str:
         f"not promoted: its accuracy is {comparison.accuracy_after:.2%}, the default's "
         f"{comparison.accuracy_before:.2%} (difference {comparison.difference:+.2%}, 95 % interval {low:+.2%} to "
         f"{high:+.2%}, p {comparison.p_value:.3f})"
-    )
-
-
-def from_data(source: Path, manifest: Manifest) -> HeldOut:
-    """All pictures of a labelled folder; for a classifier of numbers, all rows of a CSV file.
-
-    Raises:
-        TrainingError: It is not that.
-    """
-    files: tuple[Example, ...]
-    if isinstance(manifest.input, FeaturesInput):
-        files, found = examples.of_table(source, manifest.input.names)
-    else:
-        found = data.scan(source)
-        files = tuple(sample.path for sample in found.samples)
-    return HeldOut(
-        files,
-        tuple(tuple(found.labels[index] for index in sample.labels or (sample.label,)) for sample in found.samples),
-    )
-
-
-def from_run(folder: Path) -> HeldOut:
-    """The test split of a run, or its validation split.
-
-    Raises:
-        TrainingError: Not a run.
-    """
-    run = Run.open(folder)
-    samples = run.samples("test") or run.samples("val")
-    return HeldOut(
-        examples.of_run(run, "test" if run.samples("test") else "val", run.checkpoint()),
-        tuple(
-            tuple(run.labels[index] for index in sample.labels) if sample.label < 0 else (run.labels[sample.label],)
-            for sample in samples
-        ),
     )
 
 

@@ -101,10 +101,7 @@ def read_pixels(path: Path) -> PixelSpec:
 
 def answers(held_out: Labelled) -> tuple[tuple[str, ...], ...]:
     """The true labels by name."""
-    return tuple(
-        tuple(held_out.labels[index] for index in (sample.labels if sample.label < 0 else (sample.label,)))
-        for sample in held_out.samples
-    )
+    return tuple(sample.names(held_out.labels) for sample in held_out.samples)
 
 
 def check_channels(values: Sequence[float], channels: int, what: str) -> tuple[float, ...]:

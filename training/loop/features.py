@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from taxon.training.dataset.prepare import Prepared
 from taxon.training.loop.augment import centered
 from taxon.training.loop.batches import LabelledArrays, batches, in_turn
+from taxon.training.loop.prepare import Prepared
 
 
 class _HeadReachedError(Exception):

@@ -217,10 +217,9 @@ def _samples_csv(source: Labelled) -> str:
     writer.writerow(SAMPLE_COLUMNS)
     root = source.root.resolve()
     for sample in source.samples:
-        indices = sample.labels if source.task == "multi_label" else (sample.label,)
         path = sample.path.resolve() if sample.path.is_absolute() else sample.path.absolute()
         relative = path.relative_to(root) if path.is_relative_to(root) else path
-        labels = SEPARATOR.join(source.labels[i] for i in indices)
+        labels = SEPARATOR.join(sample.names(source.labels))
         writer.writerow([relative.as_posix(), labels, sample.split, sample.sha256, sample.group, sample.row])
     return text.getvalue()
 

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
+from taxon.training.commands.train import main
 from taxon.training.dataset import published
 from taxon.training.errors import TrainingError
-from taxon.training.finetune import main
 from taxon.training.runs.folder import Run
 from tests.training.folders import write_folder
 

@@ -50,7 +50,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from taxon.bundle import version_labels
-from training import promotions
+from taxon.training.releases import promotions
 root = Path(sys.argv[1])
 print("ready", flush=True)
 while True:
@@ -63,7 +63,7 @@ while True:
 def test_a_killed_promotion_leaves_one_version_or_the_other(repository):
     for attempt in range(4):
         process = run(KILLED, repository)
-        process.stdout.readline()
+        assert process.stdout.readline() == b"ready\n"
         until = time.monotonic() + random.Random(attempt).uniform(0.001, 0.05)
         while time.monotonic() < until or stable(repository) is None:
             assert stable(repository) in (None, 1, 3)
@@ -80,7 +80,7 @@ DIES_BEFORE_THE_LABEL = """
 import os, signal, sys
 from pathlib import Path
 from taxon.bundle import version_labels
-from training import promotions
+from taxon.training.releases import promotions
 version_labels.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 root, version = Path(sys.argv[1]), int(sys.argv[2])
 if version:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from taxon.training.commands.train import main
 from taxon.training.dataset.data import Sample
-from taxon.training.finetune import main
 from taxon.training.reporting import pages
 from taxon.training.reporting.report import model_card, slices
 from taxon.training.reporting.report_plots import draw_all, precision_recall, roc

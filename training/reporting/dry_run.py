@@ -5,11 +5,11 @@ from torch import Tensor, nn
 
 from taxon.training import flags
 from taxon.training.config import Recipe
-from taxon.training.dataset.prepare import Prepared
 from taxon.training.loop.augment import normalised
 from taxon.training.loop.batches import cut
 from taxon.training.loop.distill import Teacher
 from taxon.training.loop.order import permutation
+from taxon.training.loop.prepare import Prepared
 from taxon.training.network import model, stages
 from taxon.training.plan import Phase, phases
 

@@ -95,7 +95,7 @@ def _sizes(facts: Sequence[Facts]) -> str:
 
 def _caption(fact: Facts, labels: Sequence[str]) -> str:
     sample = fact.sample
-    names = ", ".join(labels[index] for index in sample.labels or (sample.label,) if index >= 0) or "no label"
+    names = ", ".join(sample.names(labels)) or "no label"
     size = f"{fact.size[0]}x{fact.size[1]}"
     where = f"{sample.split}, {size}" if sample.split else size
     return f"<b>{html.escape(names)}</b><br>{where}<br>{html.escape(sample.path.name)}"
