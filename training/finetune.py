@@ -6,6 +6,7 @@ run that was killed anywhere and started again ends with the same bits (on the C
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -59,7 +60,9 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         prepared = load_data(recipe.data, recipe.model, recipe.machine)
         labels, preprocessing, task = prepared.data.labels, prepared.preprocessing, prepared.data.task
         check_task(recipe, task)
-        teacher = recipe.distill.teacher and Teacher(recipe.distill, labels, task, preprocessing, machine.device)
+        teacher = None
+        if recipe.distill.teacher is not None:
+            teacher = Teacher(recipe.distill, labels, task, preprocessing, machine.device)
         run = open_or_create(folder, prepared.data, recipe, (teacher.run_id,) if teacher else ())
     display = Display(Console() if machine.rank == 0 else None)
     display.introduce(run.folder, prepared.data)
@@ -104,9 +107,10 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         if options.balance == "weights"
         else None,
     )
-    crop = preprocessing.pixels and preprocessing.pixels.crop
-    vary = crop and Augmentation(crop, **recipe.augment.model_dump(exclude={"mixup", "cutmix"}))
-    mix = vary and mixing(recipe.augment.mixup, recipe.augment.cutmix, len(labels))
+    vary = mix = None
+    if preprocessing.pixels is not None:
+        vary = Augmentation(preprocessing.pixels.crop, **recipe.augment.model_dump(exclude={"mixup", "cutmix"}))
+        mix = mixing(recipe.augment.mixup, recipe.augment.cutmix, len(labels))
     autocast = machine.autocast(recipe.run.precision)
 
     # Where a stopped run left off.
@@ -137,7 +141,7 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
     events = Events(run.folder, position.epochs_done) if recipe.run.tensorboard and machine.rank == 0 else None
 
     first_epoch = 0
-    for phase in phases(recipe.model.mode, options.epochs, options.head_epochs, options.lr, options.head_lr):
+    for phase in phases(recipe.model.mode, options):
         last_epoch, begin = first_epoch + phase.epochs, max(first_epoch, position.epochs_done)
         if begin >= last_epoch:
             first_epoch = last_epoch
@@ -148,7 +152,8 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
             phase.mode, [*parts], last=recipe.model.last, frozen=recipe.model.frozen, reset=recipe.model.reset
         )
         stages.freeze_all_but(network, parts, trainable)
-        trainee, to_input, train, val = network, to_network, prepared.train, prepared.val
+        trainee, train, val = network, prepared.train, prepared.val
+        to_input: Callable[[Tensor], Tensor] = to_network
         only_head = phase.mode == "head" and recipe.model.features == "cached"
         if only_head and features.cacheable(network, loaded.head, example):
             display.say(f"features of {len(train) + len(val)} pictures: computed once, or found in the cache")

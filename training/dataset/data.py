@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from taxon.training.config import Task
 from taxon.training.dataset.splits import validation_groups
 from taxon.training.errors import TrainingError
 
@@ -64,7 +65,7 @@ class Labelled:
     root: Path
     labels: tuple[str, ...]
     samples: tuple[Sample, ...]
-    task: str = "single_label"
+    task: Task = "single_label"
     faults: tuple[Fault, ...] = ()
     columns: tuple[str, ...] = ()
     """Of a table of numbers: what each number is, in their order."""
@@ -149,7 +150,8 @@ def _check_same_classes(labels: Iterable[str], found: Iterable[str], folder: Pat
 
 def _files(folder: Path) -> tuple[list[Path], list[Path]]:
     """(pictures, others) below a folder, sorted; hidden ones left out."""
-    pictures, others = [], []
+    pictures: list[Path] = []
+    others: list[Path] = []
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):

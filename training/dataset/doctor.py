@@ -84,7 +84,7 @@ def grouped_samples(facts: Sequence[Facts], prints: Fingerprints) -> list[Sample
 
     first_of: dict[str, int] = {}
     pairs = [(first_of.setdefault(fact.sample.group or fact.sample.sha256, n), n) for n, fact in enumerate(facts)]
-    same = {}
+    same: dict[str, int] = {}
     pairs += [(same.setdefault(fact.sample.sha256, n), n) for n, fact in enumerate(facts)]
     pairs += [(first, second) for first, second, _ in alike(prints)]
     for first, second in pairs:

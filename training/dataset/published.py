@@ -67,7 +67,7 @@ def write_parts(parts: Iterable[Part], prepared_folder: Path, name: str) -> Path
     digest = hashlib.sha256()
     for split, pictures, labels in parts:
         digest.update("\n".join([split, *labels]).encode())
-        digest.update(np.ascontiguousarray(pictures))
+        digest.update(np.ascontiguousarray(pictures).data)
     folder = prepared_folder / f"{name}-{digest.hexdigest()[:16]}"
     if folder.is_dir():
         return folder

@@ -10,10 +10,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from taxon.training.config import Task
 from taxon.training.dataset.data import SPLIT_FOLDERS, Fault, Labelled, Sample, check_labels
 from taxon.training.errors import TrainingError
 
@@ -74,7 +76,7 @@ def kind_of(table: Table) -> str:
     )
 
 
-def manifest(table: Table, task: str = "auto") -> Labelled:
+def manifest(table: Table, task: Task | Literal["auto"] = "auto") -> Labelled:
     """A list of picture files: `path,label[,split][,group]`, paths relative to the CSV file.
 
     Args:
@@ -99,7 +101,8 @@ def manifest(table: Table, task: str = "auto") -> Labelled:
     labels = _labels(table, (name for names in listed for name in names))
     index = {label: number for number, label in enumerate(labels)}
     root = table.file.parent.resolve()
-    samples, faults, first_row = [], [], {}
+    samples, faults = [], []
+    first_row: dict[Path, int] = {}
     for number, (row, names) in enumerate(zip(table.rows, listed, strict=True)):
         path = _inside(root, row[position["path"]].strip(), table.line(number))
         if path in first_row:

@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.metrics import precision_recall_curve
 
 from taxon.bundle.manifest import Calibration, Thresholds
-from taxon.training.exporting.graph import Task
+from taxon.training.config import Task
 from taxon.training.exporting.parity import accuracy, scores_of
 
 BINS = 15

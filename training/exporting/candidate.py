@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from taxon.bundle.manifest import FeaturesInput, ImageInput, PixelSpec
+from taxon.training.config import Task
 from taxon.training.errors import TrainingError
 from taxon.training.exporting.examples import Example
-from taxon.training.exporting.graph import Task
 
 MEASURED_AGAIN = 0.005
 """How far the accuracy may lie from what training measured: mixed precision on a GPU moves single pictures."""

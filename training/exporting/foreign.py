@@ -121,7 +121,7 @@ def _preprocessing(name: str, wanted: Wanted) -> Preprocessing:
         preset = replace(model.preprocessing(name, image_size=pixels.crop[0], color=pixels.color), pixels=pixels)
     else:
         preset = model.preprocessing(name, image_size=wanted.image_size)
-    channels = preset.pixels.shape[2]
+    channels = len(preset.mean)
     return Preprocessing(
         preset.pixels,
         check_channels(wanted.mean or preset.mean, channels, "the mean"),

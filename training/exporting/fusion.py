@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
+from taxon.training.config import Task
 from taxon.training.exporting import parity
 from taxon.training.exporting.candidate import Candidate, ExportError, target_matrix
-from taxon.training.exporting.graph import Task
 from taxon.training.exporting.of_run import from_run
 from taxon.training.loop import order
 from taxon.training.runs.checkpoint import Checkpoint

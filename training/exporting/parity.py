@@ -10,19 +10,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit, softmax
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
 
 from taxon.bundle.manifest import GRAPH_OUTPUT, PixelSpec
 from taxon.bundle.picture_limits import PictureError
+from taxon.training.config import Task
 from taxon.training.errors import TrainingError
 from taxon.training.exporting.examples import Array, Example, name_of, to_array
-from taxon.training.exporting.graph import Task
 from taxon.training.loop.augment import normalised
 
 BATCH_SIZES = (1, 2, 3, 7, 32, 64)
@@ -85,7 +87,7 @@ def decoded_batches(
             raise ParityError(f"{files[index]}: {error}") from error
 
     repeated = len(files) < sum(sizes)
-    arrays: dict[int, Array] = {}
+    arrays: dict[int, NDArray[Any]] = {}
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         start = 0
         for turn, size in enumerate(itertools.cycle(sizes)):
@@ -115,9 +117,9 @@ def reference_logits(
     """
     network.eval()
     with torch.inference_mode():
-        return np.concatenate(
-            [network(inputs).to(torch.float32).numpy() for inputs in network_inputs(files, spec, mean, std)]
-        )
+        batches: list[Tensor] = [network(inputs) for inputs in network_inputs(files, spec, mean, std)]
+        logits: NDArray[np.float32] = torch.cat(batches).to(torch.float32).numpy()
+    return logits
 
 
 def network_inputs(
@@ -140,10 +142,8 @@ def network_inputs(
 def scores_of(logits: NDArray[np.float32], task: Task, temperature: float = 1.0) -> NDArray[np.float32]:
     """Softmax or sigmoid of `logits / temperature`, by the last axis, computed in double precision."""
     scaled = logits.astype(np.float64) / temperature
-    if task == "multi_label":
-        return (1.0 / (1.0 + np.exp(-scaled))).astype(np.float32)
-    exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return (exponentials / exponentials.sum(axis=-1, keepdims=True)).astype(np.float32)
+    scores: NDArray[np.float64] = expit(scaled) if task == "multi_label" else softmax(scaled, axis=-1)
+    return scores.astype(np.float32)
 
 
 def providers() -> list[str]:
@@ -185,7 +185,7 @@ def run(session: onnxruntime.InferenceSession, arrays: Array) -> NDArray[np.floa
         ParityError: The graph does not run at this batch size.
     """
     try:
-        (scores,) = session.run([GRAPH_OUTPUT], {session.get_inputs()[0].name: arrays})
+        scores: NDArray[np.float32] = session.run([GRAPH_OUTPUT], {session.get_inputs()[0].name: arrays})[0]
     except Exception as error:
         raise ParityError(f"the graph fails at batch {len(arrays)}: {error}") from error
     return scores
@@ -275,11 +275,14 @@ def same_decision(
     """Per row, whether both decide alike. A flip between scores that lie within twice the tolerance of each
     other (of 0.5, for several labels) is what the tolerance allows, and counts as alike.
     """
+    alike: NDArray[np.bool_]
     if task == "multi_label":
         flipped = (reference >= 0.5) != (scores >= 0.5)
-        return ~(flipped & (np.abs(reference - 0.5) > tolerance)).any(axis=1)
-    best, answered = reference.max(axis=1), np.take_along_axis(reference, scores.argmax(axis=1)[:, None], axis=1)[:, 0]
-    return best - answered <= 2 * tolerance
+        alike = ~(flipped & (np.abs(reference - 0.5) > tolerance)).any(axis=1)
+    else:
+        answered = np.take_along_axis(reference, scores.argmax(axis=1)[:, None], axis=1)[:, 0]
+        alike = reference.max(axis=1) - answered <= 2 * tolerance
+    return alike
 
 
 def near_ties(scores: NDArray[np.float32], task: Task, tolerance: float) -> int:

@@ -18,7 +18,7 @@ from taxon.training.exporting.original import SMALLEST_SCORE, Original
 PREFIX = "imported/"
 
 
-def write_wrapped(original: Original, served: nn.Module, shape: tuple[int, int, int], path: Path) -> None:
+def write_wrapped(original: Original, served: nn.Module, shape: tuple[int, ...], path: Path) -> None:
     """Writes the graph with the contract's input and output around it.
 
     Raises:

@@ -34,7 +34,7 @@ def answer(
     machine: Machine,
     batch_size: int,
     *,
-    autocast: AbstractContextManager | None = None,
+    autocast: AbstractContextManager[object] | None = None,
     workers: int = 0,
 ) -> Answers:
     """Asks a network, in evaluation mode, about every sample exactly once.

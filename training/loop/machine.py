@@ -28,7 +28,7 @@ class Machine:
     world: int = 1
     """Number of processes."""
 
-    def autocast(self, precision: str) -> AbstractContextManager:
+    def autocast(self, precision: str) -> AbstractContextManager[object]:
         """The context of a forward pass in `fp32`, `bf16` or `fp16`."""
         if precision == "fp32":
             return nullcontext()

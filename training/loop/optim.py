@@ -39,7 +39,7 @@ def parameter_groups(
     weight_decay: float,
     layer_decay: float,
     norm_bias_lr: float = 1.0,
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """Groups of trainable parameters: the rate falls by `layer_decay` from stage to stage towards the input;
     vectors (biases, normalisation) are not decayed.
 
@@ -56,7 +56,7 @@ def parameter_groups(
     }
     owner = {
         id(parameter): depth
-        for depth, modules in enumerate(reversed(stages.values()))
+        for depth, modules in enumerate(reversed([*stages.values()]))
         for module in modules
         for parameter in module.parameters()
     }
@@ -73,7 +73,7 @@ def parameter_groups(
     ]
 
 
-def optimizer(name: str, groups: list[dict], momentum: float) -> torch.optim.Optimizer:
+def optimizer(name: str, groups: list[dict[str, Any]], momentum: float) -> torch.optim.Optimizer:
     """SGD (Nesterov), Adam or AdamW over parameter groups."""
     if name == "sgd":
         return torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0.0)

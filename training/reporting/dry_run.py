@@ -45,7 +45,7 @@ def describe(recipe: Recipe, prepared: Prepared) -> str:
             f"teacher: run {teacher.run_id}, {sum(p.numel() for p in teacher.network.parameters()):,} parameters; "
             f"{teacher.weight:g} of the loss, at temperature {teacher.temperature:g}"
         )
-    for phase in phases(settings.mode, options.epochs, options.head_epochs, options.lr, options.head_lr):
+    for phase in phases(settings.mode, options):
         trainable = stages.trainable_stages(
             phase.mode, [*parts], last=settings.last, frozen=settings.frozen, reset=settings.reset
         )

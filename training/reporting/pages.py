@@ -101,7 +101,7 @@ def thumbnail(path: Path) -> str:
         stored.draft("RGB", (2 * THUMBNAIL, 2 * THUMBNAIL))
         small = colored(ImageOps.exif_transpose(stored), "rgb").convert("RGB")
     scale = THUMBNAIL / max(small.size)
-    size = tuple(max(1, round(side * scale)) for side in small.size)
+    size = (max(1, round(small.width * scale)), max(1, round(small.height * scale)))
     small = small.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR)
     encoded = BytesIO()
     small.save(encoded, "JPEG", quality=80)

@@ -85,8 +85,8 @@ def _errors(samples: Sequence[Sample], answers: Answers, labels: Sequence[str]) 
     truth = scoring.as_matrix(answers.targets, len(labels))
     found = []
     for number in scoring.worst(answers.scores, answers.targets, ERRORS_SHOWN):
-        names = [f"{labels[k]} {answers.scores[number, k]:.0%}" for k in np.flatnonzero(chosen[number])]
-        right = ", ".join(labels[k] for k in np.flatnonzero(truth[number]))
+        names = [f"{labels[k]} {answers.scores[number, k]:.0%}" for k in np.flatnonzero(chosen[number]).tolist()]
+        right = ", ".join(labels[k] for k in np.flatnonzero(truth[number]).tolist())
         found.append((samples[number], right or "none", ", ".join(names) or "none"))
     return found
 

@@ -1,7 +1,7 @@
 """The report's figures as PNG files. Drawing only: every number comes from `scores` and `runs`."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
@@ -21,14 +22,14 @@ from taxon.training.reporting.scores import as_matrix, reliability
 INK, ACCENT, QUIET = "#22303c", "#2468a8", "#c2cbd3"
 COLORS = ("#2468a8", "#d1662b", "#3d8f5a", "#a13d6b", "#8a6d1c", "#5b4aa0", "#17808a", "#6b7a87")
 """Told apart in print and by most of the colour-blind."""
-STYLE = {
+STYLE: Any = {
     "font.size": 10,
     "axes.edgecolor": QUIET,
     "axes.labelcolor": INK,
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
-    "axes.prop_cycle": mpl.cycler(color=COLORS),
+    "axes.prop_cycle": cycler(color=COLORS),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "figure.dpi": 110,
@@ -51,7 +52,7 @@ def draw_all(
     history: Sequence[Mapping[str, Any]],
 ) -> list[str]:
     """Writes every figure; returns the file names in the order of the report."""
-    plots = {
+    plots: dict[str, Callable[[], Figure]] = {
         "learning_curves.png": lambda: learning_curves(history),
         "confusion.png": lambda: confusion(scores, targets, labels),
         "precision_recall.png": lambda: precision_recall(scores, targets, labels),

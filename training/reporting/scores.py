@@ -31,19 +31,21 @@ class Reliability:
 
 def as_matrix(targets: NDArray[np.int64], class_count: int) -> NDArray[np.int64]:
     """[N, K] of 0 and 1 from class indices; multi-label targets are that already."""
-    return targets if targets.ndim == 2 else np.eye(class_count, dtype=np.int64)[targets]
+    matrix: NDArray[np.int64] = targets if targets.ndim == 2 else np.eye(class_count, dtype=np.int64)[targets]
+    return matrix
 
 
 def chosen(scores: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.int64]:
     """[N, K] of 0 and 1: the best class, or for multi-label those from 0.5."""
     if targets.ndim == 2:
         return (scores >= 0.5).astype(np.int64)
-    return np.eye(scores.shape[1], dtype=np.int64)[scores.argmax(axis=1)]
+    return as_matrix(scores.argmax(axis=1), scores.shape[1])
 
 
 def right(scores: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.bool_]:
     """[N] whether the answer is wholly right."""
-    return (chosen(scores, targets) == as_matrix(targets, scores.shape[1])).all(axis=1)
+    correct: NDArray[np.bool_] = (chosen(scores, targets) == as_matrix(targets, scores.shape[1])).all(axis=1)
+    return correct
 
 
 def accuracy_interval(correct: NDArray[np.bool_], seed: int = 0) -> tuple[float, float]:

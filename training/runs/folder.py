@@ -93,17 +93,18 @@ class Run:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """The content of `run.json`."""
-        return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        facts: dict[str, Any] = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        return facts
 
     @property
     def id(self) -> str:
         """Unique name of the run."""
-        return self.facts["run_id"]
+        return str(self.facts["run_id"])
 
     @property
     def data_digest(self) -> str:
         """One sha256 over contents, labels and splits."""
-        return self.facts["data_digest"]
+        return str(self.facts["data_digest"])
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
