@@ -171,7 +171,7 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
                 options.momentum,
             ),
             torch.amp.GradScaler(machine.device.type, enabled=recipe.run.precision == "fp16"),
-            optim.RunningAverage(trainee, options.ema) if options.ema else None,
+            optim.running_average(trainee, options.ema) if options.ema else None,
             l1=options.l1,
             clip_norm=options.clip_norm,
         )
