@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
 from taxon.training.dataset import data
 from taxon.training.dataset.data import Labelled, Sample
 from taxon.training.dataset.findings import Finding, examine
@@ -74,19 +78,19 @@ def write_split(diagnosis: Diagnosis, file: Path, fraction: float, seed: int) ->
 
 def grouped_samples(facts: Sequence[Facts], prints: Fingerprints) -> list[Sample]:
     """The samples, each with the group of all that it equals or looks like, also by way of others."""
-    leader = list(range(len(facts)))
-
-    def find(number: int) -> int:
-        while leader[number] != number:
-            leader[number] = leader[leader[number]]
-            number = leader[number]
-        return number
-
-    first_of: dict[str, int] = {}
-    pairs = [(first_of.setdefault(fact.sample.group or fact.sample.sha256, n), n) for n, fact in enumerate(facts)]
-    same: dict[str, int] = {}
-    pairs += [(same.setdefault(fact.sample.sha256, n), n) for n, fact in enumerate(facts)]
-    pairs += [(first, second) for first, second, _ in alike(prints)]
-    for first, second in pairs:
-        leader[find(second)] = find(first)
-    return [replace(fact.sample, group=facts[find(n)].sample.sha256[:16]) for n, fact in enumerate(facts)]
+    first_with: dict[tuple[str, str], int] = {}
+    pairs = [(first, second) for first, second, _ in alike(prints)]
+    pairs += [
+        (first_with.setdefault(key, number), number)
+        for number, fact in enumerate(facts)
+        for key in (("bytes", fact.sample.sha256), ("group", fact.sample.group))
+        if key[1]
+    ]
+    rows, columns = np.asarray(pairs, dtype=np.int64).reshape(-1, 2).T
+    links = coo_array((np.ones(len(pairs)), (rows, columns)), shape=(len(facts), len(facts)))
+    _, groups = connected_components(links, directed=False)
+    _, firsts = np.unique(groups, return_index=True)
+    return [
+        replace(fact.sample, group=facts[firsts[group]].sample.sha256[:16])
+        for fact, group in zip(facts, groups, strict=True)
+    ]
