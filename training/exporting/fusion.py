@@ -19,7 +19,7 @@ from taxon.training.config import Task
 from taxon.training.exporting import parity
 from taxon.training.exporting.candidate import Candidate, ExportError, target_matrix
 from taxon.training.exporting.of_run import from_run
-from taxon.training.loop import order
+from taxon.training.loop import metrics, order
 from taxon.training.runs.checkpoint import Checkpoint
 from taxon.training.runs.folder import Run
 
@@ -172,4 +172,4 @@ def _accuracy(candidate: Candidate) -> float:
         candidate.network, candidate.files, candidate.pixels, candidate.mean, candidate.std
     )
     targets = target_matrix(candidate.answers, candidate.labels)
-    return parity.accuracy(parity.scores_of(logits, candidate.task), targets, candidate.task)
+    return metrics.accuracy(parity.scores_of(logits, candidate.task), targets, candidate.task)

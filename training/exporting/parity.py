@@ -26,6 +26,7 @@ from taxon.training.config import Task
 from taxon.training.errors import TrainingError
 from taxon.training.exporting.examples import Array, Example, name_of, to_array
 from taxon.training.loop.augment import normalised
+from taxon.training.loop.metrics import accuracy
 
 BATCH_SIZES = (1, 2, 3, 7, 32, 64)
 REFERENCE_BATCH = 32
@@ -291,12 +292,3 @@ def near_ties(scores: NDArray[np.float32], task: Task, tolerance: float) -> int:
         return int((np.abs(scores - 0.5) <= tolerance).any(axis=1).sum())
     best = np.sort(scores, axis=1)[:, -2:]
     return int((best[:, 1] - best[:, 0] <= 2 * tolerance).sum())
-
-
-def accuracy(scores: NDArray[np.float32], targets: NDArray[np.bool_], task: Task) -> float:
-    """Share of rows answered rightly: the best score is the target's, or for several labels every label is on
-    its right side of 0.5.
-    """
-    if task == "multi_label":
-        return float(((scores >= 0.5) == targets).all(axis=1).mean())
-    return float(np.take_along_axis(targets, scores.argmax(axis=1)[:, None], axis=1).mean())

@@ -21,6 +21,7 @@ from taxon.training.exporting.examples import Array
 from taxon.training.exporting.graph import GraphError
 from taxon.training.exporting.parity import ParityError
 from taxon.training.exporting.quantise import Plan
+from taxon.training.loop import metrics
 
 BUDGET = 0.01
 """Accuracy that a variant may lose."""
@@ -208,7 +209,7 @@ def _validation_scores(path: Path, candidate: Candidate) -> NDArray[np.float32]:
 
 
 def _accuracy(scores: NDArray[np.float32], candidate: Candidate) -> float:
-    return parity.accuracy(scores, target_matrix(candidate.answers, candidate.labels), candidate.task)
+    return metrics.accuracy(scores, target_matrix(candidate.answers, candidate.labels), candidate.task)
 
 
 def _training_pictures(candidate: Candidate) -> Array:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
 
 from taxon.bundle.store import Bundle
-from taxon.training.exporting import calibrate, parity, variants
+from taxon.training.exporting import parity, variants
 from taxon.training.exporting.candidate import target_matrix
 from taxon.training.exporting.examples import Array, Example
+from taxon.training.loop import metrics
 from taxon.training.releases.held_out import HeldOut
 from taxon.training.releases.promotions import PromotionError
 
@@ -84,11 +85,8 @@ def answers(bundle: Bundle, files: Sequence[Example], labels: Sequence[tuple[str
     known = [tuple(label for label in answer if label in manifest.labels) for answer in labels]
     targets = target_matrix(known, manifest.labels)
     complete = np.array([len(answer) == len(kept) for answer, kept in zip(labels, known, strict=True)])
-    if manifest.task == "multi_label":
-        right = ((scores >= 0.5) == targets).all(axis=1) & complete
-    else:
-        right = np.take_along_axis(targets, scores.argmax(axis=1)[:, None], axis=1)[:, 0]
-    return Answers(right, calibrate.expected_calibration_error(scores, targets, manifest.task), path)
+    right = metrics.right(scores, targets, manifest.task) & complete
+    return Answers(right, metrics.reliability(scores, targets, manifest.task).error, path)
 
 
 def compared(current: Bundle, candidate: Bundle, held_out: HeldOut) -> Comparison:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from taxon.training.dataset.data import Sample
 from taxon.training.files import write_atomically
+from taxon.training.loop import metrics
 from taxon.training.loop.evaluate import Answers
 from taxon.training.reporting import pages
 from taxon.training.reporting import scores as scoring
@@ -43,7 +44,7 @@ def write_report(run: Run, answers: Answers) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
     checkpoint, samples = run.checkpoint(), run.samples("val")
     figures = scoring.figures(answers.scores, answers.targets, run.labels)
-    correct = scoring.right(answers.scores, answers.targets)
+    correct = metrics.right(answers.scores, answers.truth, answers.task)
     figures |= {"loss": answers.loss, "epoch": checkpoint.epoch, "slices": slices(samples, correct, run.labels)}
     write_atomically(folder / "metrics.json", json.dumps(figures, ensure_ascii=False, indent=1))
     plots = draw_all(folder, answers.scores, answers.targets, run.labels, run.metrics())
@@ -82,8 +83,7 @@ def slices(samples: Sequence[Sample], correct: NDArray[np.bool_], labels: Sequen
 
 def _errors(samples: Sequence[Sample], answers: Answers, labels: Sequence[str]) -> list[tuple[Sample, str, str]]:
     """(sample, truth, answer with score) of the worst errors."""
-    chosen = scoring.chosen(answers.scores, answers.targets)
-    truth = scoring.as_matrix(answers.targets, len(labels))
+    chosen, truth = metrics.chosen(answers.scores, answers.task), answers.truth
     found = []
     for number in scoring.worst(answers.scores, answers.targets, ERRORS_SHOWN):
         names = [f"{labels[k]} {answers.scores[number, k]:.0%}" for k in np.flatnonzero(chosen[number]).tolist()]
