@@ -9,10 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from taxon.bundle.manifest import BundleError
+from taxon.bundle.store import Bundle
 from taxon.training.errors import TrainingError
 from taxon.training.releases import promotions
 from taxon.training.releases.compare import Comparison, compared
 from taxon.training.releases.held_out import from_data, from_run
+from taxon.training.releases.promotions import PromotionError
 
 
 def main(argv: list[str]) -> int:
@@ -34,16 +36,18 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--allowed-loss", type=float, default=0.0, metavar="SHARE", help="accuracy that may be lost (default 0)"
     )
-    parser.add_argument("--force", metavar="REASON", help="promote in spite of a loss; the reason is recorded")
+    parser.add_argument(
+        "--force",
+        metavar="REASON",
+        help="promote in spite of a loss, or of a default that is damaged or gone; the reason is recorded",
+    )
     options = parser.parse_args(argv)
     console = Console()
     try:
         candidate = promotions.existing(options.models, options.name, options.version)
         current = promotions.current_version(options.models, options.name, options.version)
-        comparison = None
-        if current is not None:
-            held_out = from_data(options.data, candidate.manifest) if options.data else from_run(options.run)
-            comparison = compared(promotions.existing(options.models, options.name, current), candidate, held_out)
+        comparison = None if current is None else _compare(options, current, candidate)
+        if current is not None and comparison is not None:
             console.print(to_table(current, options.version, comparison))
             if comparison.difference < -options.allowed_loss - 1e-12 and options.force is None:
                 sys.stderr.write(f"taxon promote: {refusal(comparison)}; force it with --force REASON\n")
@@ -55,6 +59,22 @@ def main(argv: list[str]) -> int:
         return 2
     console.print(f"{options.name} version {options.version} is the default now", highlight=False)
     return 0
+
+
+def _compare(options: argparse.Namespace, current: int, candidate: Bundle) -> Comparison | None:
+    """With the default; None if that cannot be read and the promotion is forced."""
+    try:
+        default = promotions.existing(options.models, options.name, current)
+    except (PromotionError, BundleError) as error:
+        if options.force is None:
+            raise PromotionError(
+                f"the default cannot be compared with: {error}; replace it with --force REASON"
+            ) from error
+        sys.stderr.write(f"taxon promote: compared with nothing: {error}\n")
+        return None
+    return compared(
+        default, candidate, from_data(options.data, candidate.manifest) if options.data else from_run(options.run)
+    )
 
 
 def rollback_main(argv: list[str]) -> int:

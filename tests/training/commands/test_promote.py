@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 
 import pytest
 
@@ -117,3 +118,48 @@ def test_the_label_stable_is_not_set_by_hand(repository, capsys):
     assert catalog.label_main(["toy", "2", "stable", "--models", str(repository)]) == 2
     assert "taxon promote" in capsys.readouterr().err
     assert store.versions(repository, "toy") == [1, 2, 3]
+
+
+def damage(repository, version):
+    (repository / "toy" / str(version) / "model.onnx").write_bytes(b"torn")
+
+
+def delete(repository, version):
+    shutil.rmtree(repository / "toy" / str(version))
+
+
+@pytest.mark.parametrize(("harm", "complaint"), [(damage, "sha256"), (delete, "has no version 1")])
+def test_a_default_that_cannot_be_read_is_replaced_by_force_only(repository, capsys, harm, complaint):
+    """Nothing can be compared, so a person must say that the new one is good; the record says so."""
+    call(repository, 1)
+    harm(repository, 1)
+    assert call(repository, 3) == 2
+    refused = capsys.readouterr().err
+    assert complaint in refused
+    assert "--force REASON" in refused
+    assert stable(repository) == 1
+    assert call(repository, 3, "--force", "the disk of 1 broke") == 0
+    said = capsys.readouterr().err
+    assert said.startswith("taxon promote: compared with nothing: ")
+    assert complaint in said
+    assert stable(repository) == 3
+    last = promotions.history(repository, "toy")[-1]
+    assert (last["from"], last["to"], last["reason"], last["comparison"]) == (1, 3, "the disk of 1 broke", None)
+
+
+@pytest.mark.parametrize("harm", [damage, delete])
+def test_rolling_back_to_what_cannot_serve_says_the_way_out(repository, capsys, harm):
+    call(repository, 1)
+    call(repository, 3)
+    harm(repository, 1)
+    assert promote.rollback_main(["toy", "--models", str(repository)]) == 2
+    assert "`taxon promote` another one" in capsys.readouterr().err
+    assert stable(repository) == 3
+
+
+def test_a_damaged_default_does_not_stand_in_the_way_of_rolling_back(repository):
+    call(repository, 1)
+    call(repository, 3)
+    damage(repository, 3)
+    assert promote.rollback_main(["toy", "--models", str(repository)]) == 0
+    assert stable(repository) == 1
