@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import fx, nn
 
 from taxon.training.exporting.examples import Array
+from taxon.training.exporting.providers import CPU
 
 PARTED = 1e-3
 """Relative to the largest value of a node; rounding stays two orders below."""
@@ -89,6 +90,6 @@ def _graph_values(path: Path, pictures: Array, names: set[str]) -> dict[str, NDA
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[CPU])
     values = session.run(None, {model.graph.input[0].name: pictures})
     return dict(zip(wanted, values, strict=True))

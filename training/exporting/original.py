@@ -22,6 +22,7 @@ from taxon.training.dataset import data
 from taxon.training.exporting import foreign
 from taxon.training.exporting.candidate import Candidate, ExportError
 from taxon.training.exporting.graph import Strategy
+from taxon.training.exporting.providers import CPU
 
 OUTPUTS = ("logits", "scores")
 SMALLEST_SCORE = 1e-12
@@ -59,9 +60,7 @@ class OriginalNetwork(nn.Module):
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
         try:
-            self.session = onnxruntime.InferenceSession(
-                original.model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
+            self.session = onnxruntime.InferenceSession(original.model.SerializeToString(), options, providers=[CPU])
         except Exception as error:  # ONNX Runtime has its own exceptions, derived from Exception
             raise ExportError(f"ONNX Runtime cannot load the graph: {str(error).strip()}") from error
         self.eval()

@@ -25,14 +25,15 @@ from taxon.bundle.picture_limits import PictureError
 from taxon.training.config import Task
 from taxon.training.errors import TrainingError
 from taxon.training.exporting.examples import Array, Example, name_of, to_array
+from taxon.training.exporting.providers import CPU, CUDA, works
 from taxon.training.loop.augment import normalised
 from taxon.training.loop.metrics import accuracy
 
 BATCH_SIZES = (1, 2, 3, 7, 32, 64)
 REFERENCE_BATCH = 32
-TOLERANCES = {"CPUExecutionProvider": 1e-4, "CUDAExecutionProvider": 1e-3}
+TOLERANCES = {CPU: 1e-4, CUDA: 1e-3}
 """Largest score difference by provider. TF32 is off during the check, so what remains is the order of sums."""
-PROVIDER_OPTIONS = {"CPUExecutionProvider": {}, "CUDAExecutionProvider": {"use_tf32": "0"}}
+PROVIDER_OPTIONS: dict[str, dict[str, str]] = {CPU: {}, CUDA: {"use_tf32": "0"}}
 
 
 class ParityError(TrainingError):
@@ -148,12 +149,13 @@ def scores_of(logits: NDArray[np.float32], task: Task, temperature: float = 1.0)
 
 
 def providers() -> list[str]:
-    """The providers of this machine that the gate knows, the CPU last."""
-    return [provider for provider in onnxruntime.get_available_providers() if provider in TOLERANCES]
+    """The providers that work on this machine and that the gate knows, the CPU last."""
+    available = onnxruntime.get_available_providers()
+    return [provider for provider in available if provider in TOLERANCES and works(provider)]
 
 
 def open_session(
-    path: Path, provider: str = "CPUExecutionProvider", provider_options: Mapping[str, str] | None = None
+    path: Path, provider: str = CPU, provider_options: Mapping[str, str] | None = None
 ) -> onnxruntime.InferenceSession:
     """A session that runs on `provider` and on nothing else in secret; with the gate's own options by default.
 

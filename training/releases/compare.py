@@ -15,6 +15,7 @@ from taxon.bundle.store import Bundle
 from taxon.training.exporting import parity, variants
 from taxon.training.exporting.candidate import target_matrix
 from taxon.training.exporting.examples import Array, Example
+from taxon.training.exporting.providers import CPU
 from taxon.training.loop import metrics
 from taxon.training.releases.held_out import HeldOut
 from taxon.training.releases.promotions import PromotionError
@@ -126,7 +127,7 @@ def compare(
     gained, lost = int((after.right & ~before.right).sum()), int((before.right & ~after.right).sum())
     timed: list[dict[int, float]] = [{}, {}]
     if pictures is not None:
-        timed = variants.latencies([before.path, after.path], pictures, variants.CPU)
+        timed = variants.latencies([before.path, after.path], pictures, CPU)
     return Comparison(
         picture_count=count,
         accuracy_before=float(before.right.mean()),
