@@ -4,7 +4,6 @@ So CIFAR, MNIST and pixel tables look to everything later like any folder: the s
 """
 
 import hashlib
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision import datasets
 
+from taxon.training.dataset.new_folder import new_folder
 from taxon.training.errors import TrainingError
 
 FORMATS: dict[str, Any] = {
@@ -62,6 +62,9 @@ def write_parts(parts: Iterable[Part], prepared_folder: Path, name: str) -> Path
 
     Returns:
         The folder.
+
+    Raises:
+        TrainingError: Not writable, or the disk is full.
     """
     parts = list(parts)
     digest = hashlib.sha256()
@@ -71,12 +74,9 @@ def write_parts(parts: Iterable[Part], prepared_folder: Path, name: str) -> Path
     folder = prepared_folder / f"{name}-{digest.hexdigest()[:16]}"
     if folder.is_dir():
         return folder
-    prepared_folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=prepared_folder, prefix=f".{name}-") as temporary:
-        new = Path(temporary, name)
+    with new_folder(folder) as new:
         for split, pictures, labels in parts:
             _write(new / split, pictures, labels)
-        new.rename(folder)
     return folder
 
 
