@@ -26,7 +26,7 @@ Part = tuple[str, Any, list[str]]
 """(split folder, uint8 [N, H, W] or [N, H, W, 3], label of each)."""
 
 
-def read_official(kind: str, root: Path, *, download: bool) -> list[Part]:
+def read_published(kind: str, root: Path, *, download: bool) -> list[Part]:
     """Reads a data set in its published files.
 
     Args:

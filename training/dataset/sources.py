@@ -11,7 +11,7 @@ from taxon.training.config import Task
 from taxon.training.dataset import data, tables
 from taxon.training.dataset.data import Labelled
 from taxon.training.dataset.digits import write_digits
-from taxon.training.dataset.published import FORMATS, read_official, write_parts
+from taxon.training.dataset.published import FORMATS, read_published, write_parts
 from taxon.training.errors import TrainingError
 
 
@@ -38,7 +38,7 @@ def open_source(
     if source == "digits":
         found = data.scan(write_digits(digits_folder))
     elif kind in FORMATS and place:
-        parts = read_official(kind, Path(place), download=download)
+        parts = read_published(kind, Path(place), download=download)
         found = data.scan(write_parts(parts, prepared_folder, kind))
     elif Path(source).is_dir():
         found = data.scan(Path(source))
