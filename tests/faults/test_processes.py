@@ -182,7 +182,7 @@ def test_a_worker_that_the_kernel_kills_for_its_memory_is_replaced(serve):
     group.mkdir(exist_ok=True)
     try:
         (group / "memory.limit_in_bytes").write_text(str(30 * 2**20))
-        doomed = served.workers()[0]
+        doomed = served.workers()[-1]  # who is asked first
         (group / "cgroup.procs").write_text(str(doomed))
         file = BytesIO()
         noise = np.random.default_rng(0).integers(0, 255, (5000, 5000, 3), dtype=np.uint8)
