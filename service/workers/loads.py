@@ -92,12 +92,14 @@ class Loads:
                     break
 
     def _prover(self, runners: list[WorkerSlot]) -> WorkerSlot | None:
-        """A worker that may die without any model being missed."""
+        """A worker that may die without any model being missed, even if those that prove others now die as well."""
+        proving = {known.prover for known in self._known.values()}
+        staying = [slot for slot in runners if slot not in proving]
         free = [slot for slot in runners if slot.loading is None]
         replaceable = [
             slot
             for slot in free
-            if all(any(model in other.models for other in runners if other is not slot) for model in slot.models)
+            if all(any(model in other.models for other in staying if other is not slot) for model in slot.models)
         ]
         if replaceable:
             return min(replaceable, key=lambda slot: (slot.extra, len(slot.models)))
