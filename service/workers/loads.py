@@ -131,8 +131,8 @@ class Loads:
         slot.refused[known.order.model] = message.refused
 
     def died(self, slot: WorkerSlot, status: int) -> None:
-        """Counts the death of a worker, if it died while loading."""
-        known = None if slot.loading is None else self._known.get(slot.loading)
+        """Counts the death of a worker, if it died while loading: not over a batch that it had before."""
+        known = None if slot.loading is None or slot.batches else self._known.get(slot.loading)
         for other in self._known.values():
             if other.prover is slot:
                 other.prover = None
