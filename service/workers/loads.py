@@ -148,14 +148,19 @@ class Loads:
             known.withheld = reason
             log.error("no further worker gets this model", **known.label, reason=reason)
 
-    def find_lost(self, slots: Iterable[WorkerSlot]) -> None:
-        """Gives up models that no worker has and none will have."""
+    def find_lost(self, slots: Iterable[WorkerSlot], worker_count: int) -> None:
+        """Gives up models that no worker has and none will have.
+
+        Args:
+            slots: Of all workers that live.
+            worker_count: Which shall run models; those that do not live will be replaced.
+        """
         regular = [slot for slot in slots if slot.runs]
         for model, known in list(self._known.items()):
             if known.proven is None or any(model in slot.models or slot.loading == model for slot in regular):
                 continue
             reasons = [slot.refused[model] for slot in regular if model in slot.refused]
-            reason = known.withheld or (reasons[0] if reasons and len(reasons) == len(regular) else "")
+            reason = known.withheld or (reasons[0] if reasons and len(reasons) == worker_count else "")
             if reason:
                 del self._known[model]
                 if known.answer.done():

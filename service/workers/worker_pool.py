@@ -389,7 +389,7 @@ class WorkerPool:
     def _take_loaded(self, slot: WorkerSlot, message: Loaded) -> None:
         self._loads.loaded(slot, message)
         self._watch_next(slot)
-        self._loads.find_lost(self._slots.values())
+        self._loads.find_lost(self._slots.values(), self._layout.workers)
         if slot.extra:
             self._dismiss(slot)
         self._give_loads()
@@ -420,7 +420,7 @@ class WorkerPool:
             self._tell(batch.taken.batch, died)
         self._tell(slot.decoding, died)
         self._loads.died(slot, status)
-        self._loads.find_lost(self._slots.values())
+        self._loads.find_lost(self._slots.values(), self._layout.workers)
         if not self.serving_count:
             self._tell(
                 [*self._queues.empty(), *(entry[2] for entry in self._undecoded)], NotServingError("no worker is ready")
