@@ -89,6 +89,7 @@ class WorkerPool:
         self._pauses = dict.fromkeys(numbers, FIRST_PAUSE_S)
         self._next_model = 1
         self._closing = False
+        self._retrying = False
         self._emptied = asyncio.Event()
         self.restart_count = 0
         """Workers that had to be replaced."""
@@ -362,9 +363,15 @@ class WorkerPool:
             slot = self._slots[number] = self._started(number, "run" if self._layout.decoders else "whole", extra=True)
         except OSError as error:
             log.error("worker for a proof cannot be started, trying again", reason=str(error))
-            self._loop.call_later(LONGEST_PAUSE_S / 10, self._give_loads)
+            if not self._retrying:
+                self._retrying = True
+                self._loop.call_later(LONGEST_PAUSE_S / 10, self._retry_loads)
             return None
         return slot
+
+    def _retry_loads(self) -> None:
+        self._retrying = False
+        self._give_loads()
 
     def _give_loads(self) -> None:
         if self._closing:
