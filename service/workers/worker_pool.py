@@ -293,6 +293,7 @@ class WorkerPool:
     def _take_decoded(self, slot: WorkerSlot, decoded: Decoded) -> None:
         jobs, slot.decoding = slot.decoding, []
         slot.watch(None)
+        self._pauses[slot.number] = FIRST_PAUSE_S
         for job, outcome, seconds in zip(jobs, decoded.outcomes, decoded.seconds, strict=True):
             found = self._by_model.get(job.model)
             if isinstance(outcome, Exception):
