@@ -34,7 +34,9 @@ class ModelQueue:
     """When the last probe was let in."""
     closing: bool = False
     decode_s: Estimate = field(init=False)
-    """Of one ordinary input, by a worker."""
+    """Of one ordinary input, by a worker that runs it too."""
+    apart_s: Estimate = field(init=False)
+    """Of one ordinary picture, by a process that only decodes."""
     alone_s: Estimate = field(init=False)
     """Of one large picture, decoded and run."""
     _costs: dict[int, float] = field(default_factory=dict)
@@ -43,6 +45,7 @@ class ModelQueue:
     def __post_init__(self) -> None:
         """Begins with what was proven."""
         self.decode_s = Estimate(0.0, self.clock)
+        self.apart_s = Estimate(0.0, self.clock)
         self.alone_s = Estimate(LARGE_PICTURE_S, self.clock)
 
     @property

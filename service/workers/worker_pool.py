@@ -184,9 +184,11 @@ class WorkerPool:
         if found is None:
             raise NotServingError("the model is being unloaded")
         queue, manifest = found
-        self._queues.admit(queue, job, self.serving_count, self._busy_s())
-        if self._layout.decoders and job.input.dtype is None and manifest is not None:
-            self._undecoded.append((queue, manifest, job))
+        decoded_as = manifest if self._layout.decoders and job.input.dtype is None else None
+        busy_s = self._busy_s() + (0.0 if decoded_as is None else self._undecoded_s())
+        self._queues.admit(queue, job, self.serving_count, busy_s)
+        if decoded_as is not None:
+            self._undecoded.append((queue, decoded_as, job))
             self._give_pictures()
         else:
             queue.insert(job)
@@ -211,10 +213,7 @@ class WorkerPool:
 
     def predicted_wait_s(self) -> float:
         """How long a new input would wait for a worker."""
-        wait_s = self._queues.predicted_s(self.serving_count, self._busy_s())
-        if self._undecoded:
-            wait_s += len(self._undecoded) * self._undecoded[0][0].decode_s.seconds() / self._layout.decoders
-        return wait_s
+        return self._queues.predicted_s(self.serving_count, self._busy_s() + self._undecoded_s())
 
     def kill(self) -> None:
         """Ends every process at once."""
@@ -245,6 +244,12 @@ class WorkerPool:
             if slot.batches:
                 left.append(max(0.0, slot.batches[0].ends_at - now))
         return min(left, default=0.0)
+
+    def _undecoded_s(self) -> float:
+        """Until a decoder has time for what comes now."""
+        if not self._undecoded:
+            return 0.0
+        return len(self._undecoded) * self._undecoded[0][0].apart_s.seconds() / self._layout.decoders
 
     def _give_batches(self) -> None:
         depth = self._layout.depth
@@ -303,7 +308,7 @@ class WorkerPool:
             else:
                 job.input, job.decode_s = outcome, seconds
                 if not job.alone:
-                    found[0].decode_s.learn(seconds)
+                    found[0].apart_s.learn(seconds)
                 found[0].insert(job)
         self._give_pictures()
 
