@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from taxon.choice import Choice
 from taxon.service.errors import DeadlineTooShortError, FieldInvalidError
 from taxon.service.models.model import Model
 from taxon.service.models.repository import Repository
@@ -23,19 +24,6 @@ from taxon.service.workers.executor import Executor, Payload
 # Inputs of one call that are worked on at once: enough to fill batches, few enough to leave permits to other callers.
 CALL_CONCURRENCY = 32
 STAGES = ("preprocess", "queue", "inference", "total")
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What a caller wants, checked."""
-
-    model_name: str = ""
-    """Empty for the only model."""
-    model_version: str = ""
-    """Empty for the default version; else a decimal number or a label."""
-    max_results: int = 0
-    """Zero for the usual number."""
-    min_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ class Server:
             lambda number, reason: self._control.lose(number, reason),
         )
         self._control = ModelControl(settings.models, self.repository, self.pool, self.metrics.on_batch)
-        self._fronts = self._speak(board, arenas)
+        self.fronts = self._speak(board, arenas)
         self._readings = self._page_registry()
         self._built = True
         self._refresh()
@@ -133,8 +133,8 @@ class Server:
         if self._stopped_at:
             log.warning("told to stop twice, ending at once")
             self.pool.kill()
-            if isinstance(self._fronts, Hub):
-                self._fronts.kill()
+            if isinstance(self.fronts, Hub):
+                self.fronts.kill()
             os._exit(1)
         self._stopped_at = now
         self._stop.set()
@@ -152,7 +152,7 @@ class Server:
         self.metrics_port = page.port if page else None
         working: list[asyncio.Task[None]] = []
         try:
-            port = await self._fronts.start(settings.listen)
+            port = await self.fronts.start(settings.listen)
             if settings.port_file:
                 atomic_files.write(settings.port_file, f"{port}\n")
             log.info("listening", port=port, metrics_port=self.metrics_port, **asdict(self._layout))
@@ -165,14 +165,14 @@ class Server:
                 working = [task for task in working if task not in done]
                 done, _ = await asyncio.wait([stopped, *working], return_when=asyncio.FIRST_COMPLETED)
             log.info("draining", delay_s=settings.drain_delay_seconds, grace_s=settings.drain_grace_seconds)
-            await self._fronts.drain()
+            await self.fronts.drain()
         finally:
             for task in working:
                 task.cancel()
             self._control.close()
             await self.pool.close()
-            if isinstance(self._fronts, Hub):
-                self._fronts.kill()
+            if isinstance(self.fronts, Hub):
+                self.fronts.kill()
             if page:
                 await asyncio.to_thread(page.close)
         log.info("stopped")
@@ -196,7 +196,7 @@ class Server:
         """Tells fronts and metrics what has changed: the models, or what can run."""
         if not self._built:  # while it is being built, parts tell of themselves
             return
-        self._fronts.update(self.repository.known, self.serving)
+        self.fronts.update(self.repository.known, self.serving)
         models = self.repository.listing()
         self.metrics.show_models(
             ((model.name, model.version, model.description.variant, model.description.provider) for model in models),
@@ -215,7 +215,7 @@ class Server:
 
     def _page_registry(self) -> CollectorRegistry:
         """What the metrics page shows: this process's metrics, and those of fronts of their own."""
-        hub = self._fronts
+        hub = self.fronts
         if not isinstance(hub, Hub):
             return self.metrics.registry
         loop = asyncio.get_running_loop()

@@ -14,22 +14,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from taxon import csv_rows
+from taxon.choice import Choice
 from taxon.client import DEFAULT_TIMEOUT_S, AsyncClient
 from taxon.csv_rows import Fields
 from taxon.errors import TaxonError
 from taxon.v1 import classification_service_pb2 as pb
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif"}
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What to ask of the server, the same for every input."""
-
-    model: str = ""
-    version: str = ""
-    max_results: int = 0
-    min_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +131,7 @@ async def classify_inputs(
     async with AsyncClient(server, timeout_s=timeout_s) as client:
         if any(given.fields is not None for given in inputs):
             try:
-                taken = (await client.get_model(choice.model, choice.version)).input.features
+                taken = (await client.get_model(choice.model_name, choice.model_version)).input.features
             except TaxonError as error:
                 return [Row(given.path, None, error, given.number) for given in inputs]
 
@@ -152,8 +143,8 @@ async def classify_inputs(
                     answer = await client.classify(
                         path if fields is None else None,
                         features=None if fields is None else csv_rows.vector(fields, names, taken.feature_count),
-                        model=choice.model,
-                        version=choice.version,
+                        model=choice.model_name,
+                        version=choice.model_version,
                         max_results=choice.max_results,
                         min_score=choice.min_score,
                     )

@@ -6,14 +6,15 @@ Answers are the messages of the API as they are; their stubs type them.
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 
 from taxon.errors import TaxonError, from_call, from_status
 from taxon.v1 import classification_service_pb2 as pb
@@ -43,6 +44,12 @@ CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
 ]
+
+AnswerT = TypeVar("AnswerT")
+Exchange = Generator[tuple[str, Message], Any, AnswerT]
+"""What a client says in one of its calls: yields the name of an RPC with its request, is sent the response, and so on
+until it returns the answer. Waits for nothing, so that it serves both clients.
+"""
 
 
 class Client:
@@ -94,41 +101,32 @@ class Client:
             timeout_s: Seconds; the client's default if None.
         """
         request = classify_request(picture, features, model, version, max_results, min_score)
-        with _typed_errors():
-            response: pb.ClassifyResponse = self._stub.Classify(request, timeout=timeout_s or self._timeout_s)
-        return response
+        return self._answer(_classify(request), timeout_s)
 
     def classify_batch(
         self, requests: Iterable[pb.ClassifyRequest], *, timeout_s: float | None = None
     ) -> list[pb.ClassifyResponse | TaxonError]:
         """Classifies up to 256 inputs, made by `classify_request`, in one call: an answer or an error for each."""
-        with _typed_errors():
-            response = self._stub.BatchClassify(
-                pb.BatchClassifyRequest(requests=requests), timeout=timeout_s or self._timeout_s
-            )
-        return _outcomes(response)
+        return self._answer(_classify_batch(requests), timeout_s)
 
     def list_models(self, *, timeout_s: float | None = None) -> list[pb.Model]:
         """Returns every loaded version of every model."""
-        models: list[pb.Model] = []
-        token = ""
-        with _typed_errors():
-            while True:
-                page = self._stub.ListModels(
-                    pb.ListModelsRequest(page_token=token), timeout=timeout_s or self._timeout_s
-                )
-                models += page.models
-                token = page.next_page_token
-                if not token:
-                    return models
+        return self._answer(_list_models(), timeout_s)
 
     def get_model(self, model: str = "", version: str = "", *, timeout_s: float | None = None) -> pb.Model:
         """Describes one version of one model."""
+        return self._answer(_get_model(model, version), timeout_s)
+
+    def _answer(self, exchange: Exchange[AnswerT], timeout_s: float | None) -> AnswerT:
+        response: Message | None = None
         with _typed_errors():
-            response: pb.GetModelResponse = self._stub.GetModel(
-                pb.GetModelRequest(model_name=model, model_version=version), timeout=timeout_s or self._timeout_s
-            )
-        return response.model
+            while True:
+                try:
+                    rpc, request = exchange.send(response)
+                except StopIteration as end:
+                    answer: AnswerT = end.value
+                    return answer
+                response = getattr(self._stub, rpc)(request, timeout=timeout_s or self._timeout_s)
 
     def close(self) -> None:
         """Closes the connection; calls in flight are cancelled."""
@@ -174,41 +172,32 @@ class AsyncClient:
     ) -> pb.ClassifyResponse:
         """As `Client.classify`."""
         request = classify_request(picture, features, model, version, max_results, min_score)
-        with _typed_errors():
-            response: pb.ClassifyResponse = await self._stub.Classify(request, timeout=timeout_s or self._timeout_s)
-        return response
+        return await self._answer(_classify(request), timeout_s)
 
     async def classify_batch(
         self, requests: Iterable[pb.ClassifyRequest], *, timeout_s: float | None = None
     ) -> list[pb.ClassifyResponse | TaxonError]:
         """As `Client.classify_batch`."""
-        with _typed_errors():
-            response = await self._stub.BatchClassify(
-                pb.BatchClassifyRequest(requests=requests), timeout=timeout_s or self._timeout_s
-            )
-        return _outcomes(response)
+        return await self._answer(_classify_batch(requests), timeout_s)
 
     async def list_models(self, *, timeout_s: float | None = None) -> list[pb.Model]:
         """As `Client.list_models`."""
-        models: list[pb.Model] = []
-        token = ""
-        with _typed_errors():
-            while True:
-                page = await self._stub.ListModels(
-                    pb.ListModelsRequest(page_token=token), timeout=timeout_s or self._timeout_s
-                )
-                models += page.models
-                token = page.next_page_token
-                if not token:
-                    return models
+        return await self._answer(_list_models(), timeout_s)
 
     async def get_model(self, model: str = "", version: str = "", *, timeout_s: float | None = None) -> pb.Model:
         """As `Client.get_model`."""
+        return await self._answer(_get_model(model, version), timeout_s)
+
+    async def _answer(self, exchange: Exchange[AnswerT], timeout_s: float | None) -> AnswerT:
+        response: Message | None = None
         with _typed_errors():
-            response: pb.GetModelResponse = await self._stub.GetModel(
-                pb.GetModelRequest(model_name=model, model_version=version), timeout=timeout_s or self._timeout_s
-            )
-        return response.model
+            while True:
+                try:
+                    rpc, request = exchange.send(response)
+                except StopIteration as end:
+                    answer: AnswerT = end.value
+                    return answer
+                response = await getattr(self._stub, rpc)(request, timeout=timeout_s or self._timeout_s)
 
     async def close(self) -> None:
         """Closes the connection; calls in flight are cancelled."""
@@ -249,11 +238,33 @@ def classify_request(
     return request
 
 
-def _outcomes(response: pb.BatchClassifyResponse) -> list[pb.ClassifyResponse | TaxonError]:
+def _classify(request: pb.ClassifyRequest) -> Exchange[pb.ClassifyResponse]:
+    response: pb.ClassifyResponse = yield "Classify", request
+    return response
+
+
+def _classify_batch(requests: Iterable[pb.ClassifyRequest]) -> Exchange[list[pb.ClassifyResponse | TaxonError]]:
+    response: pb.BatchClassifyResponse = yield "BatchClassify", pb.BatchClassifyRequest(requests=requests)
     return [
         result.response if result.WhichOneof("outcome") == "response" else from_status(result.error)
         for result in response.results
     ]
+
+
+def _list_models() -> Exchange[list[pb.Model]]:
+    models: list[pb.Model] = []
+    token = ""
+    while True:
+        page: pb.ListModelsResponse = yield "ListModels", pb.ListModelsRequest(page_token=token)
+        models += page.models
+        token = page.next_page_token
+        if not token:
+            return models
+
+
+def _get_model(model: str, version: str) -> Exchange[pb.Model]:
+    response: pb.GetModelResponse = yield "GetModel", pb.GetModelRequest(model_name=model, model_version=version)
+    return response.model
 
 
 @contextmanager

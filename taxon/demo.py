@@ -17,7 +17,8 @@ from pathlib import Path
 from rich.console import Console
 
 from taxon.bundle import store
-from taxon.classify import Choice, Row, classify_inputs, find_inputs, to_table
+from taxon.choice import Choice
+from taxon.classify import Row, classify_inputs, find_inputs, to_table
 
 ROWS_SHOWN = 12
 START_TIMEOUT_S = 30

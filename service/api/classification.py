@@ -12,12 +12,13 @@ import structlog
 from google.protobuf.duration_pb2 import Duration
 
 from taxon.bundle.manifest import GRAPH_OUTPUT
+from taxon.choice import Choice
 from taxon.service.api import statuses
 from taxon.service.api.guard import Context, deadline, new_id
 from taxon.service.errors import FieldInvalidError
 from taxon.service.models.model import Model
 from taxon.service.models.repository import Repository
-from taxon.service.pipeline import Answer, Choice, Pipeline
+from taxon.service.pipeline import Answer, Pipeline
 from taxon.service.scheduling.picture_size import Encoded
 from taxon.service.telemetry.metrics import Metrics
 from taxon.v1 import classification_service_pb2 as pb

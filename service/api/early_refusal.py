@@ -1,57 +1,97 @@
-"""Refuses Classify calls by their headers when no permit is free, before their pictures have come in.
+"""Refuses calls by their headers, before their pictures have come in: when no permit is free, and when the front itself
+is so busy that calls wait for it.
 
 Receiving a picture costs a tenth of classifying it: a server at twice its capacity would spend a good part of itself
 on calls that it refuses. A call that may come in goes the usual way, which costs less than reading a stream.
 """
 
-from collections.abc import AsyncIterator
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 import grpc
 
 from taxon.service.api import statuses
-from taxon.service.api.guard import Context, new_id
+from taxon.service.api.guard import Context, ToStatus
+from taxon.service.api.own_delay import OwnDelay
 from taxon.service.errors import FieldInvalidError
 from taxon.service.scheduling.admission import Permits
 from taxon.service.telemetry.metrics import Metrics
 
-METHOD = "/taxon.v1.ClassificationService/Classify"
+# A front takes up calls within this; one that takes longer has more than it can answer.
+MOST_DELAY_S = 0.012
+# A refusal's text changes with the queue: so long it is repeated, in so many versions that differ in when to retry.
+KEPT_S = 0.01
+VERSIONS = 8
 
 
 class EarlyRefusal(grpc.GenericRpcHandler):
-    """Stands before the service's own handler for Classify."""
+    """Stands before the handlers of the methods that run models."""
 
-    def __init__(self, permits: Permits, metrics: Metrics) -> None:
+    def __init__(self, permits: Permits, delay: OwnDelay, metrics: Metrics) -> None:
         """Refuses nothing yet.
 
         Args:
             permits: Without a free one, nothing comes in.
+            delay: Of this front.
             metrics: Where refusals are counted.
         """
         self._permits = permits
-        self._refused = metrics.requests.labels("Classify", "QUEUE_FULL")
-        self._usual: Any = None
-        self._looking: Any = None
+        self._delay = delay
+        self._metrics = metrics
+        self._methods: dict[str, tuple[Any, Any]] = {}
 
-    def stand_before(self, usual: Any) -> None:
-        """Sets the handler that answers."""
-        self._usual = usual
-        # The same on the wire; but a handler of streams is called before the message has been received.
-        self._looking = grpc.stream_unary_rpc_method_handler(
-            self._look, usual.request_deserializer, usual.response_serializer
-        )
+    def stand_before(self, handlers: Mapping[str, Any], to_status: ToStatus) -> None:
+        """Takes its place before more handlers, by full name of their methods.
+
+        Args:
+            handlers: Of calls with one answer.
+            to_status: What an exception means to their callers.
+        """
+        for name, usual in handlers.items():
+            # The same on the wire; but a handler of streams is called before the message has been received.
+            looking = grpc.stream_unary_rpc_method_handler(
+                self._look(name, usual, self._refusals(to_status)),
+                usual.request_deserializer,
+                usual.response_serializer,
+            )
+            self._methods[name] = usual, looking
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """The handler for one call; None for other methods."""
-        if handler_call_details.method != METHOD:
+        found = self._methods.get(handler_call_details.method)
+        if found is None:
             return None
-        return self._usual if self._permits.free_count > 0 else self._looking
+        usual, looking = found
+        return looking if self._must_refuse() else usual
 
-    async def _look(self, requests: AsyncIterator[Any], context: Context) -> Any:
-        if self._permits.free_count <= 0:
-            self._refused.inc()
-            return await statuses.abort(context, statuses.to_status(self._permits.refusal(), new_id()))
-        async for request in requests:
-            return await self._usual.unary_unary(request, context)
-        empty = FieldInvalidError("input", "the call has no message")
-        return await statuses.abort(context, statuses.to_status(empty, new_id()))
+    def _must_refuse(self) -> bool:
+        return self._permits.free_count <= 0 or self._delay.seconds > MOST_DELAY_S
+
+    def _look(self, name: str, usual: Any, refusals: Iterator[statuses.Packed]) -> Callable[..., Any]:
+        count = self._metrics.requests.labels(name.rpartition("/")[2], "QUEUE_FULL").inc
+
+        async def look(requests: AsyncIterator[Any], context: Context) -> Any:
+            if self._must_refuse():
+                count()
+                return await context.abort(*next(refusals))
+            if usual.stream_unary:
+                return await usual.stream_unary(requests, context)
+            async for request in requests:
+                return await usual.unary_unary(request, context)
+            return await statuses.abort(
+                context, statuses.to_status(FieldInvalidError("", "the call has no message"), "")
+            )
+
+        return look
+
+    def _refusals(self, to_status: ToStatus) -> Iterator[statuses.Packed]:
+        """What to tell the next callers: building it for each would cost as much as an answer of a small model."""
+        while True:
+            until = time.monotonic() + KEPT_S
+            statuses_now = [to_status(self._permits.refusal(self._delay.seconds), "") for _ in range(VERSIONS)]
+            for packed in itertools.cycle([statuses.packed(status) for status in statuses_now]):
+                yield packed
+                if time.monotonic() > until:
+                    break

@@ -129,6 +129,8 @@ class Guard:
         return self._answers(name, method, read)
 
     def _status(self, name: str, error: Exception) -> status_pb2.Status:
+        while isinstance(error, ExceptionGroup):  # of a method that reads and answers at once
+            error = error.exceptions[0]
         if isinstance(error, grpc.aio.AbortError):
             raise error  # a method that has chosen its own status
         if isinstance(error, MalformedError):

@@ -154,12 +154,21 @@ def _pack(code: grpc.StatusCode, message: str, reason: str, facts: Facts) -> sta
     return status
 
 
-async def abort(context: grpc.aio.ServicerContext[Any, Any], status: status_pb2.Status) -> NoReturn:
-    """Ends a call with `status`. A `RetryInfo` is repeated as the trailer that gRPC clients obey themselves."""
-    packed = rpc_status.to_status(status)
-    trailers = list(packed.trailing_metadata)
+Packed = tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]
+"""What ends a call: code, message, trailers."""
+
+
+def packed(status: status_pb2.Status) -> Packed:
+    """A status as gRPC sends it. A `RetryInfo` is repeated as the trailer that gRPC clients obey themselves."""
+    whole = rpc_status.to_status(status)
+    trailers = list(whole.trailing_metadata)
     retry = error_details_pb2.RetryInfo()
     trailers.extend(
         (PUSHBACK_KEY, str(retry.retry_delay.ToMilliseconds())) for detail in status.details if detail.Unpack(retry)
     )
-    await context.abort(packed.code, packed.details, tuple(trailers))
+    return whole.code, whole.details, tuple(trailers)
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], status: status_pb2.Status) -> NoReturn:
+    """Ends a call with `status`."""
+    await context.abort(*packed(status))

@@ -9,12 +9,12 @@ import grpc
 import structlog
 
 from taxon.inference.open_inference_service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
-from taxon.service.api import reflection
+from taxon.service.api import reflection, statuses
 from taxon.service.api.classification import SERVICE, ClassificationService
-from taxon.service.api.early_refusal import METHOD as CLASSIFY
 from taxon.service.api.early_refusal import EarlyRefusal
 from taxon.service.api.guard import Guard
 from taxon.service.api.health import Readiness
+from taxon.service.api.own_delay import OwnDelay
 from taxon.service.api.reception import Reception
 from taxon.service.config import Settings
 from taxon.service.errors import StartError
@@ -30,6 +30,8 @@ from taxon.service.telemetry.statistics import ReadStatistics
 from taxon.service.workers.executor import Executor
 from taxon.v1.classification_service_pb2_grpc import add_ClassificationServiceServicer_to_server
 
+CLASSIFY, BATCH_CLASSIFY = f"/{SERVICE}/Classify", f"/{SERVICE}/BatchClassify"
+MODEL_INFER = f"/{OPEN_INFERENCE}/ModelInfer"
 HEALTH = "grpc.health.v1.Health"
 
 log = structlog.get_logger(__name__)
@@ -79,6 +81,8 @@ class Front:
             Limit(settings.max_call_seconds, settings.max_queued_requests, settings.model_control == "explicit"),
         )
         self._server = grpc.aio.server(options=_channel_options(settings, shares_port=shares_port))
+        self.delay = OwnDelay(self._server)
+        self._measuring: asyncio.Task[None] | None = None
         self._register(classification, open_inference, permits)
 
     def _register(
@@ -92,13 +96,13 @@ class Front:
 
         guard = Guard(server, count, large={"BatchClassify": reception})
         # Generic handlers are asked in their order: the refusal stands before the service whose handler it uses.
-        refusal = EarlyRefusal(permits, self.metrics)
+        self.refusal = refusal = EarlyRefusal(permits, self.delay, self.metrics)
         server.add_generic_rpc_handlers((refusal,))
         add_ClassificationServiceServicer_to_server(classification, guard)
-        refusal.stand_before(guard.handlers[CLASSIFY])
-        add_GRPCInferenceServiceServicer_to_server(
-            open_inference, Guard(server, count, to_status, large={"ModelInfer": reception})
-        )
+        refusal.stand_before({name: guard.handlers[name] for name in (CLASSIFY, BATCH_CLASSIFY)}, statuses.to_status)
+        guard = Guard(server, count, to_status, large={"ModelInfer": reception})
+        add_GRPCInferenceServiceServicer_to_server(open_inference, guard)
+        refusal.stand_before({MODEL_INFER: guard.handlers[MODEL_INFER]}, to_status)
         self.readiness.register(Guard(server, count))
         if settings.reflection:
             reflection.register(server, [SERVICE, OPEN_INFERENCE, HEALTH])
@@ -114,6 +118,7 @@ class Front:
         except RuntimeError as error:
             raise StartError(f"--listen {address} cannot be bound: {error}") from error
         await self._server.start()
+        self._measuring = asyncio.create_task(self.delay.measure())
         return port
 
     def update(self, known: Known, serving: bool) -> None:
@@ -124,6 +129,8 @@ class Front:
 
     async def drain(self) -> None:
         """Tells balancers, waits for them, takes no new calls, finishes those on their way."""
+        if self._measuring:
+            self._measuring.cancel()
         self.readiness.leave()
         await asyncio.sleep(self._settings.drain_delay_seconds)
         self.readiness.end_watches()

@@ -115,6 +115,11 @@ class Hub:
         self._emptied = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes that listen."""
+        return [front.popen.pid for front in self._fronts.values() if front.listening.done()]
+
     async def start(self, address: str) -> int:
         """Starts every front. Returns the port that they share.
 

@@ -128,7 +128,8 @@ class ModelControl:
             await asyncio.sleep(LABELS_PERIOD_S)
             names = sorted({state.name for state in self._repository.index()})
             for name, labels in (await asyncio.to_thread(self._changed_labels, names)).items():
-                self._repository.label(name, labels)
+                if labels != self._repository.known.labels.get(name, {}):
+                    self._repository.label(name, labels)
                 missing = set(labels.values()) - set(self._repository.versions(name))
                 tried = {state.version for state in self._repository.index() if state.name == name}
                 if missing - tried:

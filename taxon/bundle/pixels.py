@@ -9,21 +9,21 @@ torchvision.
 import math
 import re
 from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
+from taxon.bundle import pillow_guard
 from taxon.bundle.manifest import PixelSpec
 from taxon.bundle.picture_limits import Limits, PictureTooLargeError, PictureUndecodableError
 
 # Scaled decoding leaves at least so many times the target's sides, so that the resize still filters.
 SCALED_AT_LEAST = 2
-
-# Pillow's own guard warns at one size and raises at another, without the figures that a caller needs.
-# `Limits` is stricter and always on, so the guard goes.
-Image.MAX_IMAGE_PIXELS = None
 
 # A scan of a progressive JPEG may be 12 bytes long and costs a pass over the whole picture: 110 kB can take six
 # seconds. Encoders write ten scans, the most thorough some seventy.
@@ -51,6 +51,19 @@ SIDEWAYS = {
 }
 
 
+@pillow_guard.lifted()
+def open_picture(source: Path | BinaryIO) -> ImageFile:
+    """Reads a picture's header, and with it its size, however large. Whoever decodes it holds it to `Limits` first.
+
+    Raises:
+        UnidentifiedImageError: Not of a supported format.
+        OSError: It cannot be read.
+        Exception: Pillow's parsers raise anything on hostile bytes.
+    """
+    return Image.open(source, formats=FORMATS)
+
+
+@pillow_guard.lifted()
 def decode(encoded: bytes, spec: PixelSpec, limits: Limits = Limits()) -> NDArray[np.uint8]:
     """Decodes one JPEG, PNG, WebP or GIF; of an animation the first frame counts.
 
@@ -64,7 +77,7 @@ def decode(encoded: bytes, spec: PixelSpec, limits: Limits = Limits()) -> NDArra
     if len(encoded) > limits.max_bytes:
         raise PictureTooLargeError(len(encoded), limits)
     try:
-        picture: Image.Image = Image.open(BytesIO(encoded), formats=FORMATS)
+        picture: Image.Image = open_picture(BytesIO(encoded))
     except MemoryError:
         raise
     except UnidentifiedImageError as error:

@@ -4,10 +4,12 @@
 can be loaded.
 """
 
+import re
 from pathlib import Path
 
 from taxon.bundle import atomic_files
 from taxon.bundle.manifest import BundleError, check_name
+from taxon.bundle.reading import reading
 
 FOLDER = "labels"
 STABLE = "stable"
@@ -17,17 +19,21 @@ def read(root: Path, name: str) -> dict[str, int]:
     """All labels of a model with the versions that they name. Empty if it has none.
 
     Raises:
-        BundleError: A file does not hold a positive integer.
+        BundleError: A file cannot be read, or does not hold a positive integer.
     """
     folder = root / name / FOLDER
-    if not folder.is_dir():
-        return {}
+    with reading(folder):
+        paths = sorted(folder.iterdir()) if folder.is_dir() else []
     labels = {}
-    for path in sorted(folder.iterdir()):
+    for path in paths:
         if path.name.startswith("."):
             continue  # half written
-        text = path.read_text(encoding="ascii", errors="replace").strip()
-        if not text.isdecimal() or int(text) < 1:
+        with reading(path):
+            try:
+                text = path.read_text(encoding="ascii", errors="replace").strip()
+            except FileNotFoundError:
+                continue  # taken away meanwhile
+        if not re.fullmatch(r"0*[1-9][0-9]{0,17}", text):
             raise BundleError(f"the label {path} must hold a version number, not {text[:20]!r}")
         labels[path.name] = int(text)
     return labels

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import urlopen
 
 import grpc
 import pytest
@@ -26,6 +27,17 @@ class Running:
     stub: ClassificationServiceStub
     server: Server
 
+    address: str
+
+    def page(self) -> str:
+        """The metrics page."""
+        with urlopen(f"http://127.0.0.1:{self.server.metrics_port}/metrics") as reply:
+            return reply.read().decode()
+
+    def counted(self, name: str, **labels: str) -> float:
+        """The value of a metric, 0 if nothing has been counted."""
+        return self.server.metrics.registry.get_sample_value(name, labels) or 0.0
+
 
 @asynccontextmanager
 async def running(models: Path, *flags: str, workers=ThreadWorkers) -> AsyncIterator[Running]:
@@ -40,8 +52,9 @@ async def running(models: Path, *flags: str, workers=ThreadWorkers) -> AsyncIter
         loaded.cancel()
         serving.result()
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port_file.read_text().strip()}", options=options) as channel:
-        yield Running(channel, ClassificationServiceStub(channel), server)
+    address = f"127.0.0.1:{port_file.read_text().strip()}"
+    async with grpc.aio.insecure_channel(address, options=options) as channel:
+        yield Running(channel, ClassificationServiceStub(channel), server, address)
         server.stop()
         await serving
 

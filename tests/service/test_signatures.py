@@ -33,9 +33,8 @@ async def reasons(running):
     return {model.name: (model.state, model.reason) for model in listed.models}
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
-async def test_only_what_the_key_has_signed_is_served(serve, root, workers):
-    flags = ["--require-signature", str(root.parent / "ours.pub"), "--workers", workers]
+async def test_only_what_the_key_has_signed_is_served(serve, root):
+    flags = ["--require-signature", str(root.parent / "ours.pub")]
     async with serve(root, *flags) as running:
         found = await reasons(running)
         request = pb.ClassifyRequest(image=picture(COLORS["blue"]))

@@ -1,5 +1,6 @@
 """Workers that are threads of the test: they start at once, and follow the same orders over the same sockets."""
 
+import contextlib
 import os
 import socket
 import threading
@@ -10,10 +11,9 @@ from taxon.service.workers.worker_main import Worker, serve, views
 
 
 class ThreadWorker:
-    def __init__(self, settings, arenas, on_message, on_end):
+    def __init__(self, worker, overlaps, on_message, on_end):
         ours, self._theirs = socket_pair()
-        worker = Worker(settings, views(os.dup(arena) for arena in arenas))
-        self._thread = threading.Thread(target=self._serve, args=(worker, settings.role == "run"), daemon=True)
+        self._thread = threading.Thread(target=self._serve, args=(worker, overlaps), daemon=True)
         self._thread.start()
         self._channel = Channel(ours, on_message, on_end)
         self.pid = os.getpid()
@@ -30,10 +30,8 @@ class ThreadWorker:
         self._channel.send(message)
 
     def kill(self):
-        try:
+        with contextlib.suppress(OSError):  # it has ended
             self._theirs.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # it has ended
 
     def close(self):
         self._channel.close()
@@ -43,6 +41,18 @@ class ThreadWorker:
         return -9
 
 
+class GatedWorker(Worker):
+    """Runs nothing until it is let."""
+
+    def __init__(self, settings, arenas, gate):
+        super().__init__(settings, arenas)
+        self._gate = gate
+
+    def gather(self, order):
+        assert self._gate.wait(30)
+        return super().gather(order)
+
+
 class ThreadWorkers:
     """See `StartWorker`."""
 
@@ -50,4 +60,19 @@ class ThreadWorkers:
         self._settings, self._arenas = settings, arenas
 
     def __call__(self, number, role, on_message, on_end):
-        return ThreadWorker(replace(self._settings, role=role), self._arenas, on_message, on_end)
+        settings = replace(self._settings, role=role)
+        worker = self.worker(settings, views(os.dup(arena) for arena in self._arenas))
+        return ThreadWorker(worker, role == "run", on_message, on_end)
+
+    def worker(self, settings, arenas):
+        return Worker(settings, arenas)
+
+
+def gated(gate):
+    """Workers that run nothing before `gate`, an event, is set."""
+
+    class GatedWorkers(ThreadWorkers):
+        def worker(self, settings, arenas):
+            return GatedWorker(settings, arenas, gate)
+
+    return GatedWorkers

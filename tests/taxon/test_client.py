@@ -1,5 +1,6 @@
 """The client against a server that answers as it is told: deadlines, retries, limits, typed errors."""
 
+import inspect
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -200,6 +201,25 @@ def test_a_batch_has_an_answer_or_an_error_for_each(scripted):
     assert isinstance(good, pb.ClassifyResponse)
     assert isinstance(bad, TaxonError)
     assert bad.reason == "IMAGE_UNDECODABLE"
+
+
+def test_both_clients_take_the_same_arguments():
+    methods = {name for name in vars(Client) if not name.startswith("_")}
+    assert methods == {name for name in vars(AsyncClient) if not name.startswith("_")}
+    for name in {*methods, "__init__"}:
+        assert inspect.signature(getattr(Client, name)) == inspect.signature(getattr(AsyncClient, name))
+
+
+async def test_both_clients_batch_alike(scripted):
+    """An error for one input is its outcome, not the call's."""
+    requests = [classify_request(b"x"), pb.ClassifyRequest()]
+    with Client(scripted[1]) as client:
+        blocking = client.classify_batch(iter(requests))
+    async with AsyncClient(scripted[1]) as client:
+        awaited = await client.classify_batch(iter(requests))
+    for good, bad in (blocking, awaited):
+        assert good.request_id == "1"
+        assert (type(bad), bad.metadata) == (InvalidInputError, {"detectedFormat": "GIF"})
 
 
 async def test_the_asynchronous_client_does_the_same(scripted):

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 from torch import Tensor
 
+from taxon.bundle.pixels import open_picture
 from taxon.training.config import DataOptions, MachineOptions, ModelOptions
 from taxon.training.dataset import data
 from taxon.training.dataset.data import Labelled, Sample
@@ -129,7 +130,7 @@ def _commonest_side(samples: list[Sample]) -> int:
     sides = Counter[int]()
     for number in order:
         try:
-            with Image.open(samples[number].path) as picture:
+            with open_picture(samples[number].path) as picture:
                 sides[min(picture.size)] += 1
         except (OSError, UnidentifiedImageError, ValueError):
             continue  # named and set aside when it is decoded

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from taxon.bundle.pixels import EXIF_ORIENTATION, FORMATS, MAX_SCANS, colored, has_too_many_scans
+from taxon.bundle.pixels import EXIF_ORIENTATION, MAX_SCANS, colored, has_too_many_scans, open_picture
 from taxon.training.dataset.data import Fault, Sample
 from taxon.training.dataset.pictures import LIMITS
 from taxon.training.errors import TrainingError
@@ -80,7 +80,7 @@ def look(sample: Sample) -> tuple[Facts, NDArray[np.uint8]] | Fault:
     except OSError as error:
         return Fault(sample.path, f"cannot be read: {error.strerror}")
     try:
-        with Image.open(BytesIO(encoded), formats=FORMATS) as picture:
+        with open_picture(BytesIO(encoded)) as picture:
             size, mode, form = picture.size, picture.mode, picture.format or ""
             if size[0] * size[1] > LIMITS.max_pixels:
                 return Fault(sample.path, f"has {size[0]}x{size[1]} pixels, at most {LIMITS.max_pixels} are allowed")

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from taxon import __version__
-from taxon.bundle.pixels import colored
+from taxon.bundle.pixels import colored, open_picture
 
 THUMBNAIL = 120
 """Longest side, in pixels."""
@@ -97,7 +97,7 @@ def picture(path: Path, caption: str) -> str:
 
 def thumbnail(path: Path) -> str:
     """A picture as a data URL, at most 120 pixels long; small ones are enlarged so that they can be seen."""
-    with Image.open(path) as stored:
+    with open_picture(path) as stored:
         stored.draft("RGB", (2 * THUMBNAIL, 2 * THUMBNAIL))
         small = colored(ImageOps.exif_transpose(stored), "rgb").convert("RGB")
     scale = THUMBNAIL / max(small.size)

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from taxon.bundle.atomic_files import write as write_atomically
+from taxon.bundle.pixels import open_picture
 from taxon.training.dataset.data import Sample
 from taxon.training.loop.evaluate import Answers
 from taxon.training.reporting import scores as scoring
@@ -63,7 +63,7 @@ def slices(samples: Sequence[Sample], correct: NDArray[np.bool_], labels: Sequen
         folder = sample.path.parent.name
         by_source.setdefault(sample.group or ("" if folder in labels else folder), []).append(number)
         if sample.row < 0:
-            with Image.open(sample.path) as picture:
+            with open_picture(sample.path) as picture:
                 sizes[number] = min(picture.size)
     divisions = {f"source {name}": numbers for name, numbers in sorted(by_source.items())} if len(by_source) > 1 else {}
     if len(np.unique(sizes)) > 1:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import threading
 from io import BytesIO
 
 import grpc
@@ -12,6 +13,8 @@ from PIL import Image
 from taxon.bundle.manifest import Thresholds
 from taxon.v1 import classification_service_pb2 as pb
 from tests.fakes import COLORS, picture, toy_bundle, toy_scores
+from tests.service.thread_workers import gated
+from tests.waiting import until
 
 RED, GREEN, BLUE = (picture(color) for color in COLORS.values())
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -244,22 +247,16 @@ async def test_batch_classify_takes_256_entries(serve, models):
 async def test_the_entries_of_a_batch_take_turns(serve, models, permits, at_once):
     """A call of many entries leaves permits to others, and is never refused because of itself."""
     entries = [pb.ClassifyRequest(image=RED)] * 256
-    async with serve(models, "--max-queued-requests", str(permits)) as running:
-        placement = running.server._placement
-        decode, under_way, peak = placement.decode, 0, 0
-
-        async def counted(*words):
-            nonlocal under_way, peak
-            under_way += 1
-            peak = max(peak, under_way)
-            await asyncio.sleep(0.001)
-            under_way -= 1
-            return await decode(*words)
-
-        placement.decode = counted
-        reply = await running.stub.BatchClassify(pb.BatchClassifyRequest(requests=entries), timeout=30)
+    gate = threading.Event()
+    async with serve(models, "--max-queued-requests", str(permits), workers=gated(gate)) as running:
+        call = asyncio.ensure_future(running.stub.BatchClassify(pb.BatchClassifyRequest(requests=entries), timeout=30))
+        await until(lambda: running.counted("taxon_in_flight_inputs") == at_once)
+        for _ in range(10):
+            await running.stub.GetModel(pb.GetModelRequest())
+        assert running.counted("taxon_in_flight_inputs") == at_once
+        gate.set()
+        reply = await call
     assert {result.WhichOneof("outcome") for result in reply.results} == {"response"}
-    assert peak == at_once
 
 
 async def test_other_callers_get_in_beside_a_large_batch(serve, models):
@@ -277,27 +274,19 @@ async def test_other_callers_get_in_beside_a_large_batch(serve, models):
 
 
 async def test_a_caller_who_leaves_takes_every_entry_along(serve, models):
-    async with serve(models) as running:
-        placement = running.server._placement
-        decode, begun = placement.decode, 0
-
-        async def slow(*words):
-            nonlocal begun
-            begun += 1
-            await asyncio.sleep(0.05)
-            return await decode(*words)
-
-        placement.decode = slow
+    gate = threading.Event()
+    async with serve(models, "--workers", "1", workers=gated(gate)) as running:
         entries = [pb.ClassifyRequest(image=GREEN)] * 256
         call = running.stub.BatchClassify(pb.BatchClassifyRequest(requests=entries), timeout=30)
-        async with asyncio.timeout(10):
-            while begun < 32:  # noqa: ASYNC110 - the server brings it about
-                await asyncio.sleep(0.001)
+        await until(lambda: running.counted("taxon_in_flight_inputs") == 32)
+        assert running.server.pool.waiting_count > 0
         call.cancel()
-        await asyncio.sleep(0.2)
+        await until(lambda: running.counted("taxon_in_flight_inputs") == 0)
+        assert running.server.pool.waiting_count == 0
+        gate.set()
         reply = await running.stub.Classify(pb.ClassifyRequest(image=RED), timeout=10)
+        assert running.counted("taxon_batch_size_sum", model="colors") == 1
     assert reply.classifications[0].label == "red"
-    assert begun < 32 + 32
 
 
 @pytest.mark.parametrize("count", [0, 257])
@@ -309,10 +298,9 @@ async def test_batch_classify_refuses_other_counts(serve, models, refused, count
     assert error.others["BadRequest"].field_violations[0].field == "requests"
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-async def test_good_traffic_goes_on_among_bad(serve, models, workers):
+async def test_good_traffic_goes_on_among_bad(serve, models):
     bad = [b"", b"text", RED[:-30], huge_png(), bytes(9 * 2**20)]
-    async with serve(models, "--workers", workers) as running:
+    async with serve(models) as running:
         good_calls = [running.stub.Classify(pb.ClassifyRequest(image=GREEN), timeout=10) for _ in range(40)]
         bad_calls = [running.stub.Classify(pb.ClassifyRequest(image=image), timeout=10) for image in bad * 4]
         good = await asyncio.gather(*good_calls)

@@ -12,6 +12,7 @@ from taxon.v1.classification_service_pb2 import ErrorReason
 
 Code = grpc.StatusCode
 
+QUEUE_FULL = errors.QueueFullError("3 inputs wait already", 0.25, queued_count=3, max_queued_count=7)
 ROWS = [
     (errors.FieldInvalidError("a", "b"), Code.INVALID_ARGUMENT, "FIELD_INVALID", {}, ["BadRequest"]),
     (
@@ -30,10 +31,10 @@ ROWS = [
     ),
     (errors.ModelNotFoundError("m", "2"), Code.NOT_FOUND, "MODEL_NOT_FOUND", {}, ["ResourceInfo"]),
     (
-        errors.QueueFullError(7, 0.25),
+        QUEUE_FULL,
         Code.RESOURCE_EXHAUSTED,
         "QUEUE_FULL",
-        {"maxQueuedRequestCount": "7"},
+        {"queuedRequestCount": "3", "maxQueuedRequestCount": "7"},
         ["RetryInfo"],
     ),
     (errors.NotServingError("x"), Code.UNAVAILABLE, "NOT_SERVING", {}, ["RetryInfo"]),
@@ -82,7 +83,10 @@ class RecordingContext:
 
 async def test_pushback_repeats_retry_info():
     context = RecordingContext()
-    await statuses.abort(context, statuses.to_status(errors.QueueFullError(7, 0.25), "id"))
+    await statuses.abort(
+        context,
+        statuses.to_status(QUEUE_FULL, "id"),
+    )
     code, _, trailers = context.aborted
     assert code is Code.RESOURCE_EXHAUSTED
     assert trailers["grpc-retry-pushback-ms"] == "250"

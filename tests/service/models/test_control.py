@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from taxon.inference import open_inference_service_pb2 as pb
+from taxon.service.models.model import VersionState
 from tests.fakes import toy_bundle
 from tests.inference_requests import CONTROL, PICTURES, encoded, pair, stub_of
 from tests.tensor_models import simple, strings
@@ -109,7 +110,7 @@ async def test_control_is_off_unless_switched_on(serve, models, refused, verb):
 async def test_what_is_still_being_loaded_is_unavailable_and_not_unknown(serve, models, refused):
     """A balancer may try elsewhere; NOT_FOUND would tell the caller that the name is wrong."""
     async with serve(models) as running:
-        running.server._control._states["late", 1] = type(running.server._control.index()[0])("late", 1, "LOADING")
+        running.server.repository.note(VersionState("late", 1, "LOADING"))
         error = await refused(stub_of(running).ModelInfer(encoded(PICTURES[0], model="late")))
         ready = await stub_of(running).ModelReady(pb.ModelReadyRequest(name="late"))
     assert (error.code, error.reason) == (Code.UNAVAILABLE, "NOT_SERVING")

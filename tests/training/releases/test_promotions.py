@@ -50,7 +50,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from taxon.bundle import version_labels
-from training import promotions
+from taxon.training.releases import promotions
 root = Path(sys.argv[1])
 print("ready", flush=True)
 while True:
@@ -80,7 +80,7 @@ DIES_BEFORE_THE_LABEL = """
 import os, signal, sys
 from pathlib import Path
 from taxon.bundle import version_labels
-from training import promotions
+from taxon.training.releases import promotions
 version_labels.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 root, version = Path(sys.argv[1]), int(sys.argv[2])
 if version:

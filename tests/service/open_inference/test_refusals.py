@@ -1,6 +1,7 @@
 """Requests that must be refused, each with its code and reason."""
 
 import asyncio
+import threading
 
 import grpc
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from taxon.inference import open_inference_service_pb2 as pb
 from tests.fakes import FEATURE_COUNT, toy_bundle
 from tests.inference_requests import PICTURES, classes, encoded, sent, stub_of
+from tests.service.thread_workers import gated
+from tests.waiting import until
 
 Code = grpc.StatusCode
 
@@ -94,22 +97,13 @@ async def test_features_must_be_finite(serve, tmp_path, refused, value):
 
 async def test_a_full_queue_is_unavailable_here(serve, models, refused):
     """RESOURCE_EXHAUSTED in our own API; the clients of this protocol retry on UNAVAILABLE."""
-    async with serve(models, "--max-queued-requests", "1") as running:
-        placement = running.server._placement
-        decode, begun, refusal_seen = placement.decode, asyncio.Event(), asyncio.Event()
-
-        async def held(*words):
-            begun.set()
-            await refusal_seen.wait()
-            return await decode(*words)
-
-        placement.decode = held
-        async with asyncio.timeout(30):
-            first = stub_of(running).ModelInfer(encoded(PICTURES[0]))
-            await begun.wait()
-            error = await refused(stub_of(running).ModelInfer(encoded(*PICTURES)))
-            refusal_seen.set()
-            assert (await first).outputs
+    gate = threading.Event()
+    async with serve(models, "--max-queued-requests", "1", workers=gated(gate)) as running:
+        first = asyncio.ensure_future(stub_of(running).ModelInfer(encoded(PICTURES[0])))
+        await until(lambda: running.counted("taxon_in_flight_inputs") == 1)
+        error = await refused(stub_of(running).ModelInfer(encoded(*PICTURES)))
+        gate.set()
+        assert (await first).outputs
     assert (error.code, error.reason) == (Code.UNAVAILABLE, "QUEUE_FULL")
     assert "RetryInfo" in error.others
 

@@ -6,6 +6,7 @@ from taxon.bundle import version_labels
 from taxon.bundle.manifest import Thresholds
 from taxon.v1 import classification_service_pb2 as pb
 from tests.fakes import FEATURE_NAMES, picture, toy_bundle
+from tests.waiting import until
 
 
 async def test_get_model_tells_what_the_manifest_says(serve, tmp_path):
@@ -57,6 +58,7 @@ async def test_versions_and_labels_choose_the_version(serve, models, refused):
         assert await answered_by("1") == "1"
         version_labels.write(models, "colors", "stable", 2)
         version_labels.write(models, "colors", "canary", 7)
+        await until(lambda: running.server.repository.default_version("colors") == 2)
         assert await answered_by("stable") == "2"
         assert await answered_by("") == "2"
         canary = running.stub.GetModel(pb.GetModelRequest(model_name="colors", model_version="canary"))

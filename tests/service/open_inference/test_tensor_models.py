@@ -5,12 +5,13 @@ import threading
 
 import grpc
 import numpy as np
-import pytest
 
 from taxon.inference import open_inference_service_pb2 as pb
 from taxon.v1 import classification_service_pb2 as taxon_pb
 from tests.inference_requests import PICTURES, array_of, classes, elements_of, pair, sent, stub_of
+from tests.service.thread_workers import gated
 from tests.tensor_models import free_length, mixing, simple
+from tests.waiting import until
 
 Code = grpc.StatusCode
 
@@ -75,44 +76,27 @@ async def test_classify_does_not_see_models_without_labels(serve, models, refuse
         listed = await running.stub.ListModels(taxon_pb.ListModelsRequest())
         error = await refused(running.stub.Classify(taxon_pb.ClassifyRequest(model_name="simple", image=PICTURES[0])))
     assert [model.name for model in listed.models] == ["colors"]
-    assert error.code is Code.NOT_FOUND
+    assert (error.code, error.reason) == (Code.INVALID_ARGUMENT, "FIELD_INVALID")
+    assert "ModelInfer" in error.message  # which it takes
 
 
-async def test_priority_reaches_the_queue(serve, tmp_path):
+async def test_the_urgent_go_first(serve, tmp_path):
     simple(tmp_path / "models")
-    zeros = np.zeros((1, 16))
-    async with serve(tmp_path / "models") as running:
-        (model,) = running.server._tensor_models.listing()
-        submit, seen = model.runs.submit, []
+    zeros, gate, ended = np.zeros((1, 16)), threading.Event(), []
+    flags = "--workers", "1", "--max-batch-size", "1"
+    async with serve(tmp_path / "models", *flags, workers=gated(gate)) as running:
 
-        async def noting(payload, deadline, priority):
-            seen.append(priority)
-            return await submit(payload, deadline, priority)
-
-        model.runs.submit = noting
-        for priority in (None, {"uint64_param": 1}, {"int64_param": 7}):
+        async def ask(name, **priority):
             parameters = {"priority": pb.InferParameter(**priority)} if priority else {}
             await stub_of(running).ModelInfer(pair(zeros, zeros, parameters=parameters))
-    assert seen == [0, 1, 7]
+            ended.append(name)
 
-
-async def test_a_hanging_run_is_told_to_the_next_caller(serve, tmp_path, refused, capsys):
-    simple(tmp_path / "models")
-    zeros = np.zeros((1, 16))
-    async with serve(tmp_path / "models", "--max-run-seconds", "0.1") as running:
-        stub = stub_of(running)
-        (model,) = running.server._tensor_models.listing()
-        run, let_go = model.runs._run, threading.Event()
-        model.runs._run = lambda batch: let_go.wait(20) and run(batch)
-        with pytest.raises(grpc.aio.AioRpcError) as failure:
-            await stub.ModelInfer(pair(zeros, zeros), timeout=0.3)
-        assert failure.value.code() is Code.DEADLINE_EXCEEDED
-        error = await refused(stub.ModelInfer(pair(zeros, zeros), timeout=10))
-        assert (error.code, error.reason) == (Code.UNAVAILABLE, "NOT_SERVING")
-        let_go.set()
-        async with asyncio.timeout(20):
-            while model.runs._hangs:  # noqa: ASYNC110 - the model's thread brings it about
-                await asyncio.sleep(0.01)
-        assert (await stub.ModelInfer(pair(zeros, zeros), timeout=10)).outputs
-    said = capsys.readouterr().out
-    assert said.index("model hangs") < said.index("model runs again")
+        calls = []
+        for count, call in enumerate(
+            [ask("first"), ask("usual"), ask("less", int64_param=7), ask("most", uint64_param=1)]
+        ):
+            calls.append(asyncio.ensure_future(call))
+            await until(lambda count=count: running.server.pool.waiting_count == count)
+        gate.set()
+        await asyncio.gather(*calls)
+    assert ended == ["first", "most", "less", "usual"]

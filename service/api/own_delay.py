@@ -1,0 +1,66 @@
+"""How long a call waits before this front takes it up: the front calls itself and looks at the clock.
+
+Nothing inside tells of that wait. What a front has not taken up lies in gRPC's core, oldest first, and grows without
+bound where calls cost the front more than the model, until callers give up. A front that is half idle, and in time, is
+not asked.
+"""
+
+import asyncio
+import contextlib
+import math
+import secrets
+import time
+
+import grpc
+
+METHOD = "/taxon.internal.OwnDelay/Measure"
+PERIOD_S = 0.02
+# While the front is busy it is asked again after so long.
+BUSY_PERIOD_S = 0.004
+BUSY_SHARE = 0.5
+LONGEST_S = 1.0
+
+
+class OwnDelay(grpc.GenericRpcHandler):
+    """The delay of one front, measured while `measure` runs. Lives on the event loop."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        """Adds an address of the front's own to a server that has not started."""
+        self._last_s = 0.0
+        self._asked_at = math.inf
+        # Abstract: no file, and no port that siblings could share.
+        self._address = f"unix-abstract:taxon-{secrets.token_hex(8)}"
+        self._handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(_answer)
+        server.add_generic_rpc_handlers((self,))
+        server.add_insecure_port(self._address)
+
+    @property
+    def seconds(self) -> float:
+        """The delay now. A call that is still on its way has taken so long already."""
+        return max(self._last_s, time.monotonic() - self._asked_at)
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
+        """The handler of the front's call to itself; None for others."""
+        return self._handler if handler_call_details.method == METHOD else None
+
+    async def measure(self) -> None:
+        """Measures until cancelled."""
+        async with grpc.aio.insecure_channel(self._address) as channel:
+            ask: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
+            while True:
+                spent_s, began = time.thread_time(), time.monotonic()
+                period_s = BUSY_PERIOD_S if self._last_s else PERIOD_S
+                await asyncio.sleep(period_s)
+                elapsed_s = time.monotonic() - began
+                is_late = elapsed_s > 2 * period_s
+                if not is_late and time.thread_time() - spent_s < BUSY_SHARE * elapsed_s:
+                    self._last_s = 0.0
+                    continue
+                self._asked_at = time.monotonic()
+                with contextlib.suppress(grpc.aio.AioRpcError):  # it took as long as that
+                    await ask(b"", timeout=LONGEST_S)
+                self._last_s, self._asked_at = time.monotonic() - self._asked_at, math.inf
+
+
+async def _answer(_: bytes, __: object) -> bytes:
+    return b""

@@ -1,0 +1,115 @@
+"""SIGTERM ends a server within its grace, whatever its processes do; a second signal ends it at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from taxon.v1 import classification_service_pb2 as pb
+from taxon.v1.classification_service_pb2_grpc import ClassificationServiceStub
+from tests.fakes import picture
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+class Started:
+    """`taxon serve` in a process of its own."""
+
+    def __init__(self, models, *flags):
+        port_file = models.parent / "port"
+        words = ["--models", str(models), "--listen", "127.0.0.1:0", "--port-file", str(port_file), "--device", "cpu"]
+        self.process = subprocess.Popen([sys.executable, "-m", "taxon.cli", "serve", *words, "--workers", "1", *flags])
+        ends = time.monotonic() + 30
+        while not port_file.exists() and time.monotonic() < ends:
+            time.sleep(0.01)
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{port_file.read_text().strip()}")
+        watch = health_pb2_grpc.HealthStub(self.channel).Watch(
+            health_pb2.HealthCheckRequest(), timeout=30, wait_for_ready=True
+        )
+        assert next(answer for answer in watch if answer.status == SERVING)
+        watch.cancel()
+
+    def children(self):
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in children.read_text().split()]
+
+    def ends_within(self, seconds):
+        began = time.monotonic()
+        status = self.process.wait(30)
+        assert time.monotonic() - began < seconds
+        return status
+
+
+@pytest.fixture
+def start(models):
+    started = []
+
+    def begin(*flags):
+        started.append(Started(models, *flags))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        one.channel.close()
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
+
+
+def has_ended(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.parametrize("fronts", ["1", "2"])
+def test_an_idle_server_ends_at_once(start, fronts):
+    server = start("--fronts", fronts)
+    children = server.children()
+    server.process.terminate()
+    assert server.ends_within(3) == 0
+    assert all(has_ended(pid) for pid in children)
+
+
+def test_a_hung_run_ends_with_the_grace(start):
+    server = start("--drain-grace-seconds", "1")
+    (worker,) = server.children()
+    os.kill(worker, signal.SIGSTOP)
+    call = ClassificationServiceStub(server.channel).Classify.future(pb.ClassifyRequest(image=picture()), timeout=20)
+    time.sleep(0.3)
+    server.process.terminate()
+    assert server.ends_within(4) == 0
+    assert call.exception(5).code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    assert has_ended(worker)
+
+
+def test_a_second_signal_does_not_wait(start):
+    server = start("--drain-delay-seconds", "30")
+    children = server.children()
+    server.process.terminate()
+    time.sleep(0.7)
+    assert server.process.poll() is None
+    server.process.terminate()
+    assert server.ends_within(2) == 1
+    time.sleep(0.3)
+    assert all(has_ended(pid) for pid in children)
+
+
+@pytest.mark.parametrize("fronts", ["1", "2"])
+def test_nothing_is_left_of_a_server_that_is_killed(start, fronts):
+    server = start("--fronts", fronts)
+    children = server.children()
+    os.kill(children[-1], signal.SIGSTOP)  # it cannot see that its socket is closed
+    server.process.kill()
+    server.process.wait()
+    ends = time.monotonic() + 5
+    while not all(has_ended(pid) for pid in children) and time.monotonic() < ends:
+        time.sleep(0.02)
+    assert all(has_ended(pid) for pid in children)
