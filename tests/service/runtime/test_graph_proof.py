@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 from structlog.testing import capture_logs
+from taxon.service.runtime.config_pbtxt import model_config, read_config
 
 from taxon.bundle.manifest import BundleError
 from taxon.inference import model_config_pb2 as pb
 from taxon.service.runtime import graph_proof
-from taxon.service.runtime.config_pbtxt import model_config, read_config
 from taxon.service.runtime.graph_proof import prove_graph
 from taxon.service.runtime.packing import pack, run_packed, unpack
 from taxon.service.runtime.session import CPU

@@ -23,12 +23,6 @@ def tensors(model, **facts):
     return job(model, dtype="float32", shape=(2,), **facts)
 
 
-async def until(condition):
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - timers bring it about
-            await asyncio.sleep(0.001)
-
-
 async def settled():
     """After everything that was to be done at once."""
     for _ in range(5):

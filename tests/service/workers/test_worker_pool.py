@@ -10,7 +10,8 @@ from taxon.service.errors import DeadlineTooShortError, InferenceFailedError, No
 from taxon.service.workers.worker_pool import MOST_DECODED
 from taxon.service.workers.worker_protocol import Decode, Load, Run
 from tests.service.fake_worker import SCORES
-from tests.service.workers.pools import MANIFEST, job, tensors, until
+from tests.service.workers.pools import MANIFEST, job, tensors
+from tests.waiting import until
 
 # Batches
 

@@ -8,7 +8,8 @@ from taxon.service.errors import NotServingError
 from taxon.service.workers.worker_pool import Patience
 from taxon.service.workers.worker_protocol import Load
 from tests.service.fake_worker import FakeWorkers
-from tests.service.workers.pools import job, settled, tensors, until
+from tests.service.workers.pools import job, settled, tensors
+from tests.waiting import until
 
 # Workers that die
 

@@ -7,7 +7,8 @@ from structlog.testing import capture_logs
 
 from taxon.service.errors import NotServingError
 from taxon.service.workers.worker_protocol import Unload
-from tests.service.workers.pools import job, settled, tensors, until
+from tests.service.workers.pools import job, settled, tensors
+from tests.waiting import until
 
 # Unloading
 

@@ -10,7 +10,8 @@ from taxon.service.workers import worker_pool
 from taxon.service.workers.worker_pool import Patience
 from taxon.service.workers.worker_protocol import Load, Run
 from tests.service.fake_worker import RUN_S
-from tests.service.workers.pools import job, next_load_of, settled, until
+from tests.service.workers.pools import job, next_load_of, settled
+from tests.waiting import until
 
 # Loading
 
