@@ -213,11 +213,11 @@ def test_labels_are_read(models):
     assert labels(models, "birds") == {}
 
 
-def test_labels_that_cannot_be_read_are_none_and_told(models):
+def test_labels_that_cannot_be_read_are_told_and_are_not_the_same_as_none(models):
     version_labels.write(models, "colors", "stable", 1)
     (models / "colors" / "labels" / "odd").write_text("nonsense")
     with capture_logs() as events:
-        assert labels(models, "colors") == {}
+        assert labels(models, "colors") is None
         assert found(models) == [("colors", 1)]
     assert "must hold a version number" in events[0]["reason"]
 
