@@ -109,8 +109,12 @@ def test_what_is_no_picture_is_not_large(encoded):
 def test_markers_without_a_length_hide_no_large_jpeg(marker):
     """TEM, restarts and fill bytes may stand before the frame header."""
     encoded = written("JPEG", LARGE)
-    assert is_large(encoded[:2] + marker + encoded[2:])
-    assert is_large(encoded[:2] + marker * 5 + encoded[2:])
+    for count in (1, 5):
+        assert header_pixels(encoded[:2] + marker * count + encoded[2:]) == LARGE[0] * LARGE[1]
+    small = written("JPEG")
+    header = small[small.index(b"\xff\xc0") :][:19]
+    disguised = marker + b"\x00\x04ab" + header  # as if it had a length, and a header of a small picture behind it
+    assert is_large(encoded[:2] + disguised + encoded[2:])
 
 
 def test_a_markers_missing_segment_hides_no_large_jpeg():

@@ -57,7 +57,7 @@ async def test_successors_do_not_get_what_was_unloaded(opened):
     assert one.workers[0].models == {second}
 
 
-@pytest.mark.parametrize("end", ["answered", "left", "died"])
+@pytest.mark.parametrize("end", ["answered", "died"])
 async def test_unloading_ends_however_the_last_input_ends(opened, end):
     one = opened(workers=1)
     model = await one.load()
@@ -66,16 +66,29 @@ async def test_unloading_ends_however_the_last_input_ends(opened, end):
     await settled()
     if end == "died":
         one.workers[0].die()
-    elif end == "left":
-        one.workers[0].run()
-        one.pool.leave(last)
-        one.workers[0].run()
     else:
         one.workers[0].run()
         one.workers[0].run()
     await asyncio.wait_for(unloading, 20)
     assert held.outcomes
     assert last.outcomes
+
+
+async def test_unloading_ends_when_the_last_caller_leaves_the_queue(opened):
+    """Whatever workers do then: the only one loads something else."""
+    one = opened(workers=1)
+    model = await one.load()
+    loading = one.begin_load("other")
+    await settled()
+    one.workers.extras[0].prove()
+    assert one.workers.loading == [one.workers[0]]
+    (waiting,) = one.submit(job(model))
+    unloading = asyncio.create_task(one.pool.unload(model))
+    await settled()
+    assert not unloading.done()
+    one.pool.leave(waiting)
+    await asyncio.wait_for(unloading, 20)
+    loading.cancel()
 
 
 async def test_a_load_that_is_given_up_is_forgotten(opened):
