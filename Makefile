@@ -7,7 +7,7 @@ PROTO_BIN := .tools/proto/bin
 BUF := .tools/node_modules/.bin/buf
 STUBS := taxon/v1 taxon/inference
 
-.PHONY: setup demo test test-slow test-clients check proto proto-check bench image clean
+.PHONY: setup demo test test-slow test-faults test-clients check proto proto-check bench image clean
 
 setup: .venv/ready
 
@@ -24,6 +24,9 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+test-faults: setup
+	$(BIN)/python -m pytest -m faults
 
 # The clients of other projects live in an environment of their own: their protobuf messages clash with ours.
 .tools/clients/ready: Makefile

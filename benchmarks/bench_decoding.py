@@ -24,7 +24,8 @@ from benchmarks.bundles import photo
 from taxon.bundle import store
 from taxon.bundle.manifest import PixelSpec
 from taxon.bundle.pixels import decode
-from taxon.service.runtime.session import CPU, Session, open_session
+from taxon.service.runtime.device import CPU
+from taxon.service.runtime.session import Session, open_session
 
 MEGAPIXELS = (0.2, 3.0, 12.0)
 TIMED_PICTURES = 4

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.bench_training import CLASSES, write_pictures
-from taxon.training.finetune import main as train
+from taxon.training.commands.train import main as train
 from taxon.training.network import model
 from taxon.training.runs.folder import Run
 

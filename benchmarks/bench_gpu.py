@@ -3,12 +3,11 @@
     python -m benchmarks.bench_gpu [--provider cuda|tensorrt|cpu] [--quick] [--rounds 3] [--flags FLAGS] [--out FILE]
 
 In one command, with bundles of its own: the session's images per second for fp32 and fp16 at each batch size (rounds
-interleaved, medians); then the server, for each precision and number of front ends (worker processes, each with its
-session; 0: one process for everything): pixels through the Open Inference Protocol, pictures through `Classify`, the
-rate of a closed loop as a share of the session's best, and the highest Poisson rate of which 99 % are answered within
-15 ms. For each: the server's CPU time per answer, mean milliseconds of every stage, mean batch, the GPU's load, and
-the generators' share of their cores. `bench_gpu_sessions` compares the session's options. `--provider cpu --quick`
-shows that the script works. The last line is one JSON object.
+interleaved, medians); then the server, for each precision and number of fronts and decoders: pixels through the Open
+Inference Protocol, pictures through `Classify`, the rate of a closed loop as a share of the session's best, and the
+highest Poisson rate of which 99 % are answered within 15 ms. For each: the server's CPU time per answer, mean
+milliseconds of every stage, mean batch, the GPU's load, and the generators' share of their cores. `bench_gpu_sessions`
+compares the session's options. `--provider cpu --quick` shows that the script works. The last line is one JSON object.
 """
 
 import argparse
@@ -34,10 +33,13 @@ from benchmarks.conditions import conditions
 from benchmarks.processes import cpu_s
 from taxon.bundle import store
 from taxon.service.machine import available_cores
-from taxon.service.runtime.session import TENSORRT, choose_provider, open_session, profile
+from taxon.service.runtime.device import TENSORRT, choose_device
+from taxon.service.runtime.session import open_session, profile
 
 PRECISIONS = ("fp32", "fp16")
-FRONTS = (0, 1, 4, 8, 16)
+LAYOUTS = ((1, "auto"), (2, "auto"), (4, "auto"), (8, "auto"), (4, 1), (4, 4), (4, 8))
+"""Fronts and decoders."""
+QUICK_LAYOUTS = ((1, 1), (2, 1))
 FRACTIONS = (0.5, 0.7, 0.8, 0.9, 0.95)
 P99_MS = 15.0
 WAYS = {"UINT8": "pixels", "Classify": "pictures"}
@@ -163,11 +165,11 @@ def main() -> None:
     parser.add_argument("--flags", default="", help="more flags of the server, in one word; for example --cuda-graphs")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    provider = choose_provider(options.provider)
+    provider = choose_device(options.provider, cuda_graphs=False, engine_cache=None).provider
     model = "mobilenet" if options.quick else "resnet50"
     sizes = [1, 4] if options.quick else [1, 2, 4, 8, 16, 32, 64, 128]
     seconds = 0.5 if options.quick else 4.0
-    fronts = FRONTS[:2] if options.quick else [count for count in FRONTS if count <= available_cores()]
+    layouts = QUICK_LAYOUTS if options.quick else LAYOUTS
     generators = max(1, available_cores() // 4)
     with tempfile.TemporaryDirectory() as made:
         root, requests = Path(made, "models"), Path(made, "requests")
@@ -179,14 +181,17 @@ def main() -> None:
         found: dict[str, dict] = {}
         for precision in PRECISIONS:
             limit = max(sessions[precision].values())
-            for count in fronts:
-                flags = ["--device", options.provider, "--variant", precision, "--workers", str(count)]
+            for fronts, decoders in layouts:
+                flags = ["--device", options.provider, "--variant", precision]
+                flags += ["--fronts", str(fronts), "--decoders", str(decoders)]
+                flags += ["--workers", "1"] if options.provider == "cpu" else []
+                named = f"{precision} fronts {fronts} decoders {decoders}"
                 started = time.perf_counter()
-                found[f"{precision} {count}"] = rows = one_server(
+                found[named] = rows = one_server(
                     root, model, [*flags, *options.flags.split()], ways, generators, seconds, limit
                 )
                 for way, row in rows.items():
-                    print(f"{precision} {count:2} {way:8} {row}", flush=True)
+                    print(f"{named} {way:8} {row}", flush=True)
                 print(f"{time.perf_counter() - started:.0f} s", flush=True)
     report = {
         "benchmark": "gpu",

@@ -24,16 +24,8 @@ import numpy as np
 
 from benchmarks.conditions import conditions
 from taxon.bundle.manifest import BundleError
-from taxon.service.runtime.session import (
-    CUDA,
-    CUDA_GRAPHS,
-    TENSORRT,
-    Options,
-    Session,
-    choose_provider,
-    open_session,
-    profile,
-)
+from taxon.service.runtime.device import CUDA, CUDA_GRAPHS, TENSORRT, Options, choose_device
+from taxon.service.runtime.session import Session, open_session, profile
 
 FAMILIES = ("resnet50", "resnet18", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "vit_b_16", "swin_t")
 QUICK_FAMILIES = ("mobilenet_v3_small",)
@@ -170,7 +162,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one family, small batches, short runs")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    provider = choose_provider(options.provider)
+    provider = choose_device(options.provider, cuda_graphs=False, engine_cache=None).provider
     sizes = [1, 4] if options.quick else [1, 8, 32, 64]
     seconds = 0.2 if options.quick else 1.0
     found = {

@@ -39,7 +39,7 @@ def bare_seconds(paths: list[Path], work: object) -> float:
 
 
 def doctor_seconds(folder: Path) -> float:
-    from taxon.training.commands.data import (
+    from taxon.training.dataset.doctor import (
         diagnose,  # not above: the doctor's processes import this file, and need no torch
     )
 

@@ -25,13 +25,14 @@ from torch import nn
 
 from benchmarks.conditions import conditions
 from taxon.bundle.manifest import PixelSpec, contract
-from taxon.training.commands.export import from_run
 from taxon.training.dataset import data
 from taxon.training.exporting import gate, parity, tf32, variants
 from taxon.training.exporting.bundling import GRAPH_FILE
 from taxon.training.exporting.candidate import Candidate
 from taxon.training.exporting.examples import Example, Row
 from taxon.training.exporting.graph import Served, ServedNumbers
+from taxon.training.exporting.of_run import from_run
+from taxon.training.exporting.providers import CPU
 from taxon.training.exporting.variants import Kept
 from taxon.training.network import model, networks
 
@@ -205,7 +206,7 @@ def measure(candidate: Candidate, *, lighter: bool) -> dict[str, object]:
             row["int8"] = f"none: {eight_bits.reason}"
         kept = [result.variant for result in (half, eight_bits) if isinstance(result, Kept)]
         paths = [path, *(path.with_name(variant.file) for variant in kept)]
-        full, *lighter_ms = variants.latencies(paths, variants.timed_pictures(candidate), variants.CPU)
+        full, *lighter_ms = variants.latencies(paths, variants.timed_pictures(candidate), CPU)
         row["fp32_images_per_s"] = {size: round(1000 * size / full[size], 1) for size in full}
         for variant, latency in zip(kept, lighter_ms, strict=True):
             row[f"{variant.precision}_speed"] = {size: round(full[size] / latency[size], 2) for size in full}

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from taxon.training.finetune import main as train
+from taxon.training.commands.train import main as train
 from taxon.training.loop import optim
 from taxon.training.loop.machine import Machine
 from taxon.training.network import model

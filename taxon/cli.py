@@ -22,7 +22,7 @@ COMMANDS = {
     "data": Command(
         "training.commands.data:main", "training", "check labelled pictures, and split them without duplicates"
     ),
-    "train": Command("training.finetune:main", "training", "fine-tune a classifier on labelled pictures"),
+    "train": Command("training.commands.train:main", "training", "fine-tune a classifier on labelled pictures"),
     "export": Command("training.commands.export:main", "training", "turn a run into a proven bundle and publish it"),
     "fuse": Command("training.commands.fuse:main", "training", "make one classifier of several runs and publish it"),
     "import-onnx": Command(

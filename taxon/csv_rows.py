@@ -1,30 +1,62 @@
-"""Rows of a CSV file → feature vectors in the order that a model takes them: by the names of their columns."""
+"""CSV files as text, and their rows → feature vectors in the order that a model takes them: by the names of their
+columns.
+"""
 
 import csv
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 Fields = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A CSV file as text."""
+
+    file: Path
+    columns: tuple[str, ...]
+    """Without the spaces around them."""
+    rows: list[list[str]]
+    """Each as long as `columns`; at least one."""
+
+    def line(self, row: int) -> str:
+        """Where a row stands in the file, for messages."""
+        return f"{self.file.name}, row {row + 1}"
+
+
+def read_table(path: Path) -> Table:
+    """Reads a file with a header; takes a byte order mark, any line ends, quoted fields and blank lines.
+
+    Raises:
+        ValueError: Not CSV in UTF-8, without rows, or a row with too many or too few fields.
+        OSError: It cannot be read.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            lines = [line for line in csv.reader(stream, strict=True) if line]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
+    if len(lines) < 2:
+        raise ValueError(f"{path} has no rows below its header")
+    table = Table(path, tuple(name.strip() for name in lines[0]), lines[1:])
+    for number, row in enumerate(table.rows):
+        if len(row) != len(table.columns):
+            raise ValueError(f"{table.line(number)} has {len(row)} fields, the header {len(table.columns)}")
+    return table
 
 
 def read_rows(path: Path) -> list[Fields]:
     """The rows by column name, in the file's order of columns.
 
     Raises:
-        ValueError: Not CSV in UTF-8 with a header and rows of its length.
+        ValueError: See `read_table`; or two columns of one name.
         OSError: It cannot be read.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            header, *lines = [line for line in csv.reader(stream, strict=True) if line] or [[]]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not CSV in UTF-8: {error}") from error
-    names = [name.strip() for name in header]
-    if not lines or len(set(names)) != len(names):
-        raise ValueError(f"{path} must have a header without double names, and rows below it")
-    if odd := [number for number, line in enumerate(lines, 1) if len(line) != len(names)]:
-        raise ValueError(f"{path}, row {odd[0]} has {len(lines[odd[0] - 1])} fields, the header {len(names)}")
-    return [dict(zip(names, line, strict=True)) for line in lines]
+    table = read_table(path)
+    if len(set(table.columns)) != len(table.columns):
+        raise ValueError(f"{path} has double names in its header")
+    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
 
 
 def vector(fields: Fields, names: Sequence[str], count: int) -> list[float]:

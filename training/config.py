@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegative
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Task = Literal["single_label", "multi_label"]
+"""Whether a sample has one label, or any number."""
 Mode = Literal["auto", "head", "last-n", "full", "scratch", "hybrid", "lp-ft"]
 
 

@@ -1,26 +1,21 @@
-"""The recipe: data, network, loop, top to bottom. `taxon train` is `main`.
+"""The recipe: data, network, loop, top to bottom.
 
 Everything random is a function of (seed, epoch, step, sample), so a checkpoint holds no generator state, and a
 run that was killed anywhere and started again ends with the same bits (on the CPU, with as many threads).
 """
 
-import argparse
 import math
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from taxon.training import flags
-from taxon.training.commands.dry_run import describe
 from taxon.training.config import Recipe
-from taxon.training.dataset.prepare import load_data
 from taxon.training.errors import TrainingError
 from taxon.training.loop import features, optim, order
 from taxon.training.loop.augment import Augmentation, mixing, normalised
@@ -28,10 +23,11 @@ from taxon.training.loop.batches import batches, cut
 from taxon.training.loop.distill import Teacher
 from taxon.training.loop.evaluate import answer, summary
 from taxon.training.loop.machine import choose_machine
+from taxon.training.loop.prepare import load_data
 from taxon.training.loop.progress import Display
 from taxon.training.loop.tensorboard import Events
 from taxon.training.network import model, networks, stages
-from taxon.training.plan import Position, check_task, phases, resolved
+from taxon.training.plan import Position, check_task, phases
 from taxon.training.reporting.report import write_report
 from taxon.training.runs.checkpoint import Checkpoint
 from taxon.training.runs.folder import Run, open_or_create
@@ -42,29 +38,6 @@ PICTURES_DECORRELATED = 2000
 """Enough for the covariance of a few pixels."""
 FILES_NAMED = 8
 """Of the batch whose loss was no number."""
-
-
-def main(argv: list[str]) -> int:
-    """`taxon train`: 0 when the run is complete, 2 when it cannot be done as asked, 130 when interrupted."""
-    parser = argparse.ArgumentParser(description="Fine-tune an image classifier on labelled pictures.")
-    try:
-        call = flags.parse(argv, parser)
-        recipe = resolved(call.recipe)
-        if call.dry_run:
-            print(describe(recipe, load_data(recipe.data, recipe.model, recipe.machine)))  # noqa: T201 - the answer
-            return 0
-        name = f"{recipe.model.name.replace('/', '-')}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
-        finetune(recipe, call.out or Path("runs", name))
-    except TrainingError as error:
-        sys.stderr.write(f"taxon train: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("taxon train: interrupted; the same command with the same --out goes on from here\n")
-        return 130
-    finally:
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
-    return 0
 
 
 def finetune(recipe: Recipe, folder: Path) -> Run:
@@ -87,7 +60,9 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         prepared = load_data(recipe.data, recipe.model, recipe.machine)
         labels, preprocessing, task = prepared.data.labels, prepared.preprocessing, prepared.data.task
         check_task(recipe, task)
-        teacher = recipe.distill.teacher and Teacher(recipe.distill, labels, task, preprocessing, machine.device)
+        teacher = None
+        if recipe.distill.teacher is not None:
+            teacher = Teacher(recipe.distill, labels, task, preprocessing, machine.device)
         run = open_or_create(folder, prepared.data, recipe, (teacher.run_id,) if teacher else ())
     display = Display(Console() if machine.rank == 0 else None)
     display.introduce(run.folder, prepared.data)
@@ -132,9 +107,10 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         if options.balance == "weights"
         else None,
     )
-    crop = preprocessing.pixels and preprocessing.pixels.crop
-    vary = crop and Augmentation(crop, **recipe.augment.model_dump(exclude={"mixup", "cutmix"}))
-    mix = vary and mixing(recipe.augment.mixup, recipe.augment.cutmix, len(labels))
+    vary = mix = None
+    if preprocessing.pixels is not None:
+        vary = Augmentation(preprocessing.pixels.crop, **recipe.augment.model_dump(exclude={"mixup", "cutmix"}))
+        mix = mixing(recipe.augment.mixup, recipe.augment.cutmix, len(labels))
     autocast = machine.autocast(recipe.run.precision)
 
     # Where a stopped run left off.
@@ -165,7 +141,7 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
     events = Events(run.folder, position.epochs_done) if recipe.run.tensorboard and machine.rank == 0 else None
 
     first_epoch = 0
-    for phase in phases(recipe.model.mode, options.epochs, options.head_epochs, options.lr, options.head_lr):
+    for phase in phases(recipe.model.mode, options):
         last_epoch, begin = first_epoch + phase.epochs, max(first_epoch, position.epochs_done)
         if begin >= last_epoch:
             first_epoch = last_epoch
@@ -176,7 +152,8 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
             phase.mode, [*parts], last=recipe.model.last, frozen=recipe.model.frozen, reset=recipe.model.reset
         )
         stages.freeze_all_but(network, parts, trainable)
-        trainee, to_input, train, val = network, to_network, prepared.train, prepared.val
+        trainee, train, val = network, prepared.train, prepared.val
+        to_input: Callable[[Tensor], Tensor] = to_network
         only_head = phase.mode == "head" and recipe.model.features == "cached"
         if only_head and features.cacheable(network, loaded.head, example):
             display.say(f"features of {len(train) + len(val)} pictures: computed once, or found in the cache")
@@ -194,7 +171,7 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
                 options.momentum,
             ),
             torch.amp.GradScaler(machine.device.type, enabled=recipe.run.precision == "fp16"),
-            optim.RunningAverage(trainee, options.ema) if options.ema else None,
+            optim.running_average(trainee, options.ema) if options.ema else None,
             l1=options.l1,
             clip_norm=options.clip_norm,
         )

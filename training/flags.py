@@ -41,8 +41,8 @@ class Call:
 
 def options() -> Iterator[tuple[str, str, FieldInfo]]:
     """(section, key, field) of every option."""
-    for section, part in Recipe.model_fields.items():
-        for key, field in part.annotation.model_fields.items():
+    for section, part in Recipe():
+        for key, field in type(part).model_fields.items():
             yield section, key, field
 
 

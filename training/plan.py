@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from taxon.training.config import Recipe
+from taxon.training.config import OptimOptions, Recipe
 from taxon.training.errors import TrainingError
 from taxon.training.loop import distill
 from taxon.training.loop.optim import default_lr
@@ -117,8 +117,15 @@ def _absolute(source: str) -> str:
     return str(Path(source).resolve()) if Path(source).exists() else source
 
 
-def phases(mode: str, epochs: int, head_epochs: int, lr: float, head_lr: float) -> tuple[Phase, ...]:
-    """The phases of a resolved mode: two for `lp-ft`, else one."""
+def phases(mode: str, options: OptimOptions) -> tuple[Phase, ...]:
+    """The phases of a resolved recipe's mode: two for `lp-ft`, else one.
+
+    Raises:
+        ValueError: The options are not resolved.
+    """
+    if options.head_epochs is None or options.lr is None or options.head_lr is None:
+        raise ValueError("resolve the recipe first")
     if mode == "lp-ft":
-        return Phase("head", head_epochs, head_lr), Phase("full", epochs - head_epochs, lr)
-    return (Phase(mode, epochs, lr),)
+        head = Phase("head", options.head_epochs, options.head_lr)
+        return head, Phase("full", options.epochs - options.head_epochs, options.lr)
+    return (Phase(mode, options.epochs, options.lr),)

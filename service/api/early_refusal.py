@@ -7,23 +7,24 @@ on calls that it refuses. A call that may come in goes the usual way, which cost
 
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import grpc
 
 from taxon.service.api import statuses
-from taxon.service.api.guard import Context, ToStatus
+from taxon.service.api.guard import Context, ToStatus, new_id
 from taxon.service.api.own_delay import OwnDelay
 from taxon.service.errors import FieldInvalidError
 from taxon.service.scheduling.admission import Permits
 from taxon.service.telemetry.metrics import Metrics
 
-# A front takes up calls within this; one that takes longer has more than it can answer.
-MOST_DELAY_S = 0.012
 # A refusal's text changes with the queue: so long it is repeated, in so many versions that differ in when to retry.
 KEPT_S = 0.01
 VERSIONS = 8
+
+
+Method = Callable[[AsyncIterator[Any], Context], Awaitable[Any]]
 
 
 class EarlyRefusal(grpc.GenericRpcHandler):
@@ -40,7 +41,7 @@ class EarlyRefusal(grpc.GenericRpcHandler):
         self._permits = permits
         self._delay = delay
         self._metrics = metrics
-        self._methods: dict[str, tuple[Any, Any]] = {}
+        self._methods: dict[str, tuple[Any, Any, Any]] = {}
 
     def stand_before(self, handlers: Mapping[str, Any], to_status: ToStatus) -> None:
         """Takes its place before more handlers, by full name of their methods.
@@ -50,41 +51,45 @@ class EarlyRefusal(grpc.GenericRpcHandler):
             to_status: What an exception means to their callers.
         """
         for name, usual in handlers.items():
-            # The same on the wire; but a handler of streams is called before the message has been received.
-            looking = grpc.stream_unary_rpc_method_handler(
-                self._look(name, usual, self._refusals(to_status)),
-                usual.request_deserializer,
-                usual.response_serializer,
+            self._methods[name] = (
+                usual,
+                *(
+                    # The same on the wire; but a handler of streams is called before the message has been received.
+                    grpc.stream_unary_rpc_method_handler(method, usual.request_deserializer, usual.response_serializer)
+                    for method in self._others(name, usual, to_status)
+                ),
             )
-            self._methods[name] = usual, looking
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """The handler for one call; None for other methods."""
         found = self._methods.get(handler_call_details.method)
         if found is None:
             return None
-        usual, looking = found
-        return looking if self._must_refuse() else usual
+        usual, looking, refusing = found
+        if self._permits.free_count <= 0:
+            return looking
+        return refusing if self._delay.must_refuse else usual
 
-    def _must_refuse(self) -> bool:
-        return self._permits.free_count <= 0 or self._delay.seconds > MOST_DELAY_S
-
-    def _look(self, name: str, usual: Any, refusals: Iterator[statuses.Packed]) -> Callable[..., Any]:
+    def _others(self, name: str, usual: Any, to_status: ToStatus) -> tuple[Method, Method]:
         count = self._metrics.requests.labels(name.rpartition("/")[2], "QUEUE_FULL").inc
+        refusals = self._refusals(to_status)
+
+        async def refuse(_: AsyncIterator[Any], context: Context) -> Any:
+            count()
+            return await context.abort(*next(refusals))
 
         async def look(requests: AsyncIterator[Any], context: Context) -> Any:
-            if self._must_refuse():
-                count()
-                return await context.abort(*next(refusals))
+            """A permit may have become free since."""
+            if self._permits.free_count <= 0:
+                return await refuse(requests, context)
             if usual.stream_unary:
                 return await usual.stream_unary(requests, context)
             async for request in requests:
                 return await usual.unary_unary(request, context)
-            return await statuses.abort(
-                context, statuses.to_status(FieldInvalidError("", "the call has no message"), "")
-            )
+            empty = FieldInvalidError("", "the call has no message")
+            return await statuses.abort(context, to_status(empty, new_id()))
 
-        return look
+        return look, refuse
 
     def _refusals(self, to_status: ToStatus) -> Iterator[statuses.Packed]:
         """What to tell the next callers: building it for each would cost as much as an answer of a small model."""

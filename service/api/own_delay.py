@@ -8,6 +8,7 @@ not asked.
 import asyncio
 import contextlib
 import math
+import random
 import secrets
 import time
 
@@ -19,6 +20,13 @@ PERIOD_S = 0.02
 BUSY_PERIOD_S = 0.004
 BUSY_SHARE = 0.5
 LONGEST_S = 1.0
+TARGET_S = 0.01
+# How much the share of refused calls changes for a second above the target, and for a second more than before.
+INTEGRAL, TREND = 0.6, 3.0
+# How much more are refused for a second above it now: a call of its own comes back too late to tell.
+PROPORTION = 20.0
+# A short burst is no reason to refuse; and some calls are always let in, or nothing would show that it is over.
+LEAST_SHARE, MOST_SHARE = 0.1, 0.95
 
 
 class OwnDelay(grpc.GenericRpcHandler):
@@ -28,6 +36,8 @@ class OwnDelay(grpc.GenericRpcHandler):
         """Adds an address of the front's own to a server that has not started."""
         self._last_s = 0.0
         self._asked_at = math.inf
+        self._share = 0.0
+        """Of calls that are refused."""
         # Abstract: no file, and no port that siblings could share.
         self._address = f"unix-abstract:taxon-{secrets.token_hex(8)}"
         self._handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(_answer)
@@ -38,6 +48,20 @@ class OwnDelay(grpc.GenericRpcHandler):
     def seconds(self) -> float:
         """The delay now. A call that is still on its way has taken so long already."""
         return max(self._last_s, time.monotonic() - self._asked_at)
+
+    @property
+    def must_refuse(self) -> bool:
+        """Whether to refuse one more call because of the delay: with a probability that keeps it near the target."""
+        if self._share <= LEAST_SHARE:
+            return False
+        share = min(MOST_SHARE, self._share + PROPORTION * (self.seconds - TARGET_S))
+        return random.random() < share  # noqa: S311 - no secret
+
+    def _learn(self, delay_s: float) -> None:
+        """The controller of PIE (RFC 8033, section 4.2), whose share follows the delay and its trend."""
+        change = INTEGRAL * (delay_s - TARGET_S) + TREND * (delay_s - self._last_s)
+        self._share = min(MOST_SHARE, max(0.0, self._share + change))
+        self._last_s = delay_s
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
         """The handler of the front's call to itself; None for others."""
@@ -54,12 +78,13 @@ class OwnDelay(grpc.GenericRpcHandler):
                 elapsed_s = time.monotonic() - began
                 is_late = elapsed_s > 2 * period_s
                 if not is_late and time.thread_time() - spent_s < BUSY_SHARE * elapsed_s:
-                    self._last_s = 0.0
+                    self._learn(0.0)
                     continue
                 self._asked_at = time.monotonic()
                 with contextlib.suppress(grpc.aio.AioRpcError):  # it took as long as that
                     await ask(b"", timeout=LONGEST_S)
-                self._last_s, self._asked_at = time.monotonic() - self._asked_at, math.inf
+                delay_s, self._asked_at = time.monotonic() - self._asked_at, math.inf
+                self._learn(delay_s)
 
 
 async def _answer(_: bytes, __: object) -> bytes:

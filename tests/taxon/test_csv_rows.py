@@ -31,11 +31,11 @@ def test_what_is_missing_is_named(rows, name, complaint):
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"", "must have a header"),
-        (b"a,b\n", "rows below"),
+        (b"", "no rows below its header"),
+        (b"a,b\n", "no rows below its header"),
         (b"a,a\n1,2\n", "double names"),
         (b"a,b\n1,2\n1\n", "row 2 has 1 fields, the header 2"),
-        (b"\xff\xfe", "not CSV in UTF-8"),
+        (b"\xff\xfe", "cannot be read as CSV in UTF-8"),
     ],
 )
 def test_what_is_no_table_is_refused(tmp_path, content, complaint):

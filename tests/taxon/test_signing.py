@@ -178,7 +178,7 @@ def test_the_library_is_needed_only_for_keys(tmp_path):
     program = (
         "import sys\n"
         "sys.modules['cryptography'] = None\n"
-        "import taxon.service.server, taxon.service.scheduling.worker_main, taxon.training.commands.export\n"
+        "import taxon.service.server, taxon.service.workers.worker_main, taxon.training.commands.export\n"
         "sys.exit(taxon.service.server.main(['--models', sys.argv[1], '--require-signature', sys.argv[1]]))\n"
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60)

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from taxon.training.finetune import main
+from taxon.training.commands.train import main
 from taxon.training.loop import optim
 from taxon.training.runs.folder import Run
 from tests.training.folders import CLASSES, write_folder, write_picture

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from taxon.training.commands.train import main
 from taxon.training.errors import TrainingError
-from taxon.training.finetune import main
 from taxon.training.loop import features
 from taxon.training.network import model, stages
 from taxon.training.runs.folder import Run
@@ -126,3 +126,15 @@ def test_modes_that_do_not_fit_are_refused(here, capfd, words, message):
 def test_an_unknown_stage_list_names_those_that_exist():
     with pytest.raises(TrainingError, match=r"there are \['a', 'b'\]"):
         stages.trainable_stages("hybrid", ["a", "b"], frozen=["zzzz"])
+
+
+def test_the_head_of_a_network_of_numbers_trains_alone(tmp_path, monkeypatch):
+    """On cached features, though there is no crop to take them from."""
+    monkeypatch.chdir(tmp_path)
+    rows = "\n".join(f"{number},{-number},{'low' if number < 20 else 'high'}" for number in range(40))
+    (tmp_path / "numbers.csv").write_text(f"a,b,answer\n{rows}\n")
+    words = ["--data", "numbers.csv", "--model", "mlp", "--epochs", "1", "--batch-size", "8", "--no-report"]
+    assert main([*words, "--out", "first"]) == 0
+    assert main([*words, "--weights", "first/best.pt", "--mode", "head", "--out", "second"]) == 0
+    before, after = (Run.open(tmp_path / name).checkpoint().state for name in ("first", "second"))
+    assert {key for key in before if not torch.equal(before[key], after[key])} == {"fc.weight", "fc.bias"}

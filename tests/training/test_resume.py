@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from taxon.training.finetune import main
+from taxon.training.commands.train import main
 from taxon.training.runs.folder import Run
 from tests.training.folders import write_folder
 
@@ -43,7 +43,7 @@ def last_state(run: Run) -> dict[str, torch.Tensor]:
 def start(pictures: Path, out: str) -> subprocess.Popen:
     words = ["--data", str(pictures), *OPTIONS, "--out", out]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    code = "import sys; from taxon.training.finetune import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from taxon.training.commands.train import main; sys.exit(main(sys.argv[1:]))"
     return subprocess.Popen([sys.executable, "-c", code, *words], cwd=pictures.parent, env=environment)
 
 

@@ -3,13 +3,9 @@ split in which no picture, and nothing that looks like it, is on both sides.
 """
 
 import argparse
-import csv
-import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -19,34 +15,15 @@ from rich.table import Table
 from taxon.bundle.atomic_files import write as write_atomically
 from taxon.training.config import DataOptions
 from taxon.training.dataset import data
-from taxon.training.dataset.data import Labelled, Sample
-from taxon.training.dataset.findings import Finding, examine
-from taxon.training.dataset.fingerprints import Fingerprints, alike, fingerprints
-from taxon.training.dataset.inspect_page import write_page
-from taxon.training.dataset.scan_pictures import Facts, look_at_all
+from taxon.training.dataset.data import Labelled
+from taxon.training.dataset.doctor import Diagnosis, diagnose, write_split
 from taxon.training.dataset.sources import open_source
-from taxon.training.dataset.tables import SEPARATOR
 from taxon.training.errors import TrainingError
+from taxon.training.reporting.inspect_page import write_page
 
 SHOWN = 20
 """Findings of one kind on the terminal; JSON has all."""
 COLORS = {"error": "red", "warning": "yellow", "note": "dim"}
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """What the doctor found."""
-
-    data: Labelled
-    facts: list[Facts]
-    fingerprints: Fingerprints
-    """Of the same pictures."""
-    findings: list[Finding]
-
-    @property
-    def sound(self) -> bool:
-        """Whether there is no error."""
-        return all(finding.severity != "error" for finding in self.findings)
 
 
 def main(argv: list[str]) -> int:
@@ -76,7 +53,7 @@ def main(argv: list[str]) -> int:
         if arguments.json is not None:
             write_atomically(arguments.json, as_json(diagnosis))
         if arguments.html is not None:
-            page = write_page(arguments.source, diagnosis.data, diagnosis.facts, _by_kind(diagnosis))
+            page = write_page(arguments.source, diagnosis.data, diagnosis.facts, diagnosis.by_kind)
             write_atomically(arguments.html, page)
         return 0 if diagnosis.sound else 1
     except TrainingError as error:
@@ -100,14 +77,6 @@ def _open(source: str) -> Labelled:
     return found
 
 
-def diagnose(found: Labelled) -> Diagnosis:
-    """Looks at every file."""
-    facts, grids, faults = look_at_all(found.samples)
-    usable = replace(found, samples=tuple(fact.sample for fact in facts), faults=(*found.faults, *faults))
-    prints = fingerprints(grids)
-    return Diagnosis(usable, facts, prints, examine(usable, facts, prints))
-
-
 def show(diagnosis: Diagnosis, console: Console) -> None:
     """The findings for a person."""
     found = diagnosis.data
@@ -123,7 +92,7 @@ def show(diagnosis: Diagnosis, console: Console) -> None:
         console.print(
             f"{len(sides)} pictures ({forms}); shorter side {sides[0]} to {sides[-1]}, median {sides[len(sides) // 2]}"
         )
-    for kind, findings in _by_kind(diagnosis).items():
+    for kind, findings in diagnosis.by_kind.items():
         color = COLORS[findings[0].severity]
         console.print(f"[{color}]{findings[0].severity}[/] {kind.replace('_', ' ')}: {len(findings)}")
         for finding in findings[:SHOWN]:
@@ -132,13 +101,6 @@ def show(diagnosis: Diagnosis, console: Console) -> None:
             console.print(f"  and {len(findings) - SHOWN} more")
     if diagnosis.sound:
         console.print("[green]no errors[/]")
-
-
-def _by_kind(diagnosis: Diagnosis) -> dict[str, list[Finding]]:
-    kinds: dict[str, list[Finding]] = {}
-    for finding in diagnosis.findings:
-        kinds.setdefault(finding.kind, []).append(finding)
-    return kinds
 
 
 def as_json(diagnosis: Diagnosis) -> str:
@@ -162,47 +124,3 @@ def as_json(diagnosis: Diagnosis) -> str:
         ],
     }
     return json.dumps(content, ensure_ascii=False, indent=1)
-
-
-def write_split(diagnosis: Diagnosis, file: Path, fraction: float, seed: int) -> None:
-    """Writes `path,label,split,group`: pictures that are equal or look alike form a group and stay together.
-
-    Raises:
-        TrainingError: A picture lies outside the file's folder, or a class cannot be split.
-        OSError: Not writable.
-    """
-    grouped = replace(diagnosis.data, samples=tuple(grouped_samples(diagnosis.facts, diagnosis.fingerprints)))
-    split = data.with_splits(
-        replace(grouped, samples=tuple(replace(s, split="") for s in grouped.samples)), fraction, seed
-    )
-    root = file.parent.resolve()
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "label", "split", "group"])
-    for sample in split.samples:
-        path = sample.path.resolve()
-        if not path.is_relative_to(root):
-            raise TrainingError(f"{path} lies outside {root}: write the list in or above the pictures' folder")
-        names = [split.labels[index] for index in sample.labels or (sample.label,) if index >= 0]
-        writer.writerow([path.relative_to(root).as_posix(), SEPARATOR.join(names), sample.split, sample.group])
-    write_atomically(file, text.getvalue())
-
-
-def grouped_samples(facts: Sequence[Facts], prints: Fingerprints) -> list[Sample]:
-    """The samples, each with the group of all that it equals or looks like, also by way of others."""
-    leader = list(range(len(facts)))
-
-    def find(number: int) -> int:
-        while leader[number] != number:
-            leader[number] = leader[leader[number]]
-            number = leader[number]
-        return number
-
-    first_of: dict[str, int] = {}
-    pairs = [(first_of.setdefault(fact.sample.group or fact.sample.sha256, n), n) for n, fact in enumerate(facts)]
-    same = {}
-    pairs += [(same.setdefault(fact.sample.sha256, n), n) for n, fact in enumerate(facts)]
-    pairs += [(first, second) for first, second, _ in alike(prints)]
-    for first, second in pairs:
-        leader[find(second)] = find(first)
-    return [replace(fact.sample, group=facts[find(n)].sample.sha256[:16]) for n, fact in enumerate(facts)]

@@ -3,30 +3,18 @@
 import argparse
 import dataclasses
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from taxon.bundle.manifest import BundleError, FeaturesInput, Manifest
+from taxon.bundle.manifest import BundleError
 from taxon.bundle.store import Bundle
-from taxon.training.dataset import data
 from taxon.training.errors import TrainingError
-from taxon.training.exporting import examples, parity
-from taxon.training.exporting.examples import Example
-from taxon.training.releases import compare, promotions
-from taxon.training.releases.compare import Comparison
+from taxon.training.releases import promotions
+from taxon.training.releases.compare import Comparison, compared
+from taxon.training.releases.held_out import from_data, from_run
 from taxon.training.releases.promotions import PromotionError
-from taxon.training.runs.folder import Run
-
-
-@dataclass(frozen=True, slots=True)
-class HeldOut:
-    """Pictures, or rows of numbers, that neither version was trained on."""
-
-    files: tuple[Example, ...]
-    labels: tuple[tuple[str, ...], ...]
 
 
 def main(argv: list[str]) -> int:
@@ -48,16 +36,18 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--allowed-loss", type=float, default=0.0, metavar="SHARE", help="accuracy that may be lost (default 0)"
     )
-    parser.add_argument("--force", metavar="REASON", help="promote in spite of a loss; the reason is recorded")
+    parser.add_argument(
+        "--force",
+        metavar="REASON",
+        help="promote in spite of a loss, or of a default that is damaged or gone; the reason is recorded",
+    )
     options = parser.parse_args(argv)
     console = Console()
     try:
         candidate = promotions.existing(options.models, options.name, options.version)
         current = promotions.current_version(options.models, options.name, options.version)
-        comparison = None
-        if current is not None:
-            held_out = from_data(options.data, candidate.manifest) if options.data else from_run(options.run)
-            comparison = compared(promotions.existing(options.models, options.name, current), candidate, held_out)
+        comparison = None if current is None else _compare(options, current, candidate)
+        if current is not None and comparison is not None:
             console.print(to_table(current, options.version, comparison))
             if comparison.difference < -options.allowed_loss - 1e-12 and options.force is None:
                 sys.stderr.write(f"taxon promote: {refusal(comparison)}; force it with --force REASON\n")
@@ -69,6 +59,22 @@ def main(argv: list[str]) -> int:
         return 2
     console.print(f"{options.name} version {options.version} is the default now", highlight=False)
     return 0
+
+
+def _compare(options: argparse.Namespace, current: int, candidate: Bundle) -> Comparison | None:
+    """With the default; None if that cannot be read and the promotion is forced."""
+    try:
+        default = promotions.existing(options.models, options.name, current)
+    except (PromotionError, BundleError) as error:
+        if options.force is None:
+            raise PromotionError(
+                f"the default cannot be compared with: {error}; replace it with --force REASON"
+            ) from error
+        sys.stderr.write(f"taxon promote: compared with nothing: {error}\n")
+        return None
+    return compared(
+        default, candidate, from_data(options.data, candidate.manifest) if options.data else from_run(options.run)
+    )
 
 
 def rollback_main(argv: list[str]) -> int:
@@ -87,28 +93,6 @@ def rollback_main(argv: list[str]) -> int:
     return 0
 
 
-def compared(current: Bundle, candidate: Bundle, held_out: HeldOut) -> Comparison:
-    """Asks both versions about the held-out pictures and times both.
-
-    Raises:
-        PromotionError: The candidate lacks labels that callers may rely on, or takes other numbers.
-        ParityError: A picture cannot be read.
-    """
-    same_input = candidate.manifest.input == current.manifest.input
-    if "features" in (candidate.manifest.input.kind, current.manifest.input.kind) and not same_input:
-        raise PromotionError(f"version {candidate.manifest.version} takes other input; publish it under a new name")
-    if missing := sorted(set(current.manifest.labels) - set(candidate.manifest.labels)):
-        raise PromotionError(
-            f"version {candidate.manifest.version} lacks the labels {missing[:5]}; publish it under a new name"
-        )
-    before, after = (compare.answers(bundle, held_out.files, held_out.labels) for bundle in (current, candidate))
-    pictures = None
-    if same_input:
-        size = min(8, len(held_out.files))
-        _, pictures = next(parity.decoded_batches(held_out.files, candidate.manifest.pixels, (size,)))
-    return compare.compare(before, after, held_out.labels, pictures)
-
-
 def refusal(comparison: Comparison) -> str:
     """Why a version is refused, one sentence."""
     low, high = comparison.interval
@@ -116,41 +100,6 @@ def refusal(comparison: Comparison) -> str:
         f"not promoted: its accuracy is {comparison.accuracy_after:.2%}, the default's "
         f"{comparison.accuracy_before:.2%} (difference {comparison.difference:+.2%}, 95 % interval {low:+.2%} to "
         f"{high:+.2%}, p {comparison.p_value:.3f})"
-    )
-
-
-def from_data(source: Path, manifest: Manifest) -> HeldOut:
-    """All pictures of a labelled folder; for a classifier of numbers, all rows of a CSV file.
-
-    Raises:
-        TrainingError: It is not that.
-    """
-    files: tuple[Example, ...]
-    if isinstance(manifest.input, FeaturesInput):
-        files, found = examples.of_table(source, manifest.input.names)
-    else:
-        found = data.scan(source)
-        files = tuple(sample.path for sample in found.samples)
-    return HeldOut(
-        files,
-        tuple(tuple(found.labels[index] for index in sample.labels or (sample.label,)) for sample in found.samples),
-    )
-
-
-def from_run(folder: Path) -> HeldOut:
-    """The test split of a run, or its validation split.
-
-    Raises:
-        TrainingError: Not a run.
-    """
-    run = Run.open(folder)
-    samples = run.samples("test") or run.samples("val")
-    return HeldOut(
-        examples.of_run(run, "test" if run.samples("test") else "val", run.checkpoint()),
-        tuple(
-            tuple(run.labels[index] for index in sample.labels) if sample.label < 0 else (run.labels[sample.label],)
-            for sample in samples
-        ),
     )
 
 

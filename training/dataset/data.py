@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from taxon.training.config import Task
 from taxon.training.dataset.splits import validation_groups
 from taxon.training.errors import TrainingError
 
@@ -39,6 +40,15 @@ class Sample:
     row: int = -1
     """Of a file that holds many samples (a table of numbers), from 0; else -1."""
 
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """All its class indices: one, or for a multi-label sample any number."""
+        return self.labels if self.label < 0 else (self.label,)
+
+    def names(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """Its classes by name."""
+        return tuple(labels[index] for index in self.classes)
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -55,7 +65,7 @@ class Labelled:
     root: Path
     labels: tuple[str, ...]
     samples: tuple[Sample, ...]
-    task: str = "single_label"
+    task: Task = "single_label"
     faults: tuple[Fault, ...] = ()
     columns: tuple[str, ...] = ()
     """Of a table of numbers: what each number is, in their order."""
@@ -67,7 +77,7 @@ class Labelled:
     def counts(self, split: str | None = None) -> dict[str, int]:
         """Samples per label, zeros included."""
         chosen = [sample for sample in self.samples if split is None or sample.split == split]
-        counts = Counter(index for sample in chosen for index in (sample.labels or (sample.label,)))
+        counts = Counter(index for sample in chosen for index in sample.classes)
         return {label: counts[index] for index, label in enumerate(self.labels)}
 
 
@@ -140,7 +150,8 @@ def _check_same_classes(labels: Iterable[str], found: Iterable[str], folder: Pat
 
 def _files(folder: Path) -> tuple[list[Path], list[Path]]:
     """(pictures, others) below a folder, sorted; hidden ones left out."""
-    pictures, others = [], []
+    pictures: list[Path] = []
+    others: list[Path] = []
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
@@ -209,8 +220,5 @@ def check_covered(data: Labelled) -> None:
 
 def digest(samples: Iterable[Sample], labels: Sequence[str]) -> str:
     """One sha256 for the data: contents, labels and splits, whatever the file names and their order."""
-    lines = sorted(
-        f"{sample.split} {sample.sha256} {'|'.join(labels[i] for i in sample.labels or (sample.label,) if i >= 0)}"
-        for sample in samples
-    )
+    lines = sorted(f"{sample.split} {sample.sha256} {'|'.join(sample.names(labels))}" for sample in samples)
     return hashlib.sha256("\n".join([*labels, *lines]).encode()).hexdigest()

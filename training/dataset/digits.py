@@ -3,7 +3,6 @@
 1,797 digits by 43 people (Alpaydin and Kaynak, 1998); the split is fixed: every class four to one.
 """
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from taxon.training.dataset.new_folder import new_folder
 from taxon.training.errors import TrainingError
 
 LEVELS = 16
@@ -31,14 +31,11 @@ def write_digits(folder: Path) -> Path:
     digits = load_digits()
     pictures = np.round(digits.images * (255 / LEVELS)).astype(np.uint8)
     train, val = train_test_split(np.arange(len(pictures)), test_size=0.2, stratify=digits.target, random_state=0)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        new = Path(temporary, folder.name)
+    with new_folder(folder) as new:
         for split, numbers in (("train", train), ("val", val)):
             for number in sorted(numbers):
                 path = Path(new, split, str(digits.target[number]), f"{number:04}.png")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pictures[number]).save(path)
         (new / COMPLETE).touch()
-        new.rename(folder)
     return folder

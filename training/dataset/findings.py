@@ -61,7 +61,7 @@ def _duplicates(facts: Sequence[Facts], fingerprints: Fingerprints, labels: Sequ
 def _pair(kind: str, samples: Sequence[Sample], labels: Sequence[str], what: str) -> Finding:
     """A duplicate is worst across labels, bad across splits, and worth knowing within one."""
     names = ", ".join(f"{sample.path.parent.name}/{sample.path.name}" for sample in samples)
-    classes = sorted({", ".join(labels[n] for n in sample.labels or (sample.label,) if n >= 0) for sample in samples})
+    classes = sorted({", ".join(sample.names(labels)) for sample in samples})
     splits = sorted({sample.split for sample in samples})
     paths = tuple(sample.path for sample in samples)
     severity = "error" if kind == "exact" else "warning"

@@ -52,7 +52,8 @@ def fingerprints(grids: NDArray[np.uint8]) -> Fingerprints:
 
 
 def _of_length_one(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
+    scaled: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
+    return scaled
 
 
 def alike(found: Fingerprints) -> Iterator[tuple[int, int, float]]:

@@ -98,9 +98,10 @@ def decode_all(
     """
     shape = (len(samples), *spec.shape)
     if math.prod(shape) > cache_bytes:
-        faults = {number: fault for number, fault in enumerate(_parallel(samples, spec, None)) if fault}
-        usable = [sample for number, sample in enumerate(samples) if number not in faults]
-        return DecodedEachTime([sample.path for sample in usable], spec), usable, list(faults.values())
+        checked = list(zip(samples, _parallel(samples, spec, None), strict=True))
+        usable = [sample for sample, fault in checked if fault is None]
+        faults = [fault for _, fault in checked if fault is not None]
+        return DecodedEachTime([sample.path for sample in usable], spec), usable, faults
     content = [spec.model_dump_json(), PIL.__version__, *(sample.sha256 for sample in samples)]
     stem = cache_folder / f"pictures-{hashlib.sha256(chr(10).join(content).encode()).hexdigest()[:32]}"
     array_file, faults_file = stem.with_suffix(".npy"), stem.with_suffix(".json")

@@ -4,7 +4,6 @@ So CIFAR, MNIST and pixel tables look to everything later like any folder: the s
 """
 
 import hashlib
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision import datasets
 
+from taxon.training.dataset.new_folder import new_folder
 from taxon.training.errors import TrainingError
 
 FORMATS: dict[str, Any] = {
@@ -26,7 +26,7 @@ Part = tuple[str, Any, list[str]]
 """(split folder, uint8 [N, H, W] or [N, H, W, 3], label of each)."""
 
 
-def read_official(kind: str, root: Path, *, download: bool) -> list[Part]:
+def read_published(kind: str, root: Path, *, download: bool) -> list[Part]:
     """Reads a data set in its published files.
 
     Args:
@@ -62,21 +62,21 @@ def write_parts(parts: Iterable[Part], prepared_folder: Path, name: str) -> Path
 
     Returns:
         The folder.
+
+    Raises:
+        TrainingError: Not writable, or the disk is full.
     """
     parts = list(parts)
     digest = hashlib.sha256()
     for split, pictures, labels in parts:
         digest.update("\n".join([split, *labels]).encode())
-        digest.update(np.ascontiguousarray(pictures))
+        digest.update(np.ascontiguousarray(pictures).data)
     folder = prepared_folder / f"{name}-{digest.hexdigest()[:16]}"
     if folder.is_dir():
         return folder
-    prepared_folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=prepared_folder, prefix=f".{name}-") as temporary:
-        new = Path(temporary, name)
+    with new_folder(folder) as new:
         for split, pictures, labels in parts:
             _write(new / split, pictures, labels)
-        new.rename(folder)
     return folder
 
 

@@ -2,19 +2,21 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from taxon.training.config import Task
 from taxon.training.dataset import data, tables
 from taxon.training.dataset.data import Labelled
 from taxon.training.dataset.digits import write_digits
-from taxon.training.dataset.published import FORMATS, read_official, write_parts
+from taxon.training.dataset.published import FORMATS, read_published, write_parts
 from taxon.training.errors import TrainingError
 
 
 def open_source(
-    source: str, *, digits_folder: Path, prepared_folder: Path, download: bool, task: str
+    source: str, *, digits_folder: Path, prepared_folder: Path, download: bool, task: Task | Literal["auto"]
 ) -> tuple[Labelled, NDArray[np.float32] | None]:
     """The samples of a data source, with splits where the source has them.
 
@@ -36,7 +38,7 @@ def open_source(
     if source == "digits":
         found = data.scan(write_digits(digits_folder))
     elif kind in FORMATS and place:
-        parts = read_official(kind, Path(place), download=download)
+        parts = read_published(kind, Path(place), download=download)
         found = data.scan(write_parts(parts, prepared_folder, kind))
     elif Path(source).is_dir():
         found = data.scan(Path(source))

@@ -1,19 +1,21 @@
 """CSV files → labelled samples: lists of pictures, pictures as pixel columns, vectors of numbers.
 
-Takes a byte order mark, any line ends and quoted fields; refuses everything that would have to be guessed.
+Refuses everything that would have to be guessed.
 """
 
-import csv
 import hashlib
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from taxon import csv_rows
+from taxon.csv_rows import Table
+from taxon.training.config import Task
 from taxon.training.dataset.data import SPLIT_FOLDERS, Fault, Labelled, Sample, check_labels
 from taxon.training.errors import TrainingError
 
@@ -23,19 +25,6 @@ MANIFEST_COLUMNS = ("path", "label", "split", "group")
 NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A CSV file as text."""
-
-    file: Path
-    columns: tuple[str, ...]
-    rows: list[list[str]]
-
-    def line(self, row: int) -> str:
-        """Where a row stands in the file, for messages."""
-        return f"{self.file.name}, row {row + 1}"
-
-
 def read_table(file: Path) -> Table:
     """Reads a CSV file with a header.
 
@@ -43,17 +32,11 @@ def read_table(file: Path) -> Table:
         TrainingError: Not there, not UTF-8, without rows, or a row with too many or too few fields.
     """
     try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            lines = [row for row in csv.reader(stream, strict=True) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TrainingError(f"{file} cannot be read as CSV in UTF-8: {error}") from error
-    if len(lines) < 2:
-        raise TrainingError(f"{file} has no rows below its header")
-    columns, rows = tuple(name.strip() for name in lines[0]), lines[1:]
-    for number, row in enumerate(rows):
-        if len(row) != len(columns):
-            raise TrainingError(f"{file.name}, row {number + 1} has {len(row)} fields, the header {len(columns)}")
-    return Table(file, columns, rows)
+        return csv_rows.read_table(file)
+    except OSError as error:
+        raise TrainingError(f"{file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
 
 
 def kind_of(table: Table) -> str:
@@ -74,7 +57,7 @@ def kind_of(table: Table) -> str:
     )
 
 
-def manifest(table: Table, task: str = "auto") -> Labelled:
+def manifest(table: Table, task: Task | Literal["auto"] = "auto") -> Labelled:
     """A list of picture files: `path,label[,split][,group]`, paths relative to the CSV file.
 
     Args:
@@ -99,7 +82,8 @@ def manifest(table: Table, task: str = "auto") -> Labelled:
     labels = _labels(table, (name for names in listed for name in names))
     index = {label: number for number, label in enumerate(labels)}
     root = table.file.parent.resolve()
-    samples, faults, first_row = [], [], {}
+    samples, faults = [], []
+    first_row: dict[Path, int] = {}
     for number, (row, names) in enumerate(zip(table.rows, listed, strict=True)):
         path = _inside(root, row[position["path"]].strip(), table.line(number))
         if path in first_row:

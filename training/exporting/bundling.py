@@ -24,6 +24,7 @@ from taxon.training.exporting.gate import Attempt, Passed, WriteGraph
 from taxon.training.exporting.graph import Served, ServedNumbers, Strategy
 from taxon.training.exporting.parity import Parity
 from taxon.training.exporting.variants import Dropped, Kept
+from taxon.training.loop import metrics
 
 GRAPH_FILE = "model.onnx"
 MAKERS = {"fp16": variants.half_precision, "int8": variants.eight_bits}
@@ -92,7 +93,7 @@ def publish(
     )
     if logits.shape[1] != len(candidate.labels):
         raise ExportError(f"the network answers {logits.shape[1]} scores for {len(candidate.labels)} labels")
-    measured = parity.accuracy(parity.scores_of(logits, candidate.task), targets, candidate.task)
+    measured = metrics.accuracy(parity.scores_of(logits, candidate.task), targets, candidate.task)
     check_measured_again(measured, candidate.expected_accuracy, len(candidate.files))
     calibrated = UNCALIBRATED
     if settings.calibration:
@@ -151,20 +152,20 @@ def publish(
 def with_results(draft: Manifest, candidate: Candidate, passed: Passed, graphs: Sequence[Variant]) -> Manifest:
     """The draft with what the gate measured."""
     on_cpu = passed.parities[-1]
-    metrics = {
+    figures = {
         **candidate.metrics,
         "parity_file_count": float(len(candidate.files)),
         "parity_top1_agreement": min(result.top1_agreement for result in passed.parities),
         "parity_max_score_difference": max(result.max_score_difference for result in passed.parities),
     }
     if on_cpu.accuracy is not None:
-        metrics["accuracy"] = on_cpu.accuracy
+        figures["accuracy"] = on_cpu.accuracy
     if draft.calibration is not None and draft.calibration.ece is not None:
-        metrics["ece"] = draft.calibration.ece
+        figures["ece"] = draft.calibration.ece
     exporter = f"{passed.strategy.name}, opset {passed.strategy.opset}"
     return draft.model_copy(
         update={
-            "metrics": metrics,
+            "metrics": figures,
             "variants": tuple(graphs),
             "provenance": draft.provenance.model_copy(update={"exporter": exporter}),
         }

@@ -1,7 +1,6 @@
 """From validation logits to scores that can be read as probabilities, and to thresholds.
 
-Knows arrays only. Temperature scaling and the expected calibration error after Guo et al., "On Calibration of Modern
-Neural Networks" (ICML 2017).
+Knows arrays only. Temperature scaling after Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017).
 """
 
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from scipy.optimize import minimize_scalar
 from sklearn.metrics import precision_recall_curve
 
 from taxon.bundle.manifest import Calibration, Thresholds
-from taxon.training.exporting.graph import Task
-from taxon.training.exporting.parity import accuracy, scores_of
+from taxon.training.config import Task
+from taxon.training.exporting.parity import scores_of
+from taxon.training.loop.metrics import accuracy, reliability
 
-BINS = 15
 TEMPERATURES = (0.1, 10.0)
 MIN_POSITIVES = 10
 """A label with fewer keeps the threshold 0.5."""
@@ -53,12 +52,12 @@ def calibrate(
         The errors in it are cross-fitted: each half is measured with the temperature of the other.
     """
     temperature = fit_temperature(logits, targets, task)
-    before = expected_calibration_error(scores_of(logits, task), targets, task)
+    before = reliability(scores_of(logits, task), targets, task).error
     halves = (slice(0, None, 2), slice(1, None, 2))
     crossed = np.empty_like(logits)
     for fitted, measured in (halves, halves[::-1]):
         crossed[measured] = scores_of(logits[measured], task, fit_temperature(logits[fitted], targets[fitted], task))
-    after = expected_calibration_error(crossed, targets, task)
+    after = reliability(crossed, targets, task).error
     if after >= before:
         temperature, after = 1.0, before
     scores = scores_of(logits, task, temperature)
@@ -106,24 +105,6 @@ def negative_log_likelihood(scores: NDArray[np.float32], targets: NDArray[np.boo
     wrong = np.log(np.clip(1.0 - scores.astype(np.float64), tiny, 1.0))
     softened = np.where(targets, 1.0 - doubt, doubt)
     return float(-(softened * right + (1.0 - softened) * wrong).mean())
-
-
-def expected_calibration_error(scores: NDArray[np.float32], targets: NDArray[np.bool_], task: Task) -> float:
-    """Mean distance between how certain the answers are and how often they are right, over bins of equal width.
-
-    For a single label of the best scores, for several labels of all of them.
-    """
-    if task == "single_label":
-        certainty = scores.max(axis=1)
-        right = np.take_along_axis(targets, scores.argmax(axis=1)[:, None], axis=1)[:, 0]
-    else:
-        certainty, right = scores.ravel(), targets.ravel()
-    bins = np.minimum((certainty * BINS).astype(int), BINS - 1)
-    error = 0.0
-    for number in np.unique(bins):
-        chosen = bins == number
-        error += chosen.mean() * abs(float(certainty[chosen].mean()) - float(right[chosen].mean()))
-    return float(min(error, 1.0))
 
 
 def unknown_threshold(scores: NDArray[np.float32], coverage: float) -> float:

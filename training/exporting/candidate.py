@@ -4,17 +4,17 @@ Knows nothing of graphs or of where the classifier came from.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from taxon.bundle.manifest import FeaturesInput, ImageInput, PixelSpec
+from taxon.training.config import Task
 from taxon.training.errors import TrainingError
 from taxon.training.exporting.examples import Example
-from taxon.training.exporting.graph import Task
 
 MEASURED_AGAIN = 0.005
 """How far the accuracy may lie from what training measured: mixed precision on a GPU moves single pictures."""
@@ -62,6 +62,16 @@ class Candidate:
         if self.pixels is None:
             return FeaturesInput(shape=(len(self.mean),), names=self.features)
         return ImageInput(shape=self.pixels.shape)
+
+    def with_scaled_decoding(self) -> Self:
+        """The same, with large JPEG pictures decoded at a fraction of their sides.
+
+        Raises:
+            ExportError: It takes no pictures.
+        """
+        if self.pixels is None:
+            raise ExportError("--scaled-decoding is about pictures, and the classifier takes numbers")
+        return replace(self, pixels=self.pixels.model_copy(update={"scaled_decoding": True}))
 
 
 def target_matrix(answers: Sequence[Sequence[str]], labels: Sequence[str]) -> NDArray[np.bool_]:

@@ -9,8 +9,8 @@ from taxon.bundle.manifest import Variant
 from taxon.training.exporting import parity, variants
 from taxon.training.exporting.examples import Array
 from taxon.training.exporting.parity import ParityError
+from taxon.training.exporting.providers import CUDA
 
-CUDA = "CUDAExecutionProvider"
 CHOICES = tuple(
     {"cudnn_conv_algo_search": search, "prefer_nhwc": channels_last}
     for search in ("EXHAUSTIVE", "HEURISTIC", "DEFAULT")

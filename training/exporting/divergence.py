@@ -3,6 +3,7 @@
 For the message after a failed gate. Knows only graphs of the dynamo exporter, whose values keep torch's names.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import fx, nn
 
 from taxon.training.exporting.examples import Array
+from taxon.training.exporting.providers import CPU
 
 PARTED = 1e-3
 """Relative to the largest value of a node; rounding stays two orders below."""
@@ -52,7 +54,7 @@ def differences(served: nn.Module, path: Path, pictures: Array) -> list[NodeDiff
     return found
 
 
-def first_parting(found: list[NodeDifference]) -> NodeDifference | None:
+def first_parting(found: Sequence[NodeDifference]) -> NodeDifference | None:
     """The first value that differs by more than rounding; None if none does."""
     return next((node for node in found if not node.relative_difference <= PARTED), None)
 
@@ -73,7 +75,7 @@ def _torch_values(served: nn.Module, pictures: Array) -> dict[str, tuple[str, ND
     example = torch.from_numpy(pictures)
     batch = torch.export.Dim.DYNAMIC
     program = torch.export.export(served, (example,), dynamic_shapes=({0: batch},), strict=False)
-    recorder = _Recorder(program.run_decompositions({}).module())  # type: ignore[arg-type]
+    recorder = _Recorder(program.run_decompositions({}).module())
     with torch.inference_mode():
         recorder.run(example)
     return recorder.values
@@ -88,6 +90,6 @@ def _graph_values(path: Path, pictures: Array, names: set[str]) -> dict[str, NDA
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[CPU])
     values = session.run(None, {model.graph.input[0].name: pictures})
     return dict(zip(wanted, values, strict=True))

@@ -101,10 +101,7 @@ def read_pixels(path: Path) -> PixelSpec:
 
 def answers(held_out: Labelled) -> tuple[tuple[str, ...], ...]:
     """The true labels by name."""
-    return tuple(
-        tuple(held_out.labels[index] for index in (sample.labels if sample.label < 0 else (sample.label,)))
-        for sample in held_out.samples
-    )
+    return tuple(sample.names(held_out.labels) for sample in held_out.samples)
 
 
 def check_channels(values: Sequence[float], channels: int, what: str) -> tuple[float, ...]:
@@ -124,7 +121,7 @@ def _preprocessing(name: str, wanted: Wanted) -> Preprocessing:
         preset = replace(model.preprocessing(name, image_size=pixels.crop[0], color=pixels.color), pixels=pixels)
     else:
         preset = model.preprocessing(name, image_size=wanted.image_size)
-    channels = preset.pixels.shape[2]
+    channels = len(preset.mean)
     return Preprocessing(
         preset.pixels,
         check_channels(wanted.mean or preset.mean, channels, "the mean"),

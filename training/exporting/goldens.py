@@ -54,7 +54,7 @@ def choose(
         pool = np.concatenate([pool, np.array(unclear[: MIN_STEADY - len(pool)], dtype=np.int64)])
     if len(pool) == 0:
         raise ExportError("the network is undecided on every validation picture: it has learned nothing to prove")
-    places = spread_over_classes([answers[index] for index in pool], reference[pool].max(axis=1), GOLDEN_COUNT)
+    places = spread_over_classes([answers[int(index)] for index in pool], reference[pool].max(axis=1), GOLDEN_COUNT)
     chosen = [int(pool[place]) for place in places]
     return {index: float(min(GOLDEN_TOLERANCE, margin[index] / 3)) for index in chosen}
 
@@ -76,7 +76,7 @@ def spread_over_classes(answers: Sequence[tuple[str, ...]], certainty: NDArray[n
     """Indices of at most `count` answers, going round the classes, in each from the least certain on."""
     queues: dict[tuple[str, ...], list[int]] = {}
     for index in np.argsort(certainty, kind="stable"):
-        queues.setdefault(answers[index], []).append(int(index))
+        queues.setdefault(answers[int(index)], []).append(int(index))
     turns = sorted((place, label) for label, queue in queues.items() for place in range(len(queue)))
     if len(queues) > count:  # evenly over the alphabet rather than its beginning
         step = len(queues) / count

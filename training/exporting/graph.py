@@ -17,12 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from taxon.bundle.manifest import GRAPH_INPUTS, GRAPH_OUTPUT
+from taxon.training.config import Task
 from taxon.training.errors import TrainingError
 
 TRACE_BATCH = 2  # exporters take a batch of 1 for a constant
 MAX_GRAPH_BYTES = 2**31 - 2**20  # protobuf's limit for one file, with room for the metadata
-
-Task = Literal["single_label", "multi_label"]
 
 
 class GraphError(TrainingError):
@@ -50,7 +49,7 @@ class Scored(nn.Module):
 
     def forward(self, given: Tensor) -> Tensor:
         """What the graph is given → float32 `[N, K]` scores in 0…1."""
-        logits = self.network(self.normalised(given)) / self.temperature
+        logits: Tensor = self.network(self.normalised(given)) / self.temperature
         return logits.softmax(dim=-1) if self.task == "single_label" else logits.sigmoid()
 
 
@@ -202,7 +201,8 @@ def tidy(path: Path, contract: Mapping[str, str] | None = None) -> None:
     for node in _all_nodes(model.graph):
         node.doc_string = ""
         del node.metadata_props[:]
-    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
+    values: list[onnx.ValueInfoProto | onnx.TensorProto] = [*model.graph.input, *model.graph.output]
+    for value in (*values, *model.graph.value_info, *model.graph.initializer):
         del value.metadata_props[:]
     del model.graph.metadata_props[:]
     if contract is not None:

@@ -10,26 +10,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit, softmax
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
 
 from taxon.bundle.manifest import GRAPH_OUTPUT, PixelSpec
 from taxon.bundle.picture_limits import PictureError
+from taxon.training.config import Task
 from taxon.training.errors import TrainingError
 from taxon.training.exporting.examples import Array, Example, name_of, to_array
-from taxon.training.exporting.graph import Task
+from taxon.training.exporting.providers import CPU, CUDA, works
 from taxon.training.loop.augment import normalised
+from taxon.training.loop.metrics import accuracy
 
 BATCH_SIZES = (1, 2, 3, 7, 32, 64)
 REFERENCE_BATCH = 32
-TOLERANCES = {"CPUExecutionProvider": 1e-4, "CUDAExecutionProvider": 1e-3}
+TOLERANCES = {CPU: 1e-4, CUDA: 1e-3}
 """Largest score difference by provider. TF32 is off during the check, so what remains is the order of sums."""
-PROVIDER_OPTIONS = {"CPUExecutionProvider": {}, "CUDAExecutionProvider": {"use_tf32": "0"}}
+PROVIDER_OPTIONS: dict[str, dict[str, str]] = {CPU: {}, CUDA: {"use_tf32": "0"}}
 
 
 class ParityError(TrainingError):
@@ -85,7 +89,7 @@ def decoded_batches(
             raise ParityError(f"{files[index]}: {error}") from error
 
     repeated = len(files) < sum(sizes)
-    arrays: dict[int, Array] = {}
+    arrays: dict[int, NDArray[Any]] = {}
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         start = 0
         for turn, size in enumerate(itertools.cycle(sizes)):
@@ -115,9 +119,9 @@ def reference_logits(
     """
     network.eval()
     with torch.inference_mode():
-        return np.concatenate(
-            [network(inputs).to(torch.float32).numpy() for inputs in network_inputs(files, spec, mean, std)]
-        )
+        batches: list[Tensor] = [network(inputs) for inputs in network_inputs(files, spec, mean, std)]
+        logits: NDArray[np.float32] = torch.cat(batches).to(torch.float32).numpy()
+    return logits
 
 
 def network_inputs(
@@ -140,19 +144,18 @@ def network_inputs(
 def scores_of(logits: NDArray[np.float32], task: Task, temperature: float = 1.0) -> NDArray[np.float32]:
     """Softmax or sigmoid of `logits / temperature`, by the last axis, computed in double precision."""
     scaled = logits.astype(np.float64) / temperature
-    if task == "multi_label":
-        return (1.0 / (1.0 + np.exp(-scaled))).astype(np.float32)
-    exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return (exponentials / exponentials.sum(axis=-1, keepdims=True)).astype(np.float32)
+    scores: NDArray[np.float64] = expit(scaled) if task == "multi_label" else softmax(scaled, axis=-1)
+    return scores.astype(np.float32)
 
 
 def providers() -> list[str]:
-    """The providers of this machine that the gate knows, the CPU last."""
-    return [provider for provider in onnxruntime.get_available_providers() if provider in TOLERANCES]
+    """The providers that work on this machine and that the gate knows, the CPU last."""
+    available = onnxruntime.get_available_providers()
+    return [provider for provider in available if provider in TOLERANCES and works(provider)]
 
 
 def open_session(
-    path: Path, provider: str = "CPUExecutionProvider", provider_options: Mapping[str, str] | None = None
+    path: Path, provider: str = CPU, provider_options: Mapping[str, str] | None = None
 ) -> onnxruntime.InferenceSession:
     """A session that runs on `provider` and on nothing else in secret; with the gate's own options by default.
 
@@ -185,7 +188,7 @@ def run(session: onnxruntime.InferenceSession, arrays: Array) -> NDArray[np.floa
         ParityError: The graph does not run at this batch size.
     """
     try:
-        (scores,) = session.run([GRAPH_OUTPUT], {session.get_inputs()[0].name: arrays})
+        scores: NDArray[np.float32] = session.run([GRAPH_OUTPUT], {session.get_inputs()[0].name: arrays})[0]
     except Exception as error:
         raise ParityError(f"the graph fails at batch {len(arrays)}: {error}") from error
     return scores
@@ -275,11 +278,14 @@ def same_decision(
     """Per row, whether both decide alike. A flip between scores that lie within twice the tolerance of each
     other (of 0.5, for several labels) is what the tolerance allows, and counts as alike.
     """
+    alike: NDArray[np.bool_]
     if task == "multi_label":
         flipped = (reference >= 0.5) != (scores >= 0.5)
-        return ~(flipped & (np.abs(reference - 0.5) > tolerance)).any(axis=1)
-    best, answered = reference.max(axis=1), np.take_along_axis(reference, scores.argmax(axis=1)[:, None], axis=1)[:, 0]
-    return best - answered <= 2 * tolerance
+        alike = ~(flipped & (np.abs(reference - 0.5) > tolerance)).any(axis=1)
+    else:
+        answered = np.take_along_axis(reference, scores.argmax(axis=1)[:, None], axis=1)[:, 0]
+        alike = reference.max(axis=1) - answered <= 2 * tolerance
+    return alike
 
 
 def near_ties(scores: NDArray[np.float32], task: Task, tolerance: float) -> int:
@@ -288,12 +294,3 @@ def near_ties(scores: NDArray[np.float32], task: Task, tolerance: float) -> int:
         return int((np.abs(scores - 0.5) <= tolerance).any(axis=1).sum())
     best = np.sort(scores, axis=1)[:, -2:]
     return int((best[:, 1] - best[:, 0] <= 2 * tolerance).sum())
-
-
-def accuracy(scores: NDArray[np.float32], targets: NDArray[np.bool_], task: Task) -> float:
-    """Share of rows answered rightly: the best score is the target's, or for several labels every label is on
-    its right side of 0.5.
-    """
-    if task == "multi_label":
-        return float(((scores >= 0.5) == targets).all(axis=1).mean())
-    return float(np.take_along_axis(targets, scores.argmax(axis=1)[:, None], axis=1).mean())

@@ -149,7 +149,7 @@ def _added_noise(model: onnx.ModelProto, plan: Plan, noise: Mapping[str, float])
     return added
 
 
-class _Examples(CalibrationDataReader):
+class _Examples(CalibrationDataReader):  # type: ignore[misc] # a class without types
     def __init__(self, path: Path, arrays: Array) -> None:
         (taken,) = onnx.load(path).graph.input
         self._batches: Iterator[dict[str, Any]] = iter([{taken.name: array[None]} for array in arrays])

@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from taxon.training.config import Task
 from taxon.training.exporting import parity
 from taxon.training.exporting.candidate import Candidate
 from taxon.training.exporting.examples import Example
-from taxon.training.exporting.graph import Task
+from taxon.training.exporting.providers import CUDA
 
-FULL_PRECISION = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+FULL_PRECISION = {CUDA: {"use_tf32": "0"}}
 """Provider options for a graph whose scores TF32 would move too far."""
 
 

@@ -20,7 +20,9 @@ from taxon.training.exporting.candidate import Candidate, target_matrix
 from taxon.training.exporting.examples import Array
 from taxon.training.exporting.graph import GraphError
 from taxon.training.exporting.parity import ParityError
+from taxon.training.exporting.providers import CPU
 from taxon.training.exporting.quantise import Plan
+from taxon.training.loop import metrics
 
 BUDGET = 0.01
 """Accuracy that a variant may lose."""
@@ -31,7 +33,6 @@ TIMED_BATCHES = (1, 8)
 REPEATS = 15
 EXCLUDED_SHARES = (0.02, 0.05, 0.1, 0.2, 0.4)
 """Of the quantised nodes, the most sensitive first, that are put back to float while the loss is too large."""
-CPU = "CPUExecutionProvider"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,7 @@ def _validation_scores(path: Path, candidate: Candidate) -> NDArray[np.float32]:
 
 
 def _accuracy(scores: NDArray[np.float32], candidate: Candidate) -> float:
-    return parity.accuracy(scores, target_matrix(candidate.answers, candidate.labels), candidate.task)
+    return metrics.accuracy(scores, target_matrix(candidate.answers, candidate.labels), candidate.task)
 
 
 def _training_pictures(candidate: Candidate) -> Array:

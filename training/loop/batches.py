@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ class LabelledArrays:
     def __getitems__(self, samples: list[int]) -> Batch:
         """One batch of these samples."""
         numbers = np.asarray(samples, dtype=np.int64)
-        inputs = self.inputs[numbers]
+        inputs: NDArray[Any] = self.inputs[numbers]
         if self.variation is not None:
             inputs = self.variation(inputs, numbers)
         indices = torch.from_numpy(numbers)
@@ -66,7 +66,7 @@ def batches(arrays: LabelledArrays, order: Sequence[NDArray[np.int64]], *, worke
     Raises:
         TrainingError: A worker process died, usually because the machine ran out of memory.
     """
-    loader = DataLoader(
+    loader: DataLoader[Batch] = DataLoader(
         arrays,  # type: ignore[arg-type]
         batch_sampler=[entry.tolist() for entry in order],
         num_workers=workers,
@@ -84,7 +84,8 @@ def batches(arrays: LabelledArrays, order: Sequence[NDArray[np.int64]], *, worke
         raise
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
+    """`LabelledArrays` gives whole batches, not lists of samples."""
     return batch
 
 

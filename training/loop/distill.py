@@ -65,6 +65,8 @@ class Teacher:
         preprocessing: Preprocessing,
         device: torch.device | str = "cpu",
     ) -> None:
+        if options.teacher is None:
+            raise ValueError("the options name no teacher")
         run = Run.open(options.teacher)
         checkpoint = run.checkpoint()
         _check_fits(options.teacher, checkpoint, labels, task, preprocessing)
@@ -91,9 +93,10 @@ class Teacher:
         own = inputs * self._scale + self._shift
         if self._size is not None and own.shape[2:] != self._size:
             own = functional.interpolate(own, self._size, mode="bilinear", align_corners=False, antialias=True)
-        return self.network(own).float()[:, self._order]
+        logits: Tensor = self.network(own)
+        return logits.float()[:, self._order]
 
-    def joins(self, loss: Tensor, logits: Tensor, inputs: Tensor, autocast: AbstractContextManager) -> Tensor:
+    def joins(self, loss: Tensor, logits: Tensor, inputs: Tensor, autocast: AbstractContextManager[object]) -> Tensor:
         """The loss of the labels and that of the teacher's scores, by their weight.
 
         Args:

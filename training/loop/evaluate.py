@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from taxon.training.config import Task
+from taxon.training.loop import metrics
 from taxon.training.loop.batches import LabelledArrays, batches, in_turn
 from taxon.training.loop.machine import Machine
 
@@ -25,6 +27,16 @@ class Answers:
     loss: float
     """Mean cross-entropy, without weights or smoothing."""
 
+    @property
+    def task(self) -> Task:
+        """What the targets are of."""
+        return metrics.task_of(self.targets)
+
+    @property
+    def truth(self) -> NDArray[np.bool_]:
+        """[N, K]."""
+        return metrics.as_truth(self.targets, self.scores.shape[1])
+
 
 @torch.inference_mode()
 def answer(
@@ -34,7 +46,7 @@ def answer(
     machine: Machine,
     batch_size: int,
     *,
-    autocast: AbstractContextManager | None = None,
+    autocast: AbstractContextManager[object] | None = None,
     workers: int = 0,
 ) -> Answers:
     """Asks a network, in evaluation mode, about every sample exactly once.
@@ -65,26 +77,11 @@ def answer(
     return Answers(scores.numpy(), targets.numpy().astype(np.int64), float(loss))
 
 
-def confusion(answers: Answers) -> NDArray[np.int64]:
-    """[K, K] counts: row the truth, column the answer. Single-label only."""
-    count = answers.scores.shape[1]
-    pairs = answers.targets * count + answers.scores.argmax(axis=1)
-    return np.bincount(pairs, minlength=count * count).reshape(count, count)
-
-
 def summary(answers: Answers) -> dict[str, float]:
-    """The figures of every epoch: `loss`, `accuracy`, `macro_f1`.
-
-    For multi-label an answer is right if every class is on its right side of 0.5.
-    """
-    if answers.targets.ndim == 2:
-        chosen = answers.scores >= 0.5
-        truth = answers.targets == 1
-        hits, picked, present = (chosen & truth).sum(0), chosen.sum(0), truth.sum(0)
-        accuracy = float((chosen == truth).all(axis=1).mean())
-    else:
-        matrix = confusion(answers)
-        hits, picked, present = np.diag(matrix), matrix.sum(0), matrix.sum(1)
-        accuracy = float(hits.sum() / max(1, matrix.sum()))
-    f1 = 2 * hits / np.maximum(1, picked + present)
-    return {"loss": answers.loss, "accuracy": accuracy, "macro_f1": float(f1.mean())}
+    """The figures of every epoch: `loss`, `accuracy`, `macro_f1`."""
+    scores, truth, task = answers.scores, answers.truth, answers.task
+    return {
+        "loss": answers.loss,
+        "accuracy": metrics.accuracy(scores, truth, task),
+        "macro_f1": metrics.averages(scores, truth, task, "macro")["f1"],
+    }

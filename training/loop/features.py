@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from taxon.training.dataset.prepare import Prepared
 from taxon.training.loop.augment import centered
 from taxon.training.loop.batches import LabelledArrays, batches, in_turn
+from taxon.training.loop.prepare import Prepared
 
 
 class _HeadReachedError(Exception):
@@ -48,7 +48,7 @@ def of_splits(
 ) -> tuple[LabelledArrays, LabelledArrays]:
     """The training and validation splits with features in the place of pictures; for arguments see `features`."""
     spec = prepared.preprocessing.pixels
-    unvaried = replace(prepared.train, variation=partial(centered, crop=spec.crop))
+    unvaried = replace(prepared.train, variation=None if spec is None else partial(centered, crop=spec.crop))
     results = []
     for split, arrays in (("train", unvaried), ("val", prepared.val)):
         content = f"{spec} {PIL.__version__} {' '.join(sample.sha256 for sample in prepared.data.split(split))}"
@@ -91,7 +91,8 @@ def features(
             temporary.replace(file)
         finally:
             temporary.unlink(missing_ok=True)
-    return np.load(file, mmap_mode="r")
+    found: NDArray[np.float32] = np.load(file, mmap_mode="r")
+    return found
 
 
 def backbone_digest(network: nn.Module, head: str) -> str:

@@ -28,7 +28,7 @@ class Machine:
     world: int = 1
     """Number of processes."""
 
-    def autocast(self, precision: str) -> AbstractContextManager:
+    def autocast(self, precision: str) -> AbstractContextManager[object]:
         """The context of a forward pass in `fp32`, `bf16` or `fp16`."""
         if precision == "fp32":
             return nullcontext()
@@ -115,6 +115,12 @@ def choose_machine(device: str, *, threads: int, deterministic: bool) -> Machine
     if chosen.type == "cpu":
         keep_freed_memory()
     return Machine(chosen, rank, world)
+
+
+def leave() -> None:
+    """Takes leave of the other processes that `choose_machine` joined, if there were any."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def keep_freed_memory() -> None:

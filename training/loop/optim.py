@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
 
 DEFAULT_LR = {
     ("adamw", "scratch"): 1e-3,
@@ -39,7 +40,7 @@ def parameter_groups(
     weight_decay: float,
     layer_decay: float,
     norm_bias_lr: float = 1.0,
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """Groups of trainable parameters: the rate falls by `layer_decay` from stage to stage towards the input;
     vectors (biases, normalisation) are not decayed.
 
@@ -56,7 +57,7 @@ def parameter_groups(
     }
     owner = {
         id(parameter): depth
-        for depth, modules in enumerate(reversed(stages.values()))
+        for depth, modules in enumerate(reversed([*stages.values()]))
         for module in modules
         for parameter in module.parameters()
     }
@@ -73,7 +74,7 @@ def parameter_groups(
     ]
 
 
-def optimizer(name: str, groups: list[dict], momentum: float) -> torch.optim.Optimizer:
+def optimizer(name: str, groups: list[dict[str, Any]], momentum: float) -> torch.optim.Optimizer:
     """SGD (Nesterov), Adam or AdamW over parameter groups."""
     if name == "sgd":
         return torch.optim.SGD(groups, momentum=momentum, nesterov=momentum > 0.0)
@@ -139,37 +140,24 @@ def class_weights(targets: Tensor, class_count: int) -> Tensor:
     return len(targets) / (class_count * counts)
 
 
-class RunningAverage:
-    """An exponential moving average of a network's whole state.
+def running_average(network: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of a network's whole state, which its first state begins.
 
     The decay rises from 0.1 as (1 + n) / (10 + n), as in TensorFlow's, so that the first steps are soon forgotten.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.updates = 0
-        self.state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Takes in the network's present state."""
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for name, tensor in network.state_dict().items():
-            if tensor.is_floating_point():
-                self.state[name].lerp_(tensor, 1.0 - decay)
+    def take_in(averages: Sequence[Tensor], present: Sequence[Tensor], count: Tensor | int) -> None:
+        steps = torch.as_tensor(count)  # on the device, so that no step waits for its number
+        share = 1.0 - ((1.0 + steps) / (10.0 + steps)).clamp(max=decay)
+        for average, tensor in zip(averages, present, strict=True):
+            if average.is_floating_point():
+                average.lerp_(tensor, share.to(average.dtype))
             else:
-                self.state[name].copy_(tensor)
+                average.copy_(tensor)
 
-    def store(self) -> dict[str, Any]:
-        """For a checkpoint."""
-        return {"updates": self.updates, "state": self.state}
-
-    def load(self, stored: Mapping[str, Any]) -> None:
-        """What `store` gave."""
-        self.updates = stored["updates"]
-        for name, tensor in stored["state"].items():
-            self.state[name].copy_(tensor)
+    average = AveragedModel(network, multi_avg_fn=take_in, use_buffers=True)
+    average.n_averaged.fill_(1)
+    return average
 
 
 @dataclass
@@ -178,7 +166,7 @@ class Update:
 
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    average: RunningAverage | None
+    average: AveragedModel | None
     l1: float
     """Weight of the sum of absolute weights."""
     clip_norm: float | None
@@ -208,7 +196,7 @@ class Update:
         self.scaler.update()
         self.optimizer.zero_grad()
         if self.average is not None:
-            self.average.update(network)
+            self.average.update_parameters(network)
 
     @contextmanager
     def averaged(self, network: nn.Module) -> Iterator[None]:
@@ -217,7 +205,7 @@ class Update:
             yield
             return
         own = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        network.load_state_dict(self.average.state)
+        network.load_state_dict(self.average.module.state_dict())
         try:
             yield
         finally:
@@ -228,7 +216,7 @@ class Update:
         return {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "average": None if self.average is None else self.average.store(),
+            "average": None if self.average is None else self.average.state_dict(),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -236,4 +224,4 @@ class Update:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
-            self.average.load(state["average"])
+            self.average.load_state_dict(state["average"])

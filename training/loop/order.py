@@ -17,7 +17,7 @@ def hashed(seed: int, epoch: int, samples: NDArray[np.integer], purpose: int = 0
     SplitMix64's finaliser (Steele, Lea and Flood, 2014) over a combination of the four.
     """
     with np.errstate(over="ignore"):
-        state = np.uint64(seed) * np.uint64(0xD1342543DE82EF95) + np.uint64(epoch)
+        state = np.asarray(np.uint64(seed) * np.uint64(0xD1342543DE82EF95) + np.uint64(epoch))
         for part in (np.uint64(purpose), np.asarray(samples).astype(np.uint64)):
             state = _finalised(state + _GOLDEN) + part * _GOLDEN
         return _finalised(state)

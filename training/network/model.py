@@ -96,7 +96,8 @@ def _plain(name: str, class_count: int, channels: int) -> nn.Module:
     if name in NETWORKS:
         return NETWORKS[name](class_count, channels)
     if name.startswith(TIMM):
-        return _timm(name).create_model(name.removeprefix(TIMM), num_classes=class_count, in_chans=channels)
+        own: nn.Module = _timm(name).create_model(name.removeprefix(TIMM), num_classes=class_count, in_chans=channels)
+        return own
     if name not in names():
         raise TrainingError(f"there is no model {name!r}{nearest(name, names())}")
     options: dict[str, Any] = {}
@@ -104,25 +105,23 @@ def _plain(name: str, class_count: int, channels: int) -> nn.Module:
         # Their published weights expect a shift of the input that torchvision adds only when it loads them
         # itself; from scratch it does no harm.
         options = {"aux_logits": False, "init_weights": True, "transform_input": channels == 3}
-    network = torchvision.models.get_model(name, weights=None, num_classes=class_count, **options)
+    network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=class_count, **options)
     if channels != 3:
         _take_channels(network, channels)
     return network
 
 
 def _take_channels(network: nn.Module, channels: int) -> None:
-    path, first = next((path, module) for path, module in network.named_modules() if isinstance(module, nn.Conv2d))
-    replacement = nn.Conv2d(
-        channels, first.out_channels, first.kernel_size, first.stride, first.padding,
-        first.dilation, bias=first.bias is not None,
-    )  # fmt: skip
-    network.set_submodule(path, replacement)
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    first.in_channels = channels
+    first.weight = nn.Parameter(torch.empty(first.out_channels, channels, *first.kernel_size))
+    first.reset_parameters()
 
 
 def head_path(network: nn.Module) -> str:
     """Where the last layer is: the only one whose shape depends on the class count."""
     for kind in (nn.Linear, nn.Conv2d):  # SqueezeNet ends in a convolution
-        paths = [path for path, module in network.named_modules() if isinstance(module, kind)]
+        paths: list[str] = [path for path, module in network.named_modules() if isinstance(module, kind)]
         if paths:
             return paths[-1]
     raise TrainingError("the network has neither a linear nor a convolution layer to replace")
@@ -158,12 +157,10 @@ def replace_head(network: nn.Module, head: str, class_count: int) -> str:
     top_path = head_path(network).partition(".")[0]
     top = network.get_submodule(top_path)
     layers = [top] if isinstance(top, nn.Linear) else list(top.children())
-    kept = 0
-    while kept < len(layers) and not isinstance(layers[kept], nn.Linear):
-        kept += 1
-    if kept == len(layers):
+    linear = [(number, layer) for number, layer in enumerate(layers) if isinstance(layer, nn.Linear)]
+    if not linear:
         raise TrainingError(f"the network ends in a convolution: head {head!r} does not fit")
-    first = layers[kept]
+    kept, first = linear[0]
     hidden = int(size)
     new = [nn.Linear(first.in_features, hidden), nn.ReLU(), nn.Dropout(0.5), nn.Linear(hidden, class_count)]
     network.set_submodule(top_path, nn.Sequential(*layers[:kept], *new))

@@ -1,5 +1,7 @@
 """Our own small networks. All take any picture size that survives their poolings; none has weights to download."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -32,7 +34,8 @@ class SmallCnn(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Float32 [N, C, H, W] to logits [N, K]."""
-        return self.fc(self.dropout(self.features(pictures).amax(dim=(2, 3))))
+        logits: Tensor = self.fc(self.dropout(self.features(pictures).amax(dim=(2, 3))))
+        return logits
 
 
 class PlainCnn(nn.Module):
@@ -56,7 +59,8 @@ class PlainCnn(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Float32 [N, C, H, W] to logits [N, K]."""
-        return self.classifier(self.pool(self.features(pictures)))
+        logits: Tensor = self.classifier(self.pool(self.features(pictures)))
+        return logits
 
 
 class _Residual(nn.Module):
@@ -65,7 +69,8 @@ class _Residual(nn.Module):
         self.layers = nn.Sequential(_conv_block(width, width), _conv_block(width, width))
 
     def forward(self, maps: Tensor) -> Tensor:
-        return maps + self.layers(maps)
+        changes: Tensor = self.layers(maps)
+        return maps + changes
 
 
 class ResNet9(nn.Module):
@@ -88,7 +93,8 @@ class ResNet9(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Float32 [N, C, H, W] to logits [N, K]."""
-        return self.fc(self.features(pictures).amax(dim=(2, 3))) * self.LOGIT_SCALE
+        logits: Tensor = self.fc(self.features(pictures).amax(dim=(2, 3)))
+        return logits * self.LOGIT_SCALE
 
 
 class Airbench(nn.Module):
@@ -106,6 +112,7 @@ class Airbench(nn.Module):
     """Of batch normalisation: a training of few epochs forgets early statistics soon."""
     LEAST_VARIANCE = 5e-4
     """Directions of less variance are noise: they are not blown up."""
+    filters: Tensor
 
     def __init__(
         self,
@@ -151,11 +158,13 @@ class Airbench(nn.Module):
         vectors = self._vectors(pictures)
         if self.mirrored and not self.training:
             vectors = 0.5 * (vectors + self._vectors(pictures.flip(3)))
-        return self.fc(vectors) * self.LOGIT_SCALE
+        logits: Tensor = self.fc(vectors)
+        return logits * self.LOGIT_SCALE
 
     def _vectors(self, pictures: Tensor) -> Tensor:
         maps = functional.gelu(functional.conv2d(pictures, self.filters, self.filter_bias))
-        return self.features(maps).amax(dim=(2, 3))
+        features: Tensor = self.features(maps)
+        return features.amax(dim=(2, 3))
 
 
 class Mlp(nn.Module):
@@ -170,7 +179,8 @@ class Mlp(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Float32 [N, F] to logits [N, K]."""
-        return self.fc(self.features(vectors))
+        logits: Tensor = self.fc(self.features(vectors))
+        return logits
 
 
 def cnn2(class_count: int, channels: int) -> nn.Module:
@@ -200,7 +210,7 @@ def airbench_wide(class_count: int, channels: int) -> nn.Module:
     return Airbench(class_count, channels, widths=(64, 256, 256), mirrored=True)
 
 
-NETWORKS = {
+NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {
     "small_cnn": SmallCnn,
     "cnn2": cnn2,
     "cnn3": cnn3,

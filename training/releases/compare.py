@@ -1,6 +1,6 @@
 """Two versions of a model on the same held-out pictures: is the newer one better, and can that be told from chance?
 
-Knows answers by label name, because versions may order their labels differently. Decides nothing: see `promote`.
+Knows answers by label name, because versions may order their labels differently. Decides nothing: see `promotions`.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
 
 from taxon.bundle.store import Bundle
-from taxon.training.exporting import calibrate, parity, variants
+from taxon.training.exporting import parity, variants
 from taxon.training.exporting.candidate import target_matrix
 from taxon.training.exporting.examples import Array, Example
+from taxon.training.exporting.providers import CPU
+from taxon.training.loop import metrics
+from taxon.training.releases.held_out import HeldOut
+from taxon.training.releases.promotions import PromotionError
 
 CONFIDENCE = 0.95
 REGRESSION = 0.05
@@ -82,11 +86,30 @@ def answers(bundle: Bundle, files: Sequence[Example], labels: Sequence[tuple[str
     known = [tuple(label for label in answer if label in manifest.labels) for answer in labels]
     targets = target_matrix(known, manifest.labels)
     complete = np.array([len(answer) == len(kept) for answer, kept in zip(labels, known, strict=True)])
-    if manifest.task == "multi_label":
-        right = ((scores >= 0.5) == targets).all(axis=1) & complete
-    else:
-        right = np.take_along_axis(targets, scores.argmax(axis=1)[:, None], axis=1)[:, 0]
-    return Answers(right, calibrate.expected_calibration_error(scores, targets, manifest.task), path)
+    right = metrics.right(scores, targets, manifest.task) & complete
+    return Answers(right, metrics.reliability(scores, targets, manifest.task).error, path)
+
+
+def compared(current: Bundle, candidate: Bundle, held_out: HeldOut) -> Comparison:
+    """Asks both versions about the held-out pictures and times both.
+
+    Raises:
+        PromotionError: The candidate lacks labels that callers may rely on, or takes other numbers.
+        ParityError: A picture cannot be read.
+    """
+    same_input = candidate.manifest.input == current.manifest.input
+    if "features" in (candidate.manifest.input.kind, current.manifest.input.kind) and not same_input:
+        raise PromotionError(f"version {candidate.manifest.version} takes other input; publish it under a new name")
+    if missing := sorted(set(current.manifest.labels) - set(candidate.manifest.labels)):
+        raise PromotionError(
+            f"version {candidate.manifest.version} lacks the labels {missing[:5]}; publish it under a new name"
+        )
+    before, after = (answers(bundle, held_out.files, held_out.labels) for bundle in (current, candidate))
+    pictures = None
+    if same_input:
+        size = min(8, len(held_out.files))
+        _, pictures = next(parity.decoded_batches(held_out.files, candidate.manifest.pixels, (size,)))
+    return compare(before, after, held_out.labels, pictures)
 
 
 def compare(
@@ -104,7 +127,7 @@ def compare(
     gained, lost = int((after.right & ~before.right).sum()), int((before.right & ~after.right).sum())
     timed: list[dict[int, float]] = [{}, {}]
     if pictures is not None:
-        timed = variants.latencies([before.path, after.path], pictures, variants.CPU)
+        timed = variants.latencies([before.path, after.path], pictures, CPU)
     return Comparison(
         picture_count=count,
         accuracy_before=float(before.right.mean()),

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from taxon.bundle import store, version_labels
+from taxon.bundle.manifest import BundleError
 from taxon.bundle.store import Bundle
 from taxon.training.errors import TrainingError
 
@@ -50,7 +51,7 @@ def promote(
         name: The model.
         version: The new default.
         current: The default so far; None if the model had no other version.
-        figures: Of the comparison, for the record.
+        figures: Of the comparison, for the record; None if there was nothing to compare with.
         reason: Why it was forced, for the record.
 
     Raises:
@@ -72,15 +73,17 @@ def rollback(root: Path, name: str, reason: str = "") -> int:
         The version that is the default now.
 
     Raises:
-        PromotionError: Nothing was promoted, or the earlier version is gone.
-        BundleError: The earlier version is damaged.
+        PromotionError: Nothing was promoted, or the earlier version is damaged or gone.
     """
     with _alone(root, name):
         current = version_labels.read(root, name).get(version_labels.STABLE)
         defaults = _defaults_before(history(root, name), current)
         if current is None or not defaults or (earlier := defaults[-1]) is None:
             raise PromotionError(f"{name} has no earlier default to go back to")
-        existing(root, name, earlier)
+        try:
+            existing(root, name, earlier)
+        except (PromotionError, BundleError) as error:
+            raise PromotionError(f"the default before cannot serve: {error}; `taxon promote` another one") from error
         _record(root, name, {"action": "rollback", "from": current, "to": earlier, "reason": reason})
         version_labels.write(root, name, version_labels.STABLE, earlier)
         return earlier

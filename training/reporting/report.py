@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from taxon.bundle.atomic_files import write as write_atomically
 from taxon.bundle.pixels import open_picture
 from taxon.training.dataset.data import Sample
+from taxon.training.loop import metrics
 from taxon.training.loop.evaluate import Answers
+from taxon.training.reporting import pages
 from taxon.training.reporting import scores as scoring
 from taxon.training.reporting.report_page import write_page
 from taxon.training.reporting.report_plots import draw_all
@@ -21,7 +23,7 @@ ERRORS_SHOWN = 24
 SIZE_SLICES = 3
 LEAST_SLICE = 10
 """Smaller slices say nothing."""
-LABELS_NAMED = 50
+LABELS_NAMED, WEAKEST_NAMED = 50, 3
 """On the model card."""
 
 
@@ -42,7 +44,7 @@ def write_report(run: Run, answers: Answers) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
     checkpoint, samples = run.checkpoint(), run.samples("val")
     figures = scoring.figures(answers.scores, answers.targets, run.labels)
-    correct = scoring.right(answers.scores, answers.targets)
+    correct = metrics.right(answers.scores, answers.truth, answers.task)
     figures |= {"loss": answers.loss, "epoch": checkpoint.epoch, "slices": slices(samples, correct, run.labels)}
     write_atomically(folder / "metrics.json", json.dumps(figures, ensure_ascii=False, indent=1))
     plots = draw_all(folder, answers.scores, answers.targets, run.labels, run.metrics())
@@ -81,55 +83,23 @@ def slices(samples: Sequence[Sample], correct: NDArray[np.bool_], labels: Sequen
 
 def _errors(samples: Sequence[Sample], answers: Answers, labels: Sequence[str]) -> list[tuple[Sample, str, str]]:
     """(sample, truth, answer with score) of the worst errors."""
-    chosen = scoring.chosen(answers.scores, answers.targets)
-    truth = scoring.as_matrix(answers.targets, len(labels))
+    chosen, truth = metrics.chosen(answers.scores, answers.task), answers.truth
     found = []
     for number in scoring.worst(answers.scores, answers.targets, ERRORS_SHOWN):
-        names = [f"{labels[k]} {answers.scores[number, k]:.0%}" for k in np.flatnonzero(chosen[number])]
-        right = ", ".join(labels[k] for k in np.flatnonzero(truth[number]))
+        names = [f"{labels[k]} {answers.scores[number, k]:.0%}" for k in np.flatnonzero(chosen[number]).tolist()]
+        right = ", ".join(labels[k] for k in np.flatnonzero(truth[number]).tolist())
         found.append((samples[number], right or "none", ", ".join(names) or "none"))
     return found
 
 
 def model_card(run: Run, checkpoint: Checkpoint, figures: Mapping[str, Any]) -> str:
     """What a reader must know before using the model, as Markdown (after Mitchell et al., 2019)."""
-    counts = {split: len(run.samples(split)) for split in ("train", "val", "test")}
-    weakest = sorted(figures["per_class"].items(), key=lambda item: item[1]["f1"])[:3]
-    shape = f"{checkpoint.pixels.shape[1]}x{checkpoint.pixels.shape[0]} pixels" if checkpoint.pixels else "numbers"
-    return "\n".join(
-        [
-            f"# {run.folder.resolve().name}",
-            "",
-            f"{checkpoint.model}, {len(run.labels)} classes, input {shape}, {checkpoint.task.replace('_', ' ')}.",
-            "",
-            "## Use",
-            "",
-            f"Tells apart: {', '.join(run.labels[:LABELS_NAMED])}"
-            + (f" and {len(run.labels) - LABELS_NAMED} more. " if len(run.labels) > LABELS_NAMED else ". ")
-            + (
-                "A sample may have several labels, or none."
-                if checkpoint.task == "multi_label"
-                else "Anything else gets one of these labels too."
-            ),
-            "",
-            "## Data",
-            "",
-            f"{counts['train']} samples trained it, {counts['val']} validated it"
-            + (f", {counts['test']} were not used" if counts["test"] else "")
-            + f". Data digest `{run.data_digest[:16]}`.",
-            "The figures are of the split that also chose the epoch, so they are a little too good.",
-            "",
-            "## Quality",
-            "",
-            f"- accuracy {figures['accuracy']:.2%} (95 % interval {figures['accuracy_low']:.2%} to "
-            f"{figures['accuracy_high']:.2%})",
-            f"- balanced accuracy {figures['balanced_accuracy']:.2%}, macro F1 {figures['macro_f1']:.4f}",
-            f"- expected calibration error {figures['expected_calibration_error']:.3f}",
-            "- weakest classes: " + ", ".join(f"{label} (F1 {part['f1']:.3f})" for label, part in weakest),
-            "",
-            "## Origin",
-            "",
-            f"Run `{run.id}`, {run.facts['created']}, seed {run.facts['seed']}, code {run.facts['git'] or 'unknown'}.",
-            "",
-        ]
+    return pages.render(
+        "model_card.md",
+        run=run,
+        checkpoint=checkpoint,
+        figures=figures,
+        counts={split: len(run.samples(split)) for split in ("train", "val", "test")},
+        weakest=sorted(figures["per_class"].items(), key=lambda item: item[1]["f1"])[:WEAKEST_NAMED],
+        labels_named=LABELS_NAMED,
     )

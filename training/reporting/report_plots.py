@@ -1,7 +1,7 @@
 """The report's figures as PNG files. Drawing only: every number comes from `scores` and `runs`."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -9,26 +9,27 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
-from sklearn import metrics
+from sklearn.metrics import auc, average_precision_score, confusion_matrix, precision_recall_curve, roc_curve
 
-from taxon.training.reporting.scores import as_matrix, reliability
+from taxon.training.loop import metrics
 
 INK, ACCENT, QUIET = "#22303c", "#2468a8", "#c2cbd3"
 COLORS = ("#2468a8", "#d1662b", "#3d8f5a", "#a13d6b", "#8a6d1c", "#5b4aa0", "#17808a", "#6b7a87")
 """Told apart in print and by most of the colour-blind."""
-STYLE = {
+STYLE: Any = {
     "font.size": 10,
     "axes.edgecolor": QUIET,
     "axes.labelcolor": INK,
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
-    "axes.prop_cycle": mpl.cycler(color=COLORS),
+    "axes.prop_cycle": cycler(color=COLORS),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "figure.dpi": 110,
@@ -51,7 +52,7 @@ def draw_all(
     history: Sequence[Mapping[str, Any]],
 ) -> list[str]:
     """Writes every figure; returns the file names in the order of the report."""
-    plots = {
+    plots: dict[str, Callable[[], Figure]] = {
         "learning_curves.png": lambda: learning_curves(history),
         "confusion.png": lambda: confusion(scores, targets, labels),
         "precision_recall.png": lambda: precision_recall(scores, targets, labels),
@@ -101,7 +102,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
 
 def confusion(scores: NDArray[np.float32], targets: NDArray[np.int64], labels: Sequence[str]) -> Figure:
     """Truth by row, answer by column, shaded by the share of the row."""
-    matrix = metrics.confusion_matrix(targets, scores.argmax(axis=1), labels=range(len(labels)))
+    matrix = confusion_matrix(targets, scores.argmax(axis=1), labels=range(len(labels)))
     shares = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
     side = min(11.0, max(3.2, 0.5 * len(labels) + 1.5))
     figure, axes = _figure(side, side)
@@ -129,11 +130,11 @@ def confusion(scores: NDArray[np.float32], targets: NDArray[np.int64], labels: S
 
 def precision_recall(scores: NDArray[np.float32], targets: NDArray[np.int64], labels: Sequence[str]) -> Figure:
     """One curve per class."""
-    truth = as_matrix(targets, len(labels))
+    truth = metrics.as_truth(targets, len(labels))
     curves = []
     for index, label in _present(truth, labels):
-        precision, recall, _ = metrics.precision_recall_curve(truth[:, index], scores[:, index])
-        area = float(metrics.average_precision_score(truth[:, index], scores[:, index]))
+        precision, recall, _ = precision_recall_curve(truth[:, index], scores[:, index])
+        area = float(average_precision_score(truth[:, index], scores[:, index]))
         curves.append(Curve(label, area, recall[::-1], precision[::-1]))
     figure, axes = _figure()
     _draw_curves(axes, curves)
@@ -143,11 +144,11 @@ def precision_recall(scores: NDArray[np.float32], targets: NDArray[np.int64], la
 
 def roc(scores: NDArray[np.float32], targets: NDArray[np.int64], labels: Sequence[str]) -> Figure:
     """One curve per class against all others."""
-    truth = as_matrix(targets, len(labels))
+    truth = metrics.as_truth(targets, len(labels))
     curves = []
     for index, label in _present(truth, labels):
-        false, true, _ = metrics.roc_curve(truth[:, index], scores[:, index])
-        curves.append(Curve(label, float(metrics.auc(false, true)), false, true))
+        false, true, _ = roc_curve(truth[:, index], scores[:, index])
+        curves.append(Curve(label, float(auc(false, true)), false, true))
     figure, axes = _figure()
     axes.plot([0, 1], [0, 1], color=QUIET, linestyle=":", linewidth=1)
     _draw_curves(axes, curves)
@@ -190,7 +191,7 @@ def _plain(label: str) -> str:
     return f" {cut}".replace("$", r"\$")  # a dollar begins a formula; a name beginning with _ would be left out
 
 
-def _present(truth: NDArray[np.int64], labels: Sequence[str]) -> list[tuple[int, str]]:
+def _present(truth: NDArray[np.bool_], labels: Sequence[str]) -> list[tuple[int, str]]:
     """Classes with samples on both sides, where curves mean something."""
     counts = truth.sum(axis=0)
     return [(index, label) for index, label in enumerate(labels) if 0 < counts[index] < len(truth)]
@@ -198,7 +199,7 @@ def _present(truth: NDArray[np.int64], labels: Sequence[str]) -> list[tuple[int,
 
 def calibration(scores: NDArray[np.float32], targets: NDArray[np.int64]) -> Figure:
     """The reliability diagram with the share of answers in each bin below it."""
-    found = reliability(scores, targets)
+    found = metrics.reliability(scores, metrics.as_truth(targets, scores.shape[1]), metrics.task_of(targets))
     figure = Figure(figsize=(5.2, 4.4))
     top, bottom = figure.subplots(2, 1, height_ratios=[4, 1], sharex=True)
     filled = found.counts > 0

@@ -93,17 +93,18 @@ class Run:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """The content of `run.json`."""
-        return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        facts: dict[str, Any] = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        return facts
 
     @property
     def id(self) -> str:
         """Unique name of the run."""
-        return self.facts["run_id"]
+        return str(self.facts["run_id"])
 
     @property
     def data_digest(self) -> str:
         """One sha256 over contents, labels and splits."""
-        return self.facts["data_digest"]
+        return str(self.facts["data_digest"])
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -217,10 +218,9 @@ def _samples_csv(source: Labelled) -> str:
     writer.writerow(SAMPLE_COLUMNS)
     root = source.root.resolve()
     for sample in source.samples:
-        indices = sample.labels if source.task == "multi_label" else (sample.label,)
         path = sample.path.resolve() if sample.path.is_absolute() else sample.path.absolute()
         relative = path.relative_to(root) if path.is_relative_to(root) else path
-        labels = SEPARATOR.join(source.labels[i] for i in indices)
+        labels = SEPARATOR.join(sample.names(source.labels))
         writer.writerow([relative.as_posix(), labels, sample.split, sample.sha256, sample.group, sample.row])
     return text.getvalue()
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from taxon.bundle import store
 from taxon.training.commands import import_onnx
+from taxon.training.exporting import wrapped
 from tests.training.toy_classifier import LABELS, MEAN, STD, make_candidate
 
 
@@ -207,5 +208,5 @@ def test_bytes_with_a_mean_are_a_contradiction(parts, capsys):
 def test_the_wrapped_graph_is_compared_with_the_original(parts, capsys, monkeypatch):
     folder, candidate = parts
     write(folder / "given.onnx", Scoring(candidate.network), torch.zeros(2, 3, 10, 10))
-    monkeypatch.setattr(import_onnx, "_shaped", lambda *_: np.full((1, 3, 1, 1), 0.01, dtype=np.float32))
+    monkeypatch.setattr(wrapped, "_shaped", lambda *_: np.full((1, 3, 1, 1), 0.01, dtype=np.float32))
     assert "nothing was published" in refuse(capsys, folder, "--gives", "logits")

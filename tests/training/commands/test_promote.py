@@ -1,46 +1,16 @@
-"""Real bundles of toy networks: one as trained, one with a worse head."""
-
 import dataclasses
-import json
 import shutil
 
-import numpy as np
 import pytest
 
 from taxon.bundle import store, version_labels
 from taxon.training.commands import catalog, promote
-from taxon.training.exporting import bundling, graph
+from taxon.training.exporting import bundling
 from taxon.training.exporting.bundling import Settings
-from taxon.training.releases import compare, promotions
+from taxon.training.releases import promotions
 from tests.training.toy_classifier import LABELS, ToyNetwork, make_candidate
 
 PLAIN = Settings(calibration=False)
-
-
-def confused(seed=0):
-    network = ToyNetwork(seed=seed)
-    network.fc.weight.data = network.fc.weight.data[[1, 0, 2]]
-    network.fc.bias.data = network.fc.bias.data[[1, 0, 2]]
-    return network
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("promote")
-    candidate = make_candidate(folder)
-    for network in (candidate.network, confused(), candidate.network):
-        changed = dataclasses.replace(candidate, network=network, expected_accuracy=None)
-        bundling.publish(changed, folder / "models", "toy", PLAIN, ladder=graph.LADDER[:1])
-    for file, (label,) in zip(candidate.files, candidate.answers, strict=True):
-        (folder / "held-out" / label).mkdir(parents=True, exist_ok=True)
-        (folder / "held-out" / label / file.name).write_bytes(file.read_bytes())
-    return folder
-
-
-@pytest.fixture
-def repository(template, tmp_path):
-    """Version 1 is good, 2 is worse, 3 is as good as 1; and a labelled folder of held-out pictures."""
-    return shutil.copytree(template, tmp_path / "copy") / "models"
 
 
 def call(repository, version, *more):
@@ -144,53 +114,52 @@ def test_a_path_is_no_name(repository, capsys, name):
     assert len(promotions.history(repository, "toy")) == 1
 
 
-def test_the_interval_of_the_difference_by_hand():
-    low, high = compare.difference_interval(10, 0, 100)
-    center, reach = 10 / 102, 1.96 * (11 - 100 / 102) ** 0.5 / 102
-    assert (low, high) == pytest.approx((center - reach, center + reach), abs=1e-5)
-    assert compare.difference_interval(0, 0, 100)[0] < 0 < compare.difference_interval(0, 0, 100)[1]
-
-
-def test_mcnemar_by_hand(tmp_path):
-    """8 gained, 1 lost: two-sided binomial, 2 * (C(9,0) + C(9,1)) / 2^9."""
-    labels = [("a",)] * 20
-    before = compare.Answers(np.array([False] * 8 + [True] + [True] * 11), 0.0, tmp_path)
-    after = compare.Answers(np.array([True] * 8 + [False] + [True] * 11), 0.0, tmp_path)
-    result = compare.compare(before, after, labels)
-    assert (result.gained, result.lost) == (8, 1)
-    assert result.p_value == pytest.approx(20 / 512)
-    assert result.difference == pytest.approx(7 / 20)
-
-
-def test_classes_that_got_worse_are_named_worst_first():
-    labels = [("a",)] * 10 + [("b",)] * 10 + [("c",)] * 10
-    before = np.ones(30, dtype=bool)
-    after = before.copy()
-    after[[0, 1]] = False
-    after[10:15] = False
-    assert [change.label for change in compare.regressions(before, after, labels)] == ["b", "a"]
-
-
-def test_models_lists_versions_with_labels_and_lineage(repository, capsys):
-    call(repository, 1)
-    assert catalog.label_main(["toy", "3", "candidate", "--models", str(repository)]) == 0
-    capsys.readouterr()
-    assert catalog.main(["--models", str(repository), "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert [(row["version"], row["labels"]) for row in rows] == [(3, ["candidate"]), (2, []), (1, ["stable"])]
-    assert rows[0]["run_id"] == "run-1"
-    assert catalog.main(["--models", str(repository)]) == 0
-    assert "candidate" in capsys.readouterr().out
-
-
-def test_models_names_damaged_bundles_and_goes_on(repository, capsys):
-    (repository / "toy" / "2" / "golden" / "00.png").unlink()
-    assert catalog.main(["--models", str(repository), "--json"]) == 1
-    rows = json.loads(capsys.readouterr().out)
-    assert [row["error"] is None for row in rows] == [True, False, True]
-
-
 def test_the_label_stable_is_not_set_by_hand(repository, capsys):
     assert catalog.label_main(["toy", "2", "stable", "--models", str(repository)]) == 2
     assert "taxon promote" in capsys.readouterr().err
     assert store.versions(repository, "toy") == [1, 2, 3]
+
+
+def damage(repository, version):
+    (repository / "toy" / str(version) / "model.onnx").write_bytes(b"torn")
+
+
+def delete(repository, version):
+    shutil.rmtree(repository / "toy" / str(version))
+
+
+@pytest.mark.parametrize(("harm", "complaint"), [(damage, "sha256"), (delete, "has no version 1")])
+def test_a_default_that_cannot_be_read_is_replaced_by_force_only(repository, capsys, harm, complaint):
+    """Nothing can be compared, so a person must say that the new one is good; the record says so."""
+    call(repository, 1)
+    harm(repository, 1)
+    assert call(repository, 3) == 2
+    refused = capsys.readouterr().err
+    assert complaint in refused
+    assert "--force REASON" in refused
+    assert stable(repository) == 1
+    assert call(repository, 3, "--force", "the disk of 1 broke") == 0
+    said = capsys.readouterr().err
+    assert said.startswith("taxon promote: compared with nothing: ")
+    assert complaint in said
+    assert stable(repository) == 3
+    last = promotions.history(repository, "toy")[-1]
+    assert (last["from"], last["to"], last["reason"], last["comparison"]) == (1, 3, "the disk of 1 broke", None)
+
+
+@pytest.mark.parametrize("harm", [damage, delete])
+def test_rolling_back_to_what_cannot_serve_says_the_way_out(repository, capsys, harm):
+    call(repository, 1)
+    call(repository, 3)
+    harm(repository, 1)
+    assert promote.rollback_main(["toy", "--models", str(repository)]) == 2
+    assert "`taxon promote` another one" in capsys.readouterr().err
+    assert stable(repository) == 3
+
+
+def test_a_damaged_default_does_not_stand_in_the_way_of_rolling_back(repository):
+    call(repository, 1)
+    call(repository, 3)
+    damage(repository, 3)
+    assert promote.rollback_main(["toy", "--models", str(repository)]) == 0
+    assert stable(repository) == 1

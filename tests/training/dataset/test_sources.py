@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
+from taxon.training.commands.train import main
 from taxon.training.dataset import published
 from taxon.training.errors import TrainingError
-from taxon.training.finetune import main
 from taxon.training.runs.folder import Run
 from tests.training.folders import write_folder
 
@@ -86,7 +86,7 @@ def small_cifar(root, kind: str = "cifar10") -> type[datasets.CIFAR10]:
 @pytest.mark.parametrize("kind", ["cifar10", "cifar100"])
 def test_cifar_files_become_the_same_pictures(tmp_path, monkeypatch, kind):
     monkeypatch.setitem(published.FORMATS, kind, small_cifar(tmp_path / "root", kind))
-    parts = published.read_official(kind, tmp_path / "root", download=False)
+    parts = published.read_published(kind, tmp_path / "root", download=False)
     folder = published.write_parts(parts, tmp_path / "prepared", kind)
     expected, _ = level_pictures(2, 32, 3)
     for number, label in enumerate(["airplane", "automobile"]):
@@ -130,7 +130,7 @@ def test_damaged_cifar_files_are_refused_before_they_are_unpickled(tmp_path, mon
     with (tmp_path / "root" / "cifar-10-batches-py" / "data_batch_1").open("ab") as file:
         file.write(b"x")
     with pytest.raises(TrainingError, match="official files"):
-        published.read_official("cifar10", tmp_path / "root", download=False)
+        published.read_published("cifar10", tmp_path / "root", download=False)
 
 
 def test_pixel_columns_train(tmp_path):

@@ -45,22 +45,6 @@ def test_without_errors_certainty_ends_where_the_number_of_pictures_says(scale):
     assert certainty == pytest.approx(1 - 1 / 402, abs=2e-3)
 
 
-def test_the_error_of_certain_and_wrong_answers_is_one():
-    scores = np.tile(np.array([1.0, 0.0], dtype=np.float32), (10, 1))
-    targets = np.tile([False, True], (10, 1))
-    assert calibrate.expected_calibration_error(scores, targets, "single_label") == 1.0
-    assert calibrate.expected_calibration_error(scores, ~targets, "single_label") == 0.0
-
-
-def test_the_error_by_hand():
-    """Two bins: 3 of 4 right at 0.8, 0 of 1 right at 0.6."""
-    best = np.array([0.8, 0.8, 0.8, 0.8, 0.6], dtype=np.float32)
-    scores = np.stack([best, 1 - best], axis=1)
-    targets = np.array([[True, False]] * 3 + [[False, True]] * 2)
-    expected = 0.8 * 0.05 + 0.2 * 0.6
-    assert calibrate.expected_calibration_error(scores, targets, "single_label") == pytest.approx(expected)
-
-
 @pytest.mark.parametrize("coverage", [0.5, 0.9, 1.0])
 def test_the_unknown_threshold_keeps_the_stated_share(coverage):
     logits, targets = drawn(1.0, count=1000)

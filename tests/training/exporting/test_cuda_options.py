@@ -6,8 +6,8 @@ import pytest
 from taxon.bundle import store
 from taxon.bundle.manifest import Variant
 from taxon.training.exporting import bundling, cuda_options, graph, parity, variants
-from taxon.training.exporting.cuda_options import CUDA
 from taxon.training.exporting.parity import ParityError
+from taxon.training.exporting.providers import CPU, CUDA
 from tests.training.toy_classifier import make_candidate
 
 PICTURES = np.zeros((2, 4, 4, 3), np.uint8)
@@ -38,7 +38,7 @@ class Device:
 @pytest.fixture
 def use(monkeypatch):
     def put(device):
-        monkeypatch.setattr(parity, "providers", lambda: [CUDA, variants.CPU])
+        monkeypatch.setattr(parity, "providers", lambda: [CUDA, CPU])
         monkeypatch.setattr(parity, "open_session", device.open_session)
         monkeypatch.setattr(parity, "run", device.run)
         monkeypatch.setattr(variants, "timed", device.timed)
@@ -80,7 +80,7 @@ def test_int8_and_machines_without_cuda_are_left_alone(use, tmp_path, monkeypatc
     device = use(Device())
     int8 = Variant(file="model.int8.onnx", precision="int8")
     assert cuda_options.tuned(int8, tmp_path, PICTURES) is int8
-    monkeypatch.setattr(parity, "providers", lambda: [variants.CPU])
+    monkeypatch.setattr(parity, "providers", lambda: [CPU])
     assert cuda_options.tuned(FP32, tmp_path, PICTURES) is FP32
     assert not device.opened
 
@@ -89,7 +89,7 @@ def test_an_export_with_cuda_carries_the_options_in_its_manifest(tmp_path, monke
     """The whole of publish, with CPU sessions under CUDA's name of which one choice is the fastest."""
     opened, real = {}, parity.open_session
 
-    def open_session(path, provider=variants.CPU, options=None):
+    def open_session(path, provider=CPU, options=None):
         session = real(path)
         opened[id(session)] = (session, options or {})
         return session
@@ -98,7 +98,7 @@ def test_an_export_with_cuda_carries_the_options_in_its_manifest(tmp_path, monke
         chosen = [opened[id(session)][1].get("prefer_nhwc") == "1" for session in sessions]
         return [{1: 1.0, 8: 4.0 if fast else 10.0} for fast in chosen]
 
-    monkeypatch.setattr(parity, "providers", lambda: [CUDA, variants.CPU])
+    monkeypatch.setattr(parity, "providers", lambda: [CUDA, CPU])
     monkeypatch.setattr(parity, "open_session", open_session)
     monkeypatch.setattr(variants, "timed", timed)
     settings = bundling.Settings(precisions=("fp16",))

@@ -11,13 +11,14 @@ import torch
 from onnx import numpy_helper
 
 from taxon.bundle import store
-from taxon.training.commands import export, fuse, promote
+from taxon.training.commands import export, promote
+from taxon.training.commands.train import main
 from taxon.training.errors import TrainingError
-from taxon.training.exporting import bundling, examples, graph, parity
+from taxon.training.exporting import bundling, examples, fusion, graph, parity
 from taxon.training.exporting.candidate import ExportError
 from taxon.training.exporting.examples import Row
 from taxon.training.exporting.graph import ServedNumbers
-from taxon.training.finetune import main
+from taxon.training.exporting.of_run import from_run
 from taxon.training.network.networks import Mlp
 from taxon.training.runs.folder import Run
 from tests.training.toy_classifier import corrupting, make_candidate
@@ -95,8 +96,8 @@ def test_versions_are_compared_on_a_table(run, tmp_path, capsys):
 
 
 def test_an_ensemble_of_numbers_averages_scores(run):
-    member = fuse.Ingredient(run.checkpoint(), export.from_run(run.folder), 1.0)
-    fused = fuse.ensemble([member, member]).network
+    member = fusion.Ingredient(run.checkpoint(), from_run(run.folder), 1.0)
+    fused = fusion.ensemble([member, member]).network
     values = torch.randn(3, 2)
     torch.testing.assert_close(fused(values).softmax(-1), member.candidate.network(values).softmax(-1))
 

@@ -5,6 +5,7 @@ import pytest
 from taxon.training.exporting import graph, parity
 from taxon.training.exporting.graph import Served
 from taxon.training.exporting.parity import ParityError
+from taxon.training.loop import metrics
 from tests.training.toy_classifier import MEAN, PIXELS, STD, ToyNetwork, decoded, write_pictures
 
 CPU = "CPUExecutionProvider"
@@ -170,4 +171,4 @@ def test_several_labels_agree_label_by_label():
     answers = scores([0.9, 0.2], [0.49995, 0.2], [0.9, 0.8])
     assert parity.same_decision(reference, answers, "multi_label", 1e-4).tolist() == [True, True, False]
     truth = np.array([[True, False], [True, False], [False, False]])
-    assert parity.accuracy(reference, truth, "multi_label") == pytest.approx(2 / 3)
+    assert metrics.accuracy(reference, truth, "multi_label") == pytest.approx(2 / 3)

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from taxon.training.commands import export
+from taxon.training.commands.train import main
 from taxon.training.config import DistillOptions
 from taxon.training.errors import TrainingError
-from taxon.training.finetune import main
+from taxon.training.exporting.of_run import from_run
 from taxon.training.loop import distill
 from taxon.training.loop.distill import Teacher
 from taxon.training.network.model import Preprocessing
@@ -70,7 +70,7 @@ def test_the_run_and_the_bundle_say_who_taught(here):
     run, teacher = student(), Run.open(Path("big"))
     assert run.facts["parents"] == [teacher.id]
     assert f'teacher = "{here / "big"}"' in (run.folder / "recipe.toml").read_text()
-    candidate = export.from_run(run.folder)
+    candidate = from_run(run.folder)
     assert candidate.parents == (teacher.id,)
     assert len(candidate.recipe["distill"]["teacher_sha256"]) == 64
 
@@ -80,7 +80,7 @@ def test_a_killed_distillation_ends_with_the_same_bits(here):
     words = ["--save-seconds", 0, "--policy", "trivialaugment", "--mixup", 0.2, "--accumulate", 2]
     whole = student(*words, out="whole")
     call = ["--data", "pictures", "--model", "small_cnn", *BASE, "--lr", "0.01", "--teacher", "big", "--out", "killed"]
-    code = "import sys; from taxon.training.finetune import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from taxon.training.commands.train import main; sys.exit(main(sys.argv[1:]))"
     process = subprocess.Popen([sys.executable, "-c", code, *call, *map(str, words)])
     kill_at(process, here / "killed", 5)
     assert process.returncode == -signal.SIGKILL

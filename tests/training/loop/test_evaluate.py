@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from taxon.training.loop.batches import LabelledArrays
-from taxon.training.loop.evaluate import Answers, answer, confusion, summary
+from taxon.training.loop.evaluate import Answers, answer, summary
 from taxon.training.loop.machine import Machine
 
 SCORES = np.float32([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
@@ -19,10 +19,6 @@ def test_figures_of_several_labels_count_wholly_right_answers():
     found = summary(Answers(SCORES, np.int64([[1, 0], [0, 1], [1, 1], [0, 1]]), 0.5))
     assert found["accuracy"] == 0.75
     assert found["macro_f1"] == pytest.approx((1.0 + 0.8) / 2)
-
-
-def test_confusion_has_the_truth_in_rows():
-    assert confusion(Answers(SCORES, np.int64([0, 1, 1, 1]), 0.0)).tolist() == [[1, 0], [1, 2]]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])

@@ -63,7 +63,7 @@ while True:
 def test_a_killed_promotion_leaves_one_version_or_the_other(repository):
     for attempt in range(4):
         process = run(KILLED, repository)
-        process.stdout.readline()
+        assert process.stdout.readline() == b"ready\n"
         until = time.monotonic() + random.Random(attempt).uniform(0.001, 0.05)
         while time.monotonic() < until or stable(repository) is None:
             assert stable(repository) in (None, 1, 3)

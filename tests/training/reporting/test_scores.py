@@ -48,14 +48,6 @@ def test_an_interval_agrees_with_the_normal_approximation():
     assert (low, high) == pytest.approx((0.75 - half, 0.75 + half), abs=0.005)
 
 
-def test_calibration_error_by_hand():
-    """Two bins: four answers of 0.9 that are right half the time, and two of 0.6 that always are."""
-    given = np.float32([[0.9, 0.1]] * 4 + [[0.6, 0.4]] * 2)
-    found = scores.reliability(given, np.int64([0, 0, 1, 1, 0, 0]))
-    assert found.error == pytest.approx((4 * 0.4 + 2 * 0.4) / 6, abs=1e-6)
-    assert found.counts.sum() == 6
-
-
 def test_worst_errors_are_wrong_and_the_surest_come_first():
     given = np.float32([[0.9, 0.1], [0.6, 0.4], [0.99, 0.01]])
     assert scores.worst(given, np.int64([1, 1, 0]), 5).tolist() == [0, 1]

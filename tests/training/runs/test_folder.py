@@ -9,7 +9,6 @@ from taxon.bundle.manifest import PixelSpec
 from taxon.training.config import Recipe
 from taxon.training.dataset import data
 from taxon.training.errors import TrainingError
-from taxon.training.loop.batches import LabelledArrays, batches, in_turn
 from taxon.training.runs.checkpoint import Checkpoint
 from taxon.training.runs.folder import Run, open_or_create
 from tests.training.folders import write_folder
@@ -91,12 +90,3 @@ def test_samples_come_back_from_the_folder(tmp_path, source):
 def test_another_folder_is_no_run(tmp_path):
     with pytest.raises(TrainingError, match=r"no run\.json"):
         Run.open(tmp_path)
-
-
-def test_a_loader_process_that_dies_is_said_with_what_to_do():
-    def die(_pictures, _numbers):
-        os._exit(1)
-
-    arrays = LabelledArrays(torch.zeros(4, 2).numpy(), torch.zeros(4, dtype=torch.int64), variation=die)
-    with pytest.raises(TrainingError, match=r"loader process died.*--workers"):
-        list(batches(arrays, in_turn(4, 2), workers=1))

@@ -1,8 +1,7 @@
 """What the data doctor found as one HTML page, with thumbnails: for those who decide about the data."""
 
-import html
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from taxon.training.dataset.data import SPLITS, Labelled
 from taxon.training.dataset.findings import Finding
@@ -40,7 +39,7 @@ MEANINGS = {
 }
 
 
-def write_page(title: str, found: Labelled, facts: Sequence[Facts], kinds: dict[str, list[Finding]]) -> str:
+def write_page(title: str, found: Labelled, facts: Sequence[Facts], kinds: Mapping[str, Sequence[Finding]]) -> str:
     """The page.
 
     Args:
@@ -49,53 +48,31 @@ def write_page(title: str, found: Labelled, facts: Sequence[Facts], kinds: dict[
         facts: Of these.
         kinds: The findings by kind, the worst first.
     """
-    counts = Counter(finding.severity for findings in kinds.values() for finding in findings)
-    verdict = "Errors were found: results of this data would be wrong." if counts["error"] else "No errors."
-    parts = [
-        f"<p class=lead>{verdict}</p>",
-        pages.tiles(
-            [
-                (f"{len(facts):,}", "readable pictures"),
-                (f"{len(found.labels):,}", "classes"),
-                *((f"{counts[severity]:,}", f"{severity}s") for severity in ("error", "warning", "note")),
-            ]
-        ),
-        "<h2>Classes</h2>",
-        _classes(found),
-        f"<p class=quiet>{_sizes(facts)}</p>" if facts else "",
-    ]
     by_path = {fact.sample.path: fact for fact in facts}
-    for kind, findings in kinds.items():
-        heading, meaning = MEANINGS[kind]
-        severity = findings[0].severity
-        parts.append(f"<h2>{heading}: {len(findings):,}<span class={severity}>{severity}</span></h2>")
-        parts.append(f"<p class=quiet>{meaning}</p>")
-        for finding in findings[:FINDINGS]:
-            shown = [by_path[path] for path in finding.paths if path in by_path][:THUMBNAILS]
-            pictures = "".join(pages.picture(fact.sample.path, _caption(fact, found.labels)) for fact in shown)
-            parts.append(f"<p>{html.escape(finding.message)}</p>")
-            parts.append(f"<div class=grid>{pictures}</div>" if pictures else "")
-        if len(findings) > FINDINGS:
-            parts.append(f"<p class=quiet>and {len(findings) - FINDINGS:,} more: see --json</p>")
-    return pages.page(title, parts)
+    return pages.render(
+        "inspect.html",
+        title=title,
+        data=found,
+        picture_count=len(facts),
+        severities=Counter(finding.severity for findings in kinds.values() for finding in findings),
+        classes=_classes(found),
+        sizes=_sizes(facts) if facts else "",
+        kinds=kinds,
+        meanings=MEANINGS,
+        findings_shown=FINDINGS,
+        shown=lambda finding: [by_path[path] for path in finding.paths if path in by_path][:THUMBNAILS],
+    )
 
 
-def _classes(found: Labelled) -> str:
+def _classes(found: Labelled) -> tuple[list[str], list[list[str]]]:
+    """The head and the rows of the table."""
     splits = [split for split in (*SPLITS, "") if found.split(split)]
     counts = {split: found.counts(split) for split in splits}
     rows = [[label, *(f"{counts[split][label]:,}" for split in splits)] for label in found.labels]
-    return pages.table(["class", *(split or "pictures" for split in splits)], rows)
+    return ["class", *(split or "pictures" for split in splits)], rows
 
 
 def _sizes(facts: Sequence[Facts]) -> str:
     sides = sorted(min(fact.size) for fact in facts)
     forms = ", ".join(f"{form} {count:,}" for form, count in Counter(fact.form for fact in facts).most_common())
     return f"{forms}. Shorter side {sides[0]} to {sides[-1]} pixels, median {sides[len(sides) // 2]}."
-
-
-def _caption(fact: Facts, labels: Sequence[str]) -> str:
-    sample = fact.sample
-    names = ", ".join(labels[index] for index in sample.labels or (sample.label,) if index >= 0) or "no label"
-    size = f"{fact.size[0]}x{fact.size[1]}"
-    where = f"{sample.split}, {size}" if sample.split else size
-    return f"<b>{html.escape(names)}</b><br>{where}<br>{html.escape(sample.path.name)}"

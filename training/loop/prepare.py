@@ -85,7 +85,7 @@ def load_data(options: DataOptions, network: ModelOptions, machine: MachineOptio
         image_size=options.image_size,
         color=options.color,
     )
-    if options.scaled_decoding:
+    if options.scaled_decoding and preprocessing.pixels is not None:
         pixels = preprocessing.pixels.model_copy(update={"scaled_decoding": True})
         preprocessing = replace(preprocessing, pixels=pixels)
     return prepare(found, preprocessing, machine.cache_folder, machine.cache_gib * 2**30)
@@ -148,8 +148,11 @@ def prepare(found: Labelled, preprocessing: Preprocessing, cache_folder: Path, c
 
     Raises:
         TrainingError: A class has no usable picture left in a split.
+        ValueError: The preprocessing is for numbers.
     """
     spec = preprocessing.pixels
+    if spec is None:
+        raise ValueError("numbers are prepared by `prepare_numbers`")
     train, train_samples, train_faults = decode_all(
         found.split("train"), training_spec(spec), cache_folder, cache_bytes
     )

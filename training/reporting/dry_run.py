@@ -5,11 +5,11 @@ from torch import Tensor, nn
 
 from taxon.training import flags
 from taxon.training.config import Recipe
-from taxon.training.dataset.prepare import Prepared
 from taxon.training.loop.augment import normalised
 from taxon.training.loop.batches import cut
 from taxon.training.loop.distill import Teacher
 from taxon.training.loop.order import permutation
+from taxon.training.loop.prepare import Prepared
 from taxon.training.network import model, stages
 from taxon.training.plan import Phase, phases
 
@@ -45,7 +45,7 @@ def describe(recipe: Recipe, prepared: Prepared) -> str:
             f"teacher: run {teacher.run_id}, {sum(p.numel() for p in teacher.network.parameters()):,} parameters; "
             f"{teacher.weight:g} of the loss, at temperature {teacher.temperature:g}"
         )
-    for phase in phases(settings.mode, options.epochs, options.head_epochs, options.lr, options.head_lr):
+    for phase in phases(settings.mode, options):
         trainable = stages.trainable_stages(
             phase.mode, [*parts], last=settings.last, frozen=settings.frozen, reset=settings.reset
         )

@@ -1,9 +1,9 @@
 import torch
 from torch import nn
 
-from taxon.training.commands.dry_run import saved_bytes
-from taxon.training.finetune import main
+from taxon.training.commands.train import main
 from taxon.training.network import model, stages
+from taxon.training.reporting.dry_run import saved_bytes
 from tests.training.folders import write_folder
 
 

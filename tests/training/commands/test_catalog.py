@@ -1,0 +1,23 @@
+import json
+
+from taxon.bundle import version_labels
+from taxon.training.commands import catalog
+
+
+def test_models_lists_versions_with_labels_and_lineage(repository, capsys):
+    version_labels.write(repository, "toy", "stable", 1)
+    assert catalog.label_main(["toy", "3", "candidate", "--models", str(repository)]) == 0
+    capsys.readouterr()
+    assert catalog.main(["--models", str(repository), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["version"], row["labels"]) for row in rows] == [(3, ["candidate"]), (2, []), (1, ["stable"])]
+    assert rows[0]["run_id"] == "run-1"
+    assert catalog.main(["--models", str(repository)]) == 0
+    assert "candidate" in capsys.readouterr().out
+
+
+def test_models_names_damaged_bundles_and_goes_on(repository, capsys):
+    (repository / "toy" / "2" / "golden" / "00.png").unlink()
+    assert catalog.main(["--models", str(repository), "--json"]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["error"] is None for row in rows] == [True, False, True]

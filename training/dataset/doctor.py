@@ -1,0 +1,96 @@
+"""What is wrong with labelled pictures, and a split in which nothing that looks alike is on both sides."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from taxon.bundle.atomic_files import write as write_atomically
+from taxon.training.dataset import data
+from taxon.training.dataset.data import Labelled, Sample
+from taxon.training.dataset.findings import Finding, examine
+from taxon.training.dataset.fingerprints import Fingerprints, alike, fingerprints
+from taxon.training.dataset.scan_pictures import Facts, look_at_all
+from taxon.training.dataset.tables import SEPARATOR
+from taxon.training.errors import TrainingError
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What the doctor found."""
+
+    data: Labelled
+    facts: list[Facts]
+    fingerprints: Fingerprints
+    """Of the same pictures."""
+    findings: list[Finding]
+
+    @property
+    def sound(self) -> bool:
+        """Whether there is no error."""
+        return all(finding.severity != "error" for finding in self.findings)
+
+    @property
+    def by_kind(self) -> dict[str, list[Finding]]:
+        """The findings of each kind, the worst kinds first."""
+        kinds: dict[str, list[Finding]] = {}
+        for finding in self.findings:
+            kinds.setdefault(finding.kind, []).append(finding)
+        return kinds
+
+
+def diagnose(found: Labelled) -> Diagnosis:
+    """Looks at every file."""
+    facts, grids, faults = look_at_all(found.samples)
+    usable = replace(found, samples=tuple(fact.sample for fact in facts), faults=(*found.faults, *faults))
+    prints = fingerprints(grids)
+    return Diagnosis(usable, facts, prints, examine(usable, facts, prints))
+
+
+def write_split(diagnosis: Diagnosis, file: Path, fraction: float, seed: int) -> None:
+    """Writes `path,label,split,group`: pictures that are equal or look alike form a group and stay together.
+
+    Raises:
+        TrainingError: A picture lies outside the file's folder, or a class cannot be split.
+        OSError: Not writable.
+    """
+    grouped = replace(diagnosis.data, samples=tuple(grouped_samples(diagnosis.facts, diagnosis.fingerprints)))
+    split = data.with_splits(
+        replace(grouped, samples=tuple(replace(s, split="") for s in grouped.samples)), fraction, seed
+    )
+    root = file.parent.resolve()
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "label", "split", "group"])
+    for sample in split.samples:
+        path = sample.path.resolve()
+        if not path.is_relative_to(root):
+            raise TrainingError(f"{path} lies outside {root}: write the list in or above the pictures' folder")
+        names = sample.names(split.labels)
+        writer.writerow([path.relative_to(root).as_posix(), SEPARATOR.join(names), sample.split, sample.group])
+    write_atomically(file, text.getvalue())
+
+
+def grouped_samples(facts: Sequence[Facts], prints: Fingerprints) -> list[Sample]:
+    """The samples, each with the group of all that it equals or looks like, also by way of others."""
+    first_with: dict[tuple[str, str], int] = {}
+    pairs = [(first, second) for first, second, _ in alike(prints)]
+    pairs += [
+        (first_with.setdefault(key, number), number)
+        for number, fact in enumerate(facts)
+        for key in (("bytes", fact.sample.sha256), ("group", fact.sample.group))
+        if key[1]
+    ]
+    rows, columns = np.asarray(pairs, dtype=np.int64).reshape(-1, 2).T
+    links = coo_array((np.ones(len(pairs)), (rows, columns)), shape=(len(facts), len(facts)))
+    _, groups = connected_components(links, directed=False)
+    _, firsts = np.unique(groups, return_index=True)
+    return [
+        replace(fact.sample, group=facts[firsts[group]].sample.sha256[:16])
+        for fact, group in zip(facts, groups, strict=True)
+    ]

@@ -1,0 +1,100 @@
+"""The command-line options of everything that ends in a bundle, and the settings that they stand for."""
+
+import argparse
+import re
+from pathlib import Path
+
+from taxon.bundle import signing
+from taxon.bundle.manifest import check_name
+from taxon.bundle.signing import KeyFileError
+from taxon.training.exporting import parity, variants
+from taxon.training.exporting.bundling import Settings
+from taxon.training.exporting.candidate import ExportError
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of everything that ends in a bundle."""
+    parser.add_argument(
+        "--tolerance", type=float, help=f"largest score difference; by default {parity.TOLERANCES} by provider"
+    )
+    parser.add_argument(
+        "--calibration",
+        choices=("temperature", "none"),
+        default="temperature",
+        help="fit a temperature on the validation pictures and put it into the graph (default), or leave scores alone",
+    )
+    parser.add_argument(
+        "--unknown-coverage",
+        type=coverage,
+        metavar="SHARE",
+        help='choose the threshold below which the service says "unknown" so that this share of the validation '
+        "pictures keeps an answer, for example 0.98; none by default",
+    )
+    parser.add_argument(
+        "--variants",
+        type=precisions,
+        default=(),
+        metavar="LIST",
+        help="lighter graphs to try beside fp32: fp16 (for CUDA), int8 (for CPUs), or both, separated by a comma; one "
+        "that is slower or loses more than the budget is left out, with the reason",
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=variants.BUDGET,
+        metavar="SHARE",
+        help=f"accuracy that a variant may lose ({variants.BUDGET})",
+    )
+    parser.add_argument(
+        "--sign-key", type=Path, metavar="FILE", help="PEM file with an Ed25519 private key that signs the bundle"
+    )
+
+
+def settings(options: argparse.Namespace) -> Settings:
+    """What `add_settings` asked for.
+
+    Raises:
+        ExportError: The key that is to sign cannot be used.
+    """
+    try:
+        sign = options.sign_key and signing.signer(options.sign_key)
+    except KeyFileError as error:
+        raise ExportError(f"--sign-key: {error}") from error
+    return Settings(
+        calibration=options.calibration == "temperature",
+        unknown_coverage=options.unknown_coverage,
+        tolerance=options.tolerance,
+        precisions=options.variants,
+        budget=options.budget,
+        sign=sign,
+    )
+
+
+def model_name(given: str | None, run: Path) -> str:
+    """The given name, or the run folder's made fit.
+
+    Raises:
+        ExportError: The given name may not name a model.
+    """
+    try:
+        return check_name(
+            re.sub(r"[^a-z0-9_-]+", "-", run.resolve().name.lower()).strip("-_") if given is None else given
+        )
+    except ValueError as error:
+        raise ExportError(f"{error}; choose one with --name") from error
+
+
+def coverage(text: str) -> float:
+    """A share above 0 and at most 1, for argparse."""
+    share = float(text)
+    if not 0.0 < share <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text} must be above 0 and at most 1")
+    return share
+
+
+def precisions(text: str) -> tuple[str, ...]:
+    """A list such as `fp16,int8`, for argparse."""
+    chosen = tuple(part.strip() for part in text.split(",") if part.strip() not in ("", "none"))
+    if unknown := set(chosen) - {"fp16", "int8"}:
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))} must be fp16 or int8")
+    return tuple(dict.fromkeys(chosen))
