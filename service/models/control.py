@@ -141,7 +141,9 @@ class ModelControl:
             changed_ns = folder.labels_changed_ns(self._root, name)
             if changed_ns == self._labels_seen_ns.get(name, 0):
                 continue
-            changed[name] = folder.labels(self._root, name)
+            labels = folder.labels(self._root, name)
+            if labels is not None:  # else the last ones hold
+                changed[name] = labels
             if time.time_ns() - changed_ns > SETTLED_NS:
                 self._labels_seen_ns[name] = changed_ns
         return changed
@@ -166,7 +168,9 @@ class ModelControl:
             if (one.name, one.version) not in served:
                 repository.note(VersionState(one.name, one.version, "LOADING"))
         for name in dict.fromkeys(one.name for one in chosen):
-            repository.label(name, await asyncio.to_thread(folder.labels, self._root, name))
+            labels = await asyncio.to_thread(folder.labels, self._root, name)
+            if labels is not None:
+                repository.label(name, labels)
         turns = asyncio.Semaphore(MOST_AT_ONCE)
 
         async def load(one: Found) -> None:

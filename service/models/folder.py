@@ -59,7 +59,7 @@ def _versions(root: Path, name: str) -> list[Found]:
     except OSError as error:
         log.warning("folder is left out, it cannot be read", folder=str(folder), reason=str(error))
         return []
-    stable = labels(root, name).get(version_labels.STABLE)
+    stable = (labels(root, name) or {}).get(version_labels.STABLE)
     if bundles:
         return [Found(name, version, None) for version in _ordered(bundles, stable)]
     if not graphs:
@@ -77,13 +77,13 @@ def _ordered(versions: Sequence[int], first: int | None) -> list[int]:
     return sorted(versions, key=lambda version: (version != first, -version))
 
 
-def labels(root: Path, name: str) -> dict[str, int]:
-    """The labels of a model; none if they cannot be read, and the log says so. Blocks."""
+def labels(root: Path, name: str) -> dict[str, int] | None:
+    """The labels of a model; None if they cannot be read, and the log says so. Blocks."""
     try:
         return version_labels.read(root, name)
     except (BundleError, OSError) as error:
         log.error("version labels cannot be read", model=name, reason=str(error))
-        return {}
+        return None
 
 
 def labels_changed_ns(root: Path, name: str) -> int:

@@ -125,14 +125,15 @@ class Queues:
         now = self._clock()
         remaining_s = job.deadline - now
         costs = queue.costs()
-        own_s = queue.alone_s.seconds() if job.alone else costs[1]
+        apart_s = queue.apart_s.seconds() if job.input.dtype is None else 0.0
+        own_s = queue.alone_s.seconds() if job.alone else apart_s + costs[1]
         if own_s > remaining_s:
             if self._is_probe(queue, job, remaining_s):
                 return
             raise DeadlineTooShortError(remaining_s, own_s)
         wait_s = self.predicted_s(worker_count, busy_s)
         if not job.alone:  # who waits is answered with others
-            own_s = costs[best_bucket(1 + len(queue.ordinary) // worker_count, costs, remaining_s)]
+            own_s = apart_s + costs[best_bucket(1 + len(queue.ordinary) // worker_count, costs, remaining_s)]
         answered_s = MARGIN * wait_s + own_s
         if answered_s > remaining_s:
             if self._is_probe(queue, job, remaining_s):

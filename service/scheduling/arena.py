@@ -81,8 +81,7 @@ class Arena:
         """Copies an input into its block."""
         begin = offset + MARGIN_BYTES
         if isinstance(payload, np.ndarray):
-            target = np.frombuffer(self.memory[begin : begin + payload.nbytes], payload.dtype)
-            target.reshape(payload.shape)[...] = payload
+            np.ndarray(payload.shape, payload.dtype, self.memory, begin)[...] = payload
         else:
             self.memory[begin : begin + len(payload)] = payload
 

@@ -20,16 +20,18 @@ FADING_S = 10.0
 class Estimate:
     """Seconds of one step."""
 
-    __slots__ = ("_clock", "_learnt_at", "_learnt_s", "proven_s")
+    __slots__ = ("_clock", "_learnt_at", "_learnt_s", "_was_measured", "proven_s")
 
     def __init__(self, proven_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         """Believes what was proven.
 
         Args:
-            proven_s: Measured at load; 0 where nothing was: then the first sample is believed.
+            proven_s: Measured at load; 0 where nothing was: then the first sample is believed, until a shorter one
+                shows that it was a stall.
             clock: Seconds.
         """
         self.proven_s = proven_s
+        self._was_measured = proven_s > 0
         self._learnt_s = proven_s
         self._clock = clock
         self._learnt_at = clock()
@@ -47,6 +49,8 @@ class Estimate:
         if not now_s:
             self.proven_s = self._learnt_s = sample_s
             return
+        if not self._was_measured and 0 < sample_s < self.proven_s:
+            self.proven_s = sample_s
         clamped_s = min(max(sample_s, now_s / MOST_TIMES), now_s * MOST_TIMES)
         self._learnt_s = now_s + NEWEST_WEIGHT * (clamped_s - now_s)
         self._learnt_at = self._clock()

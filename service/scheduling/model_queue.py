@@ -34,7 +34,9 @@ class ModelQueue:
     """When the last probe was let in."""
     closing: bool = False
     decode_s: Estimate = field(init=False)
-    """Of one ordinary input, by a worker."""
+    """Of one ordinary input, by a worker that runs it too."""
+    apart_s: Estimate = field(init=False)
+    """Of one ordinary picture, by a process that only decodes."""
     alone_s: Estimate = field(init=False)
     """Of one large picture, decoded and run."""
     _costs: dict[int, float] = field(default_factory=dict)
@@ -43,6 +45,7 @@ class ModelQueue:
     def __post_init__(self) -> None:
         """Begins with what was proven."""
         self.decode_s = Estimate(0.0, self.clock)
+        self.apart_s = Estimate(0.0, self.clock)
         self.alone_s = Estimate(LARGE_PICTURE_S, self.clock)
 
     @property
@@ -52,8 +55,8 @@ class ModelQueue:
 
     @property
     def proven_s(self) -> float:
-        """Of one input on an idle server, as measured at load."""
-        return HAND_OVER_S + self.run_s[1].proven_s + self.decode_s.proven_s
+        """Of one input on an idle server, as measured at load: without decoding, which was not."""
+        return HAND_OVER_S + self.run_s[1].proven_s
 
     def insert(self, job: Job) -> None:
         """Queues a job."""

@@ -92,12 +92,14 @@ class Loads:
                     break
 
     def _prover(self, runners: list[WorkerSlot]) -> WorkerSlot | None:
-        """A worker that may die without any model being missed."""
+        """A worker that may die without any model being missed, even if those that prove others now die as well."""
+        proving = {known.prover for known in self._known.values()}
+        staying = [slot for slot in runners if slot not in proving]
         free = [slot for slot in runners if slot.loading is None]
         replaceable = [
             slot
             for slot in free
-            if all(any(model in other.models for other in runners if other is not slot) for model in slot.models)
+            if all(any(model in other.models for other in staying if other is not slot) for model in slot.models)
         ]
         if replaceable:
             return min(replaceable, key=lambda slot: (slot.extra, len(slot.models)))
@@ -129,8 +131,8 @@ class Loads:
         slot.refused[known.order.model] = message.refused
 
     def died(self, slot: WorkerSlot, status: int) -> None:
-        """Counts the death of a worker, if it died while loading."""
-        known = None if slot.loading is None else self._known.get(slot.loading)
+        """Counts the death of a worker, if it died while loading: not over a batch that it had before."""
+        known = None if slot.loading is None or slot.batches else self._known.get(slot.loading)
         for other in self._known.values():
             if other.prover is slot:
                 other.prover = None
@@ -146,14 +148,19 @@ class Loads:
             known.withheld = reason
             log.error("no further worker gets this model", **known.label, reason=reason)
 
-    def find_lost(self, slots: Iterable[WorkerSlot]) -> None:
-        """Gives up models that no worker has and none will have."""
+    def find_lost(self, slots: Iterable[WorkerSlot], worker_count: int) -> None:
+        """Gives up models that no worker has and none will have.
+
+        Args:
+            slots: Of all workers that live.
+            worker_count: Which shall run models; those that do not live will be replaced.
+        """
         regular = [slot for slot in slots if slot.runs]
         for model, known in list(self._known.items()):
             if known.proven is None or any(model in slot.models or slot.loading == model for slot in regular):
                 continue
             reasons = [slot.refused[model] for slot in regular if model in slot.refused]
-            reason = known.withheld or (reasons[0] if reasons and len(reasons) == len(regular) else "")
+            reason = known.withheld or (reasons[0] if reasons and len(reasons) == worker_count else "")
             if reason:
                 del self._known[model]
                 if known.answer.done():

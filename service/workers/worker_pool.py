@@ -89,6 +89,7 @@ class WorkerPool:
         self._pauses = dict.fromkeys(numbers, FIRST_PAUSE_S)
         self._next_model = 1
         self._closing = False
+        self._retrying = False
         self._emptied = asyncio.Event()
         self.restart_count = 0
         """Workers that had to be replaced."""
@@ -183,9 +184,11 @@ class WorkerPool:
         if found is None:
             raise NotServingError("the model is being unloaded")
         queue, manifest = found
-        self._queues.admit(queue, job, self.serving_count, self._busy_s())
-        if self._layout.decoders and job.input.dtype is None and manifest is not None:
-            self._undecoded.append((queue, manifest, job))
+        decoded_as = manifest if self._layout.decoders and job.input.dtype is None else None
+        busy_s = self._busy_s() + (0.0 if decoded_as is None else self._undecoded_s())
+        self._queues.admit(queue, job, self.serving_count, busy_s)
+        if decoded_as is not None:
+            self._undecoded.append((queue, decoded_as, job))
             self._give_pictures()
         else:
             queue.insert(job)
@@ -210,10 +213,7 @@ class WorkerPool:
 
     def predicted_wait_s(self) -> float:
         """How long a new input would wait for a worker."""
-        wait_s = self._queues.predicted_s(self.serving_count, self._busy_s())
-        if self._undecoded:
-            wait_s += len(self._undecoded) * self._undecoded[0][0].decode_s.seconds() / self._layout.decoders
-        return wait_s
+        return self._queues.predicted_s(self.serving_count, self._busy_s() + self._undecoded_s())
 
     def kill(self) -> None:
         """Ends every process at once."""
@@ -244,6 +244,12 @@ class WorkerPool:
             if slot.batches:
                 left.append(max(0.0, slot.batches[0].ends_at - now))
         return min(left, default=0.0)
+
+    def _undecoded_s(self) -> float:
+        """Until a decoder has time for what comes now."""
+        if not self._undecoded:
+            return 0.0
+        return len(self._undecoded) * self._undecoded[0][0].apart_s.seconds() / self._layout.decoders
 
     def _give_batches(self) -> None:
         depth = self._layout.depth
@@ -292,6 +298,7 @@ class WorkerPool:
     def _take_decoded(self, slot: WorkerSlot, decoded: Decoded) -> None:
         jobs, slot.decoding = slot.decoding, []
         slot.watch(None)
+        self._pauses[slot.number] = FIRST_PAUSE_S
         for job, outcome, seconds in zip(jobs, decoded.outcomes, decoded.seconds, strict=True):
             found = self._by_model.get(job.model)
             if isinstance(outcome, Exception):
@@ -301,7 +308,7 @@ class WorkerPool:
             else:
                 job.input, job.decode_s = outcome, seconds
                 if not job.alone:
-                    found[0].decode_s.learn(seconds)
+                    found[0].apart_s.learn(seconds)
                 found[0].insert(job)
         self._give_pictures()
 
@@ -362,9 +369,15 @@ class WorkerPool:
             slot = self._slots[number] = self._started(number, "run" if self._layout.decoders else "whole", extra=True)
         except OSError as error:
             log.error("worker for a proof cannot be started, trying again", reason=str(error))
-            self._loop.call_later(LONGEST_PAUSE_S / 10, self._give_loads)
+            if not self._retrying:
+                self._retrying = True
+                self._loop.call_later(LONGEST_PAUSE_S / 10, self._retry_loads)
             return None
         return slot
+
+    def _retry_loads(self) -> None:
+        self._retrying = False
+        self._give_loads()
 
     def _give_loads(self) -> None:
         if self._closing:
@@ -389,7 +402,7 @@ class WorkerPool:
     def _take_loaded(self, slot: WorkerSlot, message: Loaded) -> None:
         self._loads.loaded(slot, message)
         self._watch_next(slot)
-        self._loads.find_lost(self._slots.values())
+        self._loads.find_lost(self._slots.values(), self._layout.workers)
         if slot.extra:
             self._dismiss(slot)
         self._give_loads()
@@ -420,7 +433,7 @@ class WorkerPool:
             self._tell(batch.taken.batch, died)
         self._tell(slot.decoding, died)
         self._loads.died(slot, status)
-        self._loads.find_lost(self._slots.values())
+        self._loads.find_lost(self._slots.values(), self._layout.workers)
         if not self.serving_count:
             self._tell(
                 [*self._queues.empty(), *(entry[2] for entry in self._undecoded)], NotServingError("no worker is ready")

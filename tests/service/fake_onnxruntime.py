@@ -65,9 +65,11 @@ class FakeRuntime:
     RunOptions = FakeRunOptions
     SessionOptions = FakeSessionOptions
 
-    def __init__(self, works=("CUDAExecutionProvider",), nodes=None):
+    def __init__(self, works=("CUDAExecutionProvider",), nodes=None, devices=1):
         self.works = works
         """Providers that can start; the others are silently left out, as onnxruntime does."""
+        self.devices = devices
+        """How many of each; a session on a further one is an error."""
         self.nodes = nodes
         """Nodes by provider; by default all are on the first."""
         self.opened: list[tuple[list[Any], FakeSessionOptions]] = []
@@ -77,6 +79,9 @@ class FakeRuntime:
         assert not disabled_optimizers  # it stands for a GPU, where none fails
         self.opened.append((providers, options))
         names = [given if isinstance(given, str) else given[0] for given in providers]
+        for given in providers:
+            if not isinstance(given, str) and int(given[1].get("device_id", 0)) >= self.devices:
+                raise RuntimeError("invalid device ordinal")
         return FakeSession(
             [*(name for name in names if name in self.works), "CPUExecutionProvider"], self.nodes, options.entries
         )

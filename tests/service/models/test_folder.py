@@ -1,157 +1,233 @@
-"""Bundles that must not be served: each is refused with its reason, the others serve."""
+"""What is found in a folder of models, and in which order it should be loaded."""
 
-import json
 import shutil
+from pathlib import Path
 
-import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
-from taxon.bundle import store
-from taxon.bundle.picture_limits import Limits
-from taxon.service.models.folder import load_bundles
-from taxon.service.runtime.bundle_proof import prove
-from taxon.service.runtime.session import CPU, Device
-from taxon.v1 import classification_service_pb2 as pb
-from tests.fakes import COLORS, picture, toy_bundle, toy_graph
+from taxon.bundle import version_labels
+from taxon.service.models import folder
+from taxon.service.models.folder import Found, labels, labels_changed_ns, scan
+from taxon.service.runtime.description import GraphConfig
+from tests.fakes import toy_bundle
+from tests.tensor_models import simple
 
 
-def load(root):
-    """(names of what is servable, reasons of what is not)"""
-    with capture_logs() as events:
-        proven = list(
-            load_bundles(
-                root,
-                store.names(root),
-                lambda name, version: True,
-                lambda bundle: prove(bundle, "fp32", Device(CPU), 1, [1, 2, 4], Limits()),
-                lambda name, version, reason: None,
-            )
-        )
-    reasons = [event["reason"] for event in events if event["event"] == "bundle refused"]
-    return [(one.manifest.name, one.manifest.version) for one in proven], reasons
+def found(root, names=None):
+    return [(one.name, one.version) for one in scan(root, names)]
 
 
-def edit(bundle, **changes):
-    path = bundle.folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+def graph(root, name="graph", *versions):
+    for version in versions or (1,):
+        (root / name / str(version)).mkdir(parents=True)
+        (root / name / str(version) / "model.onnx").touch()
 
 
-def missing_file(bundle):
-    (bundle.folder / "model.onnx").unlink()
+def label(root, name, version):
+    """Also of a name that no bundle could have."""
+    folder = root / name / "labels"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "stable").write_text(f"{version}\n")
 
 
-def wrong_digest(bundle):
-    (bundle.folder / "golden" / "0.png").write_bytes(b"something else")
+def test_models_by_name_and_of_each_the_latest_version_first(tmp_path):
+    for name in ("zebra", "ant", "ant", "ant"):
+        toy_bundle(tmp_path, name)
+    assert found(tmp_path) == [("ant", 3), ("ant", 2), ("ant", 1), ("zebra", 1)]
 
 
-def changed_label(bundle):
-    edit(bundle, labels=["red", "green", "violet"])
+def test_versions_are_numbers_and_not_texts(tmp_path):
+    graph(tmp_path, "graph", 9, 10, 100)
+    assert found(tmp_path) == [("graph", 100), ("graph", 10), ("graph", 9)]
 
 
-def changed_pixels(bundle):
-    edit(bundle, pixels={"resize": 9, "crop": [8, 8]})
+@pytest.mark.parametrize(("stable", "order"), [(1, [1, 3, 2]), (2, [2, 3, 1]), (3, [3, 2, 1]), (7, [3, 2, 1])])
+@pytest.mark.parametrize("kind", ["bundle", "graph"])
+def test_the_labelled_version_goes_before_all_others(tmp_path, kind, stable, order):
+    if kind == "graph":
+        graph(tmp_path, "model", 1, 2, 3)
+    else:
+        for _ in range(3):
+            toy_bundle(tmp_path, "model")
+    label(tmp_path, "model", stable)
+    assert found(tmp_path) == [("model", version) for version in order]
 
 
-def newer_format(bundle):
-    edit(bundle, format_version=2)
+def test_bundles_have_a_manifest_and_graphs_have_none(models):
+    simple(models)
+    bundle, graph = scan(models)
+    assert (bundle.name, bundle.config) == ("colors", None)
+    assert (graph.name, graph.config) == ("simple", GraphConfig())
 
 
-def not_json(bundle):
-    (bundle.folder / "manifest.json").write_text("{")
-
-
-def renamed(bundle):
-    bundle.folder.rename(bundle.folder.parent / "9")
-
-
-DAMAGES = [
-    (missing_file, "model.onnx is missing"),
-    (wrong_digest, "golden/0.png has sha256"),
-    (changed_label, "the graph's metadata taxon.labels"),
-    (changed_pixels, "the graph's metadata taxon.pixels"),
-    (newer_format, "format 2, this release reads up to 1"),
-    (not_json, "manifest.json is not JSON"),
-    (renamed, "do not rename bundles"),
-]
-
-
-@pytest.mark.parametrize(("damage", "reason"), DAMAGES)
-def test_a_damaged_bundle_is_refused_and_the_others_serve(models, damage, reason):
-    damage(toy_bundle(models, "damaged"))
-    servable, (actual,) = load(models)
-    assert servable == [("colors", 1)]
-    assert reason in actual
+def test_a_model_with_a_manifest_is_a_bundle_in_all_its_versions(models):
+    """One that somebody copies by hand has its graph first and its manifest last."""
+    whole = models / "colors" / "1"
+    shutil.copytree(whole, models / "colors" / "9").joinpath("manifest.json").unlink()
+    assert found(models) == [("colors", 1)]
 
 
 def test_half_written_bundles_are_not_even_tried(models):
-    """One that lies ready to be renamed, whole or torn, and one that somebody copies by hand: the manifest is last."""
-    good, _ = load(models)
-    folder = models / good[0][0]
-    whole = folder / str(good[0][1])
-    shutil.copytree(whole, folder / ".staging-whole")
-    shutil.copytree(whole, folder / ".staging-torn").joinpath("manifest.json").write_text("{")
-    shutil.copytree(whole, folder / "9").joinpath("manifest.json").unlink()
-    assert load(models) == (good, [])
+    """Ones that lie ready to be renamed, whole or torn."""
+    whole = models / "colors" / "1"
+    shutil.copytree(whole, models / "colors" / ".staging-whole")
+    shutil.copytree(whole, models / "colors" / ".staging-torn").joinpath("manifest.json").write_text("{")
+    assert found(models) == [("colors", 1)]
 
 
-def test_goldens_that_answer_differently(models):
-    toy_bundle(models, "shifted", golden_shift=1e-3)
-    servable, (reason,) = load(models)
-    assert servable == [("colors", 1)]
-    assert "golden/0.png: in a batch of 1 a score differs by 0.001" in reason
+def test_a_bundle_that_is_damaged_is_found_and_refused_later(models):
+    (models / "colors" / "1" / "manifest.json").write_text("{")
+    assert scan(models) == [Found("colors", 1, None)]
 
 
-@pytest.mark.parametrize(
-    ("graph", "reason"),
-    [
-        (b"not a graph", "ONNX Runtime does not load the graph"),
-        (toy_graph({}), "the graph's metadata taxon.labels is None"),
-    ],
-)
-def test_graphs_that_are_not_the_manifests(models, graph, reason):
-    toy_bundle(models, "odd", graph=graph)
-    servable, (actual,) = load(models)
-    assert servable == [("colors", 1)]
-    assert reason in actual
+def test_what_is_no_model_is_passed_over(tmp_path):
+    graph(tmp_path, "Simple.v2", 10)
+    (tmp_path / "Simple.v2" / "9").mkdir()
+    for name in ("draft", "0", "01", "-1", "1.0", "1" * 19):
+        graph(tmp_path, f"Simple.v2/{name}")
+        (tmp_path / "Simple.v2" / name / "model.onnx").touch()
+    graph(tmp_path, ".hidden", 1)
+    graph(tmp_path, "lost+found", 1)
+    graph(tmp_path, "n" * 129, 1)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "README").touch()
+    assert found(tmp_path) == [("Simple.v2", 10)]
 
 
-def test_a_graph_of_another_input(models):
-    donor = toy_bundle(models, "donor")
-    contract = donor.manifest.contract()
-    shutil.rmtree(models / "donor")
-    toy_bundle(models, "odd", graph=toy_graph(contract, features=True))
-    servable, (reason,) = load(models)
-    assert servable == [("colors", 1)]
-    assert reason == "the graph's input is float32 'features', it must be uint8 'image'"
+def test_only_the_models_that_were_asked_for(models):
+    toy_bundle(models, "other")
+    assert found(models, ["other"]) == [("other", 1)]
+    assert found(models, ["birds"]) == []
+    assert found(models, []) == []
 
 
-def test_every_version_is_tried_latest_first(models):
-    toy_bundle(models)
-    changed_label(toy_bundle(models))
-    servable, reasons = load(models)
-    assert servable == [("colors", 2), ("colors", 1)]
-    assert len(reasons) == 1
+# What cannot be read
+
+
+@pytest.fixture
+def unreadable(monkeypatch):
+    """Folders that only their owner may list; for root, as whom tests may run, there are none."""
+    closed = set()
+    iterdir, exists = Path.iterdir, Path.exists
+
+    def refuse(path):
+        if any(one in closed for one in (path, *path.parents)):
+            raise PermissionError(13, "Permission denied", str(path))
+
+    def listed(path):
+        refuse(path)
+        return iterdir(path)
+
+    def existing(path, **options):
+        refuse(path.parent)
+        return exists(path, **options)
+
+    monkeypatch.setattr(Path, "iterdir", listed)
+    monkeypatch.setattr(Path, "exists", existing)
+    return closed
+
+
+def test_a_folder_that_cannot_be_read_costs_no_other_model(models, unreadable):
+    toy_bundle(models, "closed")
+    (models / "lost+found").mkdir()
+    unreadable |= {models / "lost+found", models / "closed"}
+    with capture_logs() as events:
+        assert found(models) == [("colors", 1)]
+    (event,) = events
+    assert event["folder"] == str(models / "closed")
+    assert "Permission denied" in event["reason"]
+
+
+def test_a_version_that_cannot_be_read_costs_no_other_model(models, unreadable):
+    toy_bundle(models, "half")
+    unreadable.add(models / "half" / "1")
+    with capture_logs():
+        assert found(models) == [("colors", 1)]
 
 
 @pytest.mark.parametrize("exists", [True, False])
-async def test_with_nothing_servable_the_server_stays_up_and_is_not_ready(serve, tmp_path, refused, exists):
-    root = tmp_path / "models"
+def test_a_root_that_cannot_be_read_is_told_and_is_no_error(models, unreadable, exists):
+    root = models if exists else models / "nowhere"
     if exists:
-        changed_label(toy_bundle(root))
-    async with serve(root) as running:
-        health = await health_pb2_grpc.HealthStub(running.channel).Check(health_pb2.HealthCheckRequest())
-        error = await refused(running.stub.Classify(pb.ClassifyRequest(image=picture())))
-        listed = await running.stub.ListModels(pb.ListModelsRequest())
-    assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING
-    assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "NOT_SERVING")
-    assert "RetryInfo" in error.others
-    assert not listed.models
+        unreadable.add(models)
+    with capture_logs() as events:
+        assert scan(root) == []
+    assert events[0]["event"] == "model folder cannot be read"
 
 
-async def test_an_older_version_answers_when_the_latest_is_refused(serve, models):
-    changed_label(toy_bundle(models))
-    async with serve(models) as running:
-        reply = await running.stub.Classify(pb.ClassifyRequest(image=picture(COLORS["blue"])))
-    assert (reply.model_version, reply.classifications[0].label) == ("1", "blue")
+# Configurations
+
+
+def configure(root, text, name="graph"):
+    (root / name / "config.pbtxt").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("policy", "versions"),
+    [
+        ("", [3, 2, 1]),
+        ("version_policy { latest { num_versions: 2 } }", [3, 2]),
+        ("version_policy { latest { } }", [3]),
+        ("version_policy { specific { versions: [1, 3] } }", [3, 1]),
+        ("version_policy { specific { versions: [7] } }", []),
+    ],
+)
+def test_version_policies_choose_what_is_served(tmp_path, policy, versions):
+    graph(tmp_path, "graph", 1, 2, 3)
+    configure(tmp_path, policy)
+    assert found(tmp_path) == [("graph", version) for version in versions]
+
+
+def test_the_latest_are_the_newest_whatever_is_labelled(tmp_path):
+    graph(tmp_path, "graph", 1, 2, 3)
+    configure(tmp_path, "version_policy { latest { num_versions: 2 } }")
+    label(tmp_path, "graph", 1)
+    assert found(tmp_path) == [("graph", 3), ("graph", 2)]
+    label(tmp_path, "graph", 2)
+    assert found(tmp_path) == [("graph", 2), ("graph", 3)]
+
+
+def test_a_configuration_that_cannot_be_honoured_refuses_every_version_and_no_other_model(models):
+    graph(models, "graph", 1, 2)
+    configure(models, 'backend: "python"')
+    bundle, second, first = scan(models)
+    assert not bundle.refused
+    assert (second.version, first.version) == (2, 1)
+    assert "only 'onnxruntime' is served" in second.refused
+    assert first.refused == second.refused
+
+
+def test_a_bundles_configuration_is_for_triton_and_not_read(models):
+    configure(models, 'backend: "python"', "colors")
+    assert scan(models) == [Found("colors", 1, None)]
+
+
+# Labels
+
+
+def test_labels_are_read(models):
+    version_labels.write(models, "colors", "stable", 1)
+    version_labels.write(models, "colors", "canary", 7)
+    assert labels(models, "colors") == {"stable": 1, "canary": 7}
+    assert labels(models, "birds") == {}
+
+
+def test_labels_that_cannot_be_read_are_told_and_are_not_the_same_as_none(models):
+    version_labels.write(models, "colors", "stable", 1)
+    (models / "colors" / "labels" / "odd").write_text("nonsense")
+    with capture_logs() as events:
+        assert labels(models, "colors") is None
+        assert found(models) == [("colors", 1)]
+    assert "must hold a version number" in events[0]["reason"]
+
+
+def test_a_change_of_labels_shows(models):
+    assert labels_changed_ns(models, "colors") == 0
+    version_labels.write(models, "colors", "stable", 1)
+    first = labels_changed_ns(models, "colors")
+    assert first > 0
+    while labels_changed_ns(models, "colors") == first:  # until its file system's clock ticks
+        version_labels.write(models, "colors", "stable", 2)
+    assert labels_changed_ns(models, "colors") > first
+    assert folder.labels(models, "colors") == {"stable": 2}

@@ -1,75 +1,305 @@
-import os
+"""What answers whom: names, versions, labels and defaults, while models come and go."""
 
 import pytest
 from structlog.testing import capture_logs
 
-from taxon.bundle import version_labels
 from taxon.service.errors import FieldInvalidError, ModelNotFoundError, NotServingError
-from taxon.service.models.repository import Repository, Served, ranking_of
-from tests.fakes import toy_bundle
-
-
-class NoRuns:
-    closed = 0
-
-    def close(self):
-        self.closed += 1
+from taxon.service.models.model import VersionState
+from taxon.service.models.repository import Repository
+from tests.service.models.known_models import graph, model
 
 
 @pytest.fixture
-def repository(tmp_path):
-    return Repository(tmp_path)
+def repository():
+    """One that has loaded its folder, which was empty."""
+    made = Repository()
+    made.finish_loading()
+    return made
 
 
-def publish(repository, tmp_path, name, count=1):
-    for _ in range(count):
-        manifest = toy_bundle(tmp_path, name).manifest
-        repository.publish(Served(manifest, "fp32", "CPUExecutionProvider", ranking_of(manifest), NoRuns()))
+def publish(repository, *versions, name="colors"):
+    for version in versions:
+        repository.publish(model(name, version))
 
 
-def test_an_empty_repository_serves_nothing(repository):
-    with pytest.raises(NotServingError):
-        repository.find("", "")
+def default(repository, name="colors"):
+    """The version that answers those who name none; None if that is refused as not serving."""
+    try:
+        found = repository.find(name, "").version
+    except NotServingError:
+        assert repository.default_version(name) is None
+        return None
+    assert repository.default_version(name) == found
+    return found
 
 
-def test_the_only_model_needs_no_name(repository, tmp_path):
-    publish(repository, tmp_path, "a", 2)
-    assert repository.find("", "").manifest.version == 2
-    assert repository.find("", "1").manifest.version == 1
-    publish(repository, tmp_path, "b")
-    with pytest.raises(FieldInvalidError):
-        repository.find("", "")
+# The default
 
 
-def test_stable_is_the_default_if_it_is_served(repository, tmp_path):
-    publish(repository, tmp_path, "a", 2)
-    for labelled, default in [(1, 1), (9, 2), (2, 2), (1, 1)]:
-        version_labels.write(tmp_path, "a", "stable", labelled)
-        assert repository.default_version("a") == default
+def test_without_a_label_the_latest_answers(repository):
+    publish(repository, 2, 10, 9)
+    assert default(repository) == 10
 
 
-def test_labels_that_cannot_be_read_leave_the_last_ones(repository, tmp_path):
-    publish(repository, tmp_path, "a", 2)
-    version_labels.write(tmp_path, "a", "stable", 1)
-    folder = tmp_path / "a" / "labels"
-    os.utime(folder, ns=(0, 0))  # long settled
-    assert repository.default_version("a") == 1
-    (folder / "odd").write_text("nonsense")
+def test_the_labelled_version_answers(repository):
+    publish(repository, 1, 2, 3)
+    for stable in (1, 3, 2):
+        repository.label("colors", {"stable": stable})
+        assert default(repository) == stable
+
+
+def test_while_the_labelled_one_is_not_served_the_last_default_answers(repository):
+    """2 failed the gate, and 3 was promoted before this server has it: 2 must never answer by its number."""
+    publish(repository, 1, 2)
+    repository.label("colors", {"stable": 1})
+    repository.label("colors", {"stable": 3})
+    assert default(repository) == 1
+    repository.publish(model("colors", 3))
+    assert default(repository) == 3
+    repository.label("colors", {"stable": 9})
+    assert default(repository) == 3
+
+
+def test_what_nobody_promoted_does_not_answer_while_the_labelled_one_is_loaded(repository):
+    repository.label("colors", {"stable": 1})
+    publish(repository, 3, 2)
+    assert default(repository) is None
+    publish(repository, 1)
+    assert default(repository) == 1
+
+
+def test_what_nobody_promoted_does_not_answer_when_the_labelled_one_goes(repository):
+    publish(repository, 1, 2, 3)
+    repository.label("colors", {"stable": 2})
+    repository.retire(repository.find("colors", "2"), "lost")
+    assert default(repository) is None
+    assert repository.find("colors", "3").version == 3  # by its number, whoever wants it
+
+
+def test_the_caller_is_told_which_version_is_missing(repository):
+    publish(repository, 1)
+    repository.retire(repository.find("colors", "1"), "unloaded")
+    publish(repository, 2)
+    repository.label("colors", {"stable": 1})
+    repository.retire(repository.find("colors", "2"), "unloaded")
+    publish(repository, 2)
+    with pytest.raises(NotServingError, match="version 1 of 'colors', which is labelled stable, is not served"):
+        repository.find("colors", "")
+
+
+def test_when_the_last_default_goes_as_well_nothing_answers(repository):
+    publish(repository, 1, 2)
+    repository.label("colors", {"stable": 1})
+    repository.label("colors", {"stable": 3})
+    repository.retire(repository.find("colors", "1"), "lost")
+    assert default(repository) is None
+
+
+def test_without_the_label_the_latest_answers_again(repository):
+    publish(repository, 1, 2)
+    repository.label("colors", {"stable": 1})
+    repository.label("colors", {"canary": 1})
+    assert default(repository) == 2
+
+
+def test_without_a_label_the_next_latest_follows_one_that_goes(repository):
+    publish(repository, 1, 2)
+    repository.retire(repository.find("colors", "2"), "lost")
+    assert default(repository) == 1
+
+
+def test_labels_of_one_model_say_nothing_of_another(repository):
+    publish(repository, 1, 2)
+    publish(repository, 1, 2, name="other")
+    repository.label("other", {"stable": 1})
+    assert default(repository) == 2
+    assert default(repository, "other") == 1
+
+
+def test_a_changed_default_is_told_once_with_the_one_before(repository):
     with capture_logs() as events:
-        assert repository.default_version("a") == 1
-    assert "must hold a version number" in events[0]["reason"]
+        publish(repository, 1)
+        repository.label("colors", {"stable": 1})
+        repository.label("colors", {"stable": 1})
+        publish(repository, 2)
+        repository.label("colors", {"stable": 2})
+    changes = [(event["before"], event["version"]) for event in events if event["event"] == "default version"]
+    assert changes == [(None, 1), (1, 2)]
+
+
+def test_a_label_that_names_what_is_not_served_is_warned_of(repository):
+    publish(repository, 1)
+    repository.label("colors", {"stable": 1})
+    with capture_logs() as events:
+        repository.label("colors", {"stable": 7})
+    (event,) = events
+    assert (event["log_level"], event["version"], event["serving"]) == ("warning", 7, 1)
+
+
+# Versions
+
+
+def test_versions_are_named_by_number_or_by_label(repository):
+    publish(repository, 1, 2, 3)
+    repository.label("colors", {"stable": 3, "canary": 1})
+    assert repository.find("colors", "2").version == 2
+    assert repository.find("colors", "canary").version == 1
+    assert repository.find("colors", "stable").version == 3
 
 
 @pytest.mark.parametrize("version", ["3", "0", "01", "-1", "1.0", "canary", "../labels/stable", "x" * 99, "\0", "²"])
-def test_versions_that_do_not_exist(repository, tmp_path, version):
-    publish(repository, tmp_path, "a", 2)
+def test_versions_that_do_not_exist(repository, version):
+    publish(repository, 1, 2)
     with pytest.raises(ModelNotFoundError):
-        repository.find("a", version)
+        repository.find("colors", version)
 
 
-def test_close_ends_every_models_runs(repository, tmp_path):
-    publish(repository, tmp_path, "a", 2)
-    runs = [served.runs for served in repository.listing()]
-    repository.close()
-    assert [run.closed for run in runs] == [1, 1]
+def test_models_that_do_not_exist(repository):
+    publish(repository, 1)
+    for version in ("", "1"):
+        with pytest.raises(ModelNotFoundError):
+            repository.find("birds", version)
+
+
+# Names
+
+
+def test_the_only_classifier_needs_no_name(repository):
+    publish(repository, 1, 2)
+    repository.publish(graph())  # takes tensors: nobody means it by saying nothing
+    assert repository.find_classifier("", "").version == 2
+    assert repository.find_classifier("", "1").version == 1
+
+
+def test_of_several_classifiers_one_must_be_named(repository):
+    publish(repository, 1)
+    publish(repository, 1, name="birds")
+    with pytest.raises(FieldInvalidError, match=r"name one of \['birds', 'colors'\]"):
+        repository.find_classifier("", "")
+
+
+def test_a_graph_is_no_classifier(repository):
+    repository.publish(graph())
+    assert repository.find("simple", "").manifest is None
+    with pytest.raises(FieldInvalidError, match="has no manifest"):
+        repository.find_classifier("simple", "")
+    with pytest.raises(NotServingError, match="no model is loaded"):
+        repository.find_classifier("", "")
+
+
+# While models are being loaded
+
+
+def loading(repository, name, version):
+    repository.note(VersionState(name, version, "LOADING"))
+
+
+def test_before_the_folder_has_been_listed_nobody_knows_what_there_is():
+    with pytest.raises(NotServingError, match="is being loaded"):
+        Repository().find("birds", "")
+
+
+def test_what_is_being_loaded_may_be_had_soon_and_is_not_unknown():
+    """A balancer may try elsewhere; NOT_FOUND would tell the caller that the name is wrong."""
+    repository = Repository()
+    loading(repository, "colors", 1)
+    for version in ("", "1"):
+        with pytest.raises(NotServingError, match="is being loaded"):
+            repository.find("colors", version)
+    for name, version in (("birds", ""), ("colors", "2")):
+        with pytest.raises(ModelNotFoundError):
+            repository.find(name, version)
+
+
+def test_what_is_loaded_later_is_waited_for_as_well(repository):
+    publish(repository, 1)
+    loading(repository, "colors", 2)
+    with pytest.raises(NotServingError, match="is being loaded"):
+        repository.find("colors", "2")
+    assert default(repository) == 1
+    repository.note(VersionState("colors", 2, "UNAVAILABLE", "a golden differs"))
+    with pytest.raises(ModelNotFoundError):
+        repository.find("colors", "2")
+
+
+def test_a_call_without_a_name_is_not_answered_by_whatever_was_loaded_first():
+    repository = Repository()
+    loading(repository, "colors", 1)
+    loading(repository, "birds", 1)
+    with pytest.raises(NotServingError):
+        repository.find_classifier("", "")
+    publish(repository, 1)
+    with pytest.raises(NotServingError, match="name one, or wait"):
+        repository.find_classifier("", "")
+    assert repository.find_classifier("colors", "").version == 1
+    publish(repository, 1, name="birds")
+    repository.finish_loading()
+    with pytest.raises(FieldInvalidError):
+        repository.find_classifier("", "")
+
+
+def test_with_nothing_loaded_at_the_end_nothing_is_served(repository):
+    with pytest.raises(NotServingError, match="no model is loaded"):
+        repository.find_classifier("", "")
+
+
+# What is told of them
+
+
+def test_what_is_served_is_listed_by_name_and_version(repository):
+    publish(repository, 10, 9)
+    publish(repository, 1, name="birds")
+    assert [(one.name, one.version) for one in repository.listing()] == [("birds", 1), ("colors", 9), ("colors", 10)]
+    assert repository.versions("colors") == [9, 10]
+    assert repository.versions("cats") == []
+    assert len(repository) == 3
+
+
+def test_every_version_has_a_state(repository):
+    publish(repository, 2)
+    repository.note(VersionState("colors", 1, "UNAVAILABLE", "a golden differs"))
+    publish(repository, 1, name="birds")
+    repository.retire(repository.find("birds", ""), "unloaded")
+    assert [(one.name, one.version, one.state, one.reason) for one in repository.index()] == [
+        ("birds", 1, "UNAVAILABLE", "unloaded"),
+        ("colors", 1, "UNAVAILABLE", "a golden differs"),
+        ("colors", 2, "READY", ""),
+    ]
+    assert repository.refused_count == 1  # what was unloaded was not refused
+
+
+def test_what_is_not_served_any_more_is_known_until_it_is_forgotten(repository):
+    publish(repository, 1)
+    repository.retire(repository.find("colors", ""), "unloaded")
     assert len(repository) == 0
+    assert repository.knows("colors", "")
+    assert repository.knows("colors", "1")
+    assert not repository.knows("colors", "2")
+    repository.forget("colors", 1)
+    repository.forget("colors", 1)
+    assert not repository.knows("colors", "")
+
+
+def test_a_version_that_is_loaded_again_replaces_the_one_before(repository):
+    before, after = model(number=1), model(number=2)
+    assert repository.publish(before) is None
+    assert repository.publish(after) is before
+    assert repository.find("colors", "1") is after
+    assert len(repository) == 1
+
+
+def test_every_change_is_told():
+    told = []
+    repository = Repository(lambda: told.append(1))
+    one = model()
+    for change in (
+        lambda: repository.publish(one),
+        lambda: repository.note(VersionState("colors", 2, "LOADING")),
+        lambda: repository.label("colors", {"stable": 1}),
+        lambda: repository.finish_loading(),
+        lambda: repository.retire(one, "lost"),
+        lambda: repository.forget("colors", 2),
+    ):
+        told.clear()
+        change()
+        assert told

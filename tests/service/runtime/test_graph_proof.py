@@ -1,4 +1,6 @@
-"""ONNX files without a manifest: what is found, what is proven, what is refused, what a `config.pbtxt` changes."""
+"""ONNX files without a manifest: what is proven, what is refused, what a configuration changes."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,24 +8,18 @@ from onnx import TensorProto, helper
 from structlog.testing import capture_logs
 
 from taxon.bundle.manifest import BundleError
-from taxon.inference import model_config_pb2 as pb
-from taxon.service.runtime import graph_proof
-from taxon.service.runtime.config_pbtxt import model_config, read_config
-from taxon.service.runtime.graph_proof import prove_graph
-from taxon.service.runtime.packing import pack, run_packed, unpack
-from taxon.service.runtime.session import CPU
-from tests.fakes import toy_bundle
+from taxon.service.runtime.description import GraphConfig
+from taxon.service.runtime.device import CPU
+from taxon.service.runtime.graph_proof import UNKNOWN_RUN_S, prove_graph
+from taxon.service.runtime.packing import pack, unpack
 from tests.tensor_models import free_length, mixing, simple, strings, tensor, write_graph
 
 BUCKETS = [1, 2, 4, 8]
+SIMPLE = GraphConfig(inputs={"INPUT0": "INT32", "INPUT1": "INT32"}, outputs={"OUTPUT0": "INT32", "OUTPUT1": "INT32"})
 
 
-def prove(root, name="simple", version=1):
-    return prove_graph(root, name, version, CPU, 1, BUCKETS, max_batch_size=256)
-
-
-def configure(root, text, name="simple"):
-    (root / name / "config.pbtxt").write_text(text)
+def prove(root, name="simple", config=GraphConfig(), buckets=BUCKETS):
+    return prove_graph(root / name / "1", config, CPU, 1, buckets, max_batch_size=256)
 
 
 @pytest.fixture
@@ -32,49 +28,73 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_finds_folders_of_numbered_versions_only(root):
-    toy_bundle(root)
-    (root / "Simple.v2" / "10").mkdir(parents=True)
-    (root / "Simple.v2" / "10" / "model.onnx").touch()
-    (root / "Simple.v2" / "9").mkdir()
-    (root / "notes").mkdir()
-    (root / ".hidden" / "1").mkdir(parents=True)
-    (root / ".hidden" / "1" / "model.onnx").touch()
-    (root / "simple" / "draft").mkdir()
-    (root / "simple" / "0").mkdir()
-    assert graph_proof.names(root) == ["Simple.v2", "simple"]
-    assert graph_proof.versions(root, "Simple.v2") == [10]
-    assert graph_proof.versions(root, "colors") == []
-    assert graph_proof.versions(root, "birds") == []
-
-
 def test_proves_and_describes(root):
     proven = prove(root)
-    described = proven.described
+    described = proven.description
+    assert (described.name, described.version, described.provider) == ("simple", 1, CPU)
     assert [(spec.name, spec.datatype, spec.shape) for spec in described.inputs] == [
         ("INPUT0", "INT32", (-1, 16)),
         ("INPUT1", "INT32", (-1, 16)),
     ]
+    assert [spec.name for spec in described.outputs] == ["OUTPUT0", "OUTPUT1"]
     assert described.max_batch_size == 256
-    assert list(proven.run_s) == BUCKETS
+    assert list(proven.run_s) == list(described.buckets) == BUCKETS
+    assert all(seconds > 0 for seconds in proven.run_s.values())
+
+
+def test_what_was_proven_can_be_run(root):
+    rows = np.arange(32, dtype=np.int32).reshape(2, 16)
+    packed = np.stack(pack([rows, np.full((2, 16), 3, np.int32)], batched=True))
+    total, difference = unpack(list(prove(root).run(packed)), 2, batched=True)
+    np.testing.assert_array_equal(total, rows + 3)
+    np.testing.assert_array_equal(difference, rows - 3)
 
 
 @pytest.mark.parametrize("length", [1, 2])
 def test_a_fixed_first_axis_is_not_batched(tmp_path, length):
     simple(tmp_path, batch=length)
     proven = prove(tmp_path)
-    assert proven.described.max_batch_size == 0
+    assert proven.description.max_batch_size == 0
     assert list(proven.run_s) == [1]
 
 
 def test_a_first_axis_that_mixes_inputs_is_not_batched(tmp_path):
     mixing(tmp_path)
-    assert prove(tmp_path, "mixing").described.max_batch_size == 0
+    with capture_logs() as events:
+        assert prove(tmp_path, "mixing").description.max_batch_size == 0
+    assert "not answered as they are singly" in events[0]["event"]
 
 
 def test_a_free_length_is_batched(tmp_path):
     free_length(tmp_path)
-    assert prove(tmp_path, "free").described.max_batch_size == 256
+    assert prove(tmp_path, "free").description.max_batch_size == 256
+
+
+def reshaping(root):
+    """Takes rows of 21 numbers only, as its shape does not say: none of the lengths that are tried."""
+    write_graph(
+        root / "odd" / "1",
+        [helper.make_node("Reshape", ["x", "shape"], ["y"])],
+        [tensor("x", TensorProto.FLOAT, ["n", "length"])],
+        [tensor("y", TensorProto.FLOAT, ["n", 3, 7])],
+        [helper.make_tensor("shape", TensorProto.INT64, [3], [-1, 3, 7])],
+    )
+
+
+def test_a_graph_that_takes_no_sample_is_served_singly(tmp_path):
+    reshaping(tmp_path)
+    proven = prove(tmp_path, "odd")
+    assert proven.description.max_batch_size == 0
+    assert proven.run_s == {1: UNKNOWN_RUN_S}
+    (row,) = pack([np.zeros((1, 21), np.float32)], batched=False)
+    (answer,) = unpack(list(proven.run(np.stack([row]))), 1, batched=False)
+    assert answer.shape == (1, 3, 7)
+
+
+def test_a_graph_that_takes_no_sample_is_batched_if_that_was_configured(tmp_path):
+    reshaping(tmp_path)
+    proven = prove(tmp_path, "odd", GraphConfig(max_batch_size=4))
+    assert proven.run_s == {bucket: bucket * UNKNOWN_RUN_S for bucket in (1, 2, 4)}
 
 
 def test_text_is_refused_with_its_reason(tmp_path):
@@ -102,141 +122,72 @@ def test_what_is_no_graph_is_refused(root):
         prove(root)
 
 
-# config.pbtxt
+# What is configured
 
 
-def test_honoured(root):
-    (root / "simple" / "names.txt").write_text("a\nb b\n", encoding="utf-8")
-    configure(
-        root,
-        """
-        name: "simple"  platform: "onnxruntime_onnx"  max_batch_size: 3
-        input [
-          { name: "INPUT0" data_type: TYPE_INT32 dims: [ 16 ] },
-          { name: "INPUT1" data_type: TYPE_INT32 dims: 16 }
-        ]
-        output { name: "OUTPUT0" data_type: TYPE_INT32 dims: [ 16 ] label_filename: "names.txt" }
-        output { name: "OUTPUT1" data_type: TYPE_INT32 dims: [ 16 ] }
-        version_policy: { latest { num_versions: 2 } }
-        dynamic_batching { }
-        """,
-    )
-    with capture_logs() as events:
-        proven = prove(root)
-    assert events == []
-    assert proven.described.max_batch_size == 3
+def test_a_configuration_is_followed(root):
+    config = replace(SIMPLE, max_batch_size=3, labels={"OUTPUT0": ("a", "b b")}, formats={"INPUT0": 1})
+    proven = prove(root, config=config)
+    assert proven.description.max_batch_size == 3
     assert list(proven.run_s) == [1, 2]
-    assert proven.described.labels == {"OUTPUT0": ("a", "b b")}
-    config = model_config(proven.described, 7, 1.0)
-    assert config.output[0].label_filename == "labels.txt"
-    assert config.dynamic_batching.default_queue_policy.max_queue_size == 7
+    assert proven.description.labels == {"OUTPUT0": ("a", "b b")}
+    assert proven.description.formats == {"INPUT0": 1}
 
 
-@pytest.mark.parametrize(
-    ("text", "ignored"),
-    [
-        ("optimization { cuda { graphs: true } }", ["optimization"]),
-        ("instance_group [ { count: 4 } ]", ["instance_group"]),
-        ("dynamic_batching { preferred_batch_size: [4] max_queue_delay_microseconds: 9 }", None),
-        ("model_warmup [ { name: 'w' batch_size: 1 } ]", ["model_warmup"]),
-        ("response_cache { enable: true }", ["response_cache"]),
-    ],
-)
-def test_what_is_not_honoured_is_warned_of(root, text, ignored):
-    configure(root, f"max_batch_size: 8 {text}")
-    with capture_logs() as events:
+def test_no_batching_by_configuration(root):
+    proven = prove(root, config=GraphConfig(max_batch_size=0))
+    assert proven.description.max_batch_size == 0
+    assert list(proven.run_s) == [1]
+
+
+def test_a_file_of_another_name_by_configuration(root):
+    folder = root / "simple" / "1"
+    (folder / "model.onnx").rename(folder / "other.onnx")
+    assert prove(root, config=GraphConfig(graph_file="other.onnx")).description.name == "simple"
+    with pytest.raises(BundleError, match=r"model\.onnx cannot be read: No such file"):
         prove(root)
-    (warned,) = [event for event in events if event["event"] == "configuration is honoured in part"]
-    assert warned["ignored"] == (
-        ignored or ["dynamic_batching.max_queue_delay_microseconds", "dynamic_batching.preferred_batch_size"]
-    )
-
-
-def test_unknown_parts_are_warned_of(root):
-    configure(root, 'max_batch_size: 8  a_new_part { x: "y" }')
-    with capture_logs() as events:
-        assert read_config(root / "simple").max_batch_size == 8
-    assert "a_new_part" in events[0]["reason"]
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("config", "reason"),
     [
-        ('name: "other"', "is of model 'other'"),
-        ('backend: "python"', "only 'onnxruntime' is served"),
-        ("max_batch_size: -1", "must not be negative"),
-        ("max_batch_size {", "is not a model configuration"),
-        ('default_model_filename: "../../x.onnx"', "must be a file of the version's folder"),
-        ('output { name: "OUTPUT0" label_filename: "../../../etc/passwd" }', "leads out of the model's folder"),
-        ('output { name: "OUTPUT0" label_filename: "none.txt" }', "cannot be read"),
-        ('input { name: "INPUT0" data_type: TYPE_FP32 }', "is INT32, config.pbtxt says FP32"),
-        ('input { name: "INPUT0" data_type: TYPE_INT32 }', "'INPUT1' is INT32, config.pbtxt says nothing"),
+        (replace(SIMPLE, inputs={"INPUT0": "FP32", "INPUT1": "INT32"}), "is INT32, config.pbtxt says FP32"),
+        (GraphConfig(inputs={"INPUT0": "INT32"}), "'INPUT1' is INT32, config.pbtxt says nothing of it"),
+        (replace(SIMPLE, outputs={"OUTPUT0": "INT32"}), "'OUTPUT1' is INT32, config.pbtxt says nothing of it"),
     ],
 )
-def test_configurations_that_cannot_be_honoured_are_refused(root, text, reason):
-    configure(root, text)
+def test_tensors_that_are_not_as_configured_are_refused(root, config, reason):
     with pytest.raises(BundleError, match=reason):
-        prove(root)
+        prove(root, config=config)
+
+
+def test_a_type_that_the_configuration_leaves_open_is_the_graphs(root):
+    assert prove(root, config=replace(SIMPLE, inputs={"INPUT0": "INVALID", "INPUT1": "INT32"}))
 
 
 def test_batching_that_the_graph_cannot_is_refused(tmp_path):
     simple(tmp_path, batch=1)
-    configure(tmp_path, "max_batch_size: 8")
     with pytest.raises(BundleError, match="no free first axis"):
-        prove(tmp_path)
+        prove(tmp_path, config=GraphConfig(max_batch_size=8))
 
 
-@pytest.mark.parametrize(
-    ("policy", "served"),
-    [
-        ("", [1, 2, 3]),
-        ("version_policy { all { } }", [1, 2, 3]),
-        ("version_policy { latest { num_versions: 2 } }", [2, 3]),
-        ("version_policy { latest { } }", [3]),
-        ("version_policy { specific { versions: [1, 3] } }", [1, 3]),
-    ],
-)
-def test_version_policy(root, policy, served):
-    configure(root, policy)
-    config = read_config(root / "simple")
-    assert [version for version in (1, 2, 3) if config.serves(version, 3 - version)] == served
-
-
-def test_no_batching_by_configuration(root):
-    configure(root, "max_batch_size: 0")
-    described = prove(root).described
-    config = model_config(described, 1, 1.0)
-    assert config.max_batch_size == 0
-    assert list(config.input[0].dims) == [-1, 16]
-    assert not config.HasField("dynamic_batching")
-    assert config.instance_group[0].kind == pb.ModelInstanceGroup.KIND_CPU
-
-
-# Packing
-
-
-@pytest.mark.parametrize("batched", [True, False])
-def test_several_tensors_travel_as_one_array(batched):
-    first, second = np.arange(6).reshape(2, 3), np.array([[0.5], [1.5]], np.float32)
-    items = pack([first, second], batched=batched)
-    assert len(items) == (2 if batched else 1)
-
-    def swap(tensors):
-        assert [one.dtype for one in tensors] == [first.dtype, second.dtype]
-        return [tensors[1] * 2, tensors[0]]
-
-    rows = run_packed(swap, np.stack(items), batched=batched)
-    outputs = unpack(list(rows), 2, batched=batched)
-    np.testing.assert_array_equal(outputs[0], second * 2)
-    np.testing.assert_array_equal(outputs[1], first)
-
-
-def test_an_output_without_a_row_for_each_input_is_an_error():
-    with pytest.raises(ValueError, match="for a batch of 2"):
-        run_packed(lambda tensors: [np.zeros(1)], np.stack(pack([np.zeros((2, 1))], batched=True)), batched=True)
-
-
-def test_rows_of_different_shapes_are_no_tensor():
-    rows = [pack([np.zeros((1, length))], batched=True)[0] for length in (1, 2)]
-    with pytest.raises(ValueError, match="same shape"):
-        unpack(rows, 1, batched=True)
+def test_a_batch_that_fails_is_refused(tmp_path):
+    """It is configured as batched, and its shapes do not say that it takes one row only."""
+    write_graph(
+        tmp_path / "one" / "1",
+        [
+            helper.make_node("Shape", ["x"], ["length"], end=1),
+            helper.make_node("Sub", ["length", "one"], ["last"]),
+            helper.make_node("Gather", ["table", "last"], ["row"]),  # of one entry
+            helper.make_node("Add", ["x", "row"], ["y"]),
+        ],
+        [tensor("x", TensorProto.FLOAT, ["n", 2])],
+        [tensor("y", TensorProto.FLOAT, ["n", 2])],
+        [
+            helper.make_tensor("one", TensorProto.INT64, [1], [1]),
+            helper.make_tensor("table", TensorProto.FLOAT, [1, 2], [0.0, 0.0]),
+        ],
+    )
+    with pytest.raises(BundleError, match="the graph fails on a batch of 2"):
+        prove(tmp_path, "one", GraphConfig(max_batch_size=8))
+    assert prove(tmp_path, "one").description.max_batch_size == 0  # unless that was configured

@@ -1,64 +1,18 @@
+"""Sessions on a fake GPU, which notes what it is asked for, and on the CPU as it is."""
+
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper
+from structlog.testing import capture_logs
 
 from taxon.bundle.manifest import BundleError
-from taxon.service.errors import StartError
 from taxon.service.runtime import session
-from taxon.service.runtime.session import (
-    CPU,
-    CUDA,
-    TENSORRT,
-    Device,
-    choose_device,
-    choose_provider,
-    merged,
-    open_session,
-    profile,
-)
-from taxon.service.scheduling.worker_main import WorkerSettings
+from taxon.service.runtime.device import CPU, CUDA, TENSORRT
+from taxon.service.runtime.session import Tensor, merged, open_session, profile
 from tests.service.fake_onnxruntime import CLASSES, FakeRuntime, answer
-
-
-def test_the_probe_graph_is_what_onnx_builds():
-    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", value[:1], value[1:])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    assert onnx.load_from_string(session.IDENTITY_GRAPH) == model
-
-
-@pytest.mark.skipif(CUDA in onnxruntime.get_available_providers(), reason="this wheel has CUDA")
-def test_cuda_without_cuda_fails_with_the_reason():
-    with pytest.raises(StartError, match="--device cuda: this onnxruntime has no CUDA support"):
-        choose_provider("cuda")
-
-
-@pytest.mark.skipif(CUDA in onnxruntime.get_available_providers(), reason="this wheel has CUDA")
-def test_tensorrt_without_tensorrt_fails_with_the_reason():
-    with pytest.raises(StartError, match="--device tensorrt: this onnxruntime has no TensorRT support"):
-        choose_provider("tensorrt")
-
-
-@pytest.mark.skipif(CUDA in onnxruntime.get_available_providers(), reason="this wheel has CUDA")
-def test_auto_falls_back_and_says_so():
-    assert choose_provider("auto") == CPU
-
-
-def test_cpu_is_cpu():
-    assert choose_provider("cpu") == CPU
-
-
-def test_a_listed_provider_that_does_not_work_is_noticed(monkeypatch):
-    """What the wheel lists is not what works: the probe graph must really land on CUDA."""
-    monkeypatch.setattr(session, "_has_library", lambda _: True)
-    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
-    with pytest.raises(StartError, match="--device cuda"), pytest.warns(UserWarning, match="not in available provider"):
-        choose_provider("cuda")
-
+from tests.tensor_models import free_length, strings, tensor, write_graph
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (8, 2, 2, CLASSES), dtype=np.uint8)
 
@@ -67,8 +21,7 @@ PICTURES = np.random.default_rng(0).integers(0, 256, (8, 2, 2, CLASSES), dtype=n
 def runtime(monkeypatch):
     def install(**what):
         fake = FakeRuntime(**what)
-        monkeypatch.setattr(session, "_onnxruntime", lambda: fake)
-        monkeypatch.setattr(session, "_has_library", lambda _: True)
+        monkeypatch.setattr(session, "import_onnxruntime", lambda provider: fake)
         return fake
 
     return install
@@ -136,42 +89,69 @@ def test_the_operators_options_go_over_the_manifests():
     assert merged(manifest, {CUDA: {"enable_cuda_graph": "1"}}) == {CUDA: {"use_tf32": "0", "enable_cuda_graph": "1"}}
 
 
-@pytest.mark.parametrize(
-    ("words", "works", "device"),
-    [
-        (("cuda", False, None), (CUDA,), Device(CUDA)),
-        (("cuda", True, None), (CUDA,), Device(CUDA, {CUDA: {"enable_cuda_graph": "1"}})),
-        (("auto", True, None), (CUDA,), Device(CUDA, {CUDA: {"enable_cuda_graph": "1"}})),
-        (("auto", False, None), (), Device(CPU)),
-        (
-            ("tensorrt", False, Path("/cache")),
-            (TENSORRT, CUDA),
-            Device(TENSORRT, {TENSORRT: {"trt_engine_cache_path": "/cache"}}),
-        ),
-    ],
-)
-def test_devices(runtime, words, works, device):
-    runtime(works=works)
-    assert choose_device(*words) == device
+def test_where_nodes_are_is_told(runtime):
+    runtime(works=(TENSORRT, CUDA), nodes={TENSORRT: 1, CUDA: 2, CPU: 3})
+    with capture_logs() as events:
+        open_session(b"graph", TENSORRT, 1, {})
+    (placed,) = [event for event in events if event["event"] == "graph placed"]
+    assert placed["nodes"] == {TENSORRT: 1, CUDA: 2, CPU: 3}
 
 
-@pytest.mark.parametrize(
-    ("words", "works", "complaint"),
-    [
-        (("cpu", True, None), (), "--cuda-graphs needs CUDA"),
-        (("auto", True, None), (), "--cuda-graphs needs CUDA"),
-        (("tensorrt", True, None), (TENSORRT, CUDA), "--cuda-graphs needs CUDA"),
-        (("cuda", False, Path("/cache")), (CUDA,), "--engine-cache is of TensorRT"),
-        (("tensorrt", False, None), (CUDA,), "--device tensorrt: ONNX Runtime could not start TensorRT"),
-    ],
-)
-def test_what_was_asked_for_is_never_quietly_something_else(runtime, words, works, complaint):
-    runtime(works=works)
-    with pytest.raises(StartError, match=complaint):
-        choose_device(*words)
+# On the CPU
 
 
-def test_a_worker_is_told_its_device():
-    device = Device(TENSORRT, {TENSORRT: {"trt_engine_cache_path": "/cache"}})
-    settings = WorkerSettings("models", "fp32", device, (1, 2), 1, 1, "json", "info")
-    assert WorkerSettings.from_json(settings.to_json()).device == device
+def opened(root, name="free", threads=1):
+    return open_session(root / name / "1" / "model.onnx", CPU, threads, {})
+
+
+def test_tensors_are_described_as_the_graph_has_them(tmp_path):
+    free_length(tmp_path)
+    found = opened(tmp_path)
+    assert found.provider == CPU
+    assert found.inputs == [Tensor("values", "float32", ("batch", "length"))]
+    assert found.outputs == [
+        Tensor("total", "float32", ("batch", 1)),
+        Tensor("doubled", "float32", ("batch", "length")),
+    ]
+    assert found.metadata == {}
+
+
+def test_a_type_that_numpy_lacks_keeps_its_own_name(tmp_path):
+    strings(tmp_path)
+    assert opened(tmp_path, "strings").outputs[0].dtype == "tensor(string)"
+
+
+def test_metadata_are_read(tmp_path):
+    write_graph(
+        tmp_path / "told" / "1",
+        [helper.make_node("Identity", ["x"], ["y"])],
+        [tensor("x", TensorProto.FLOAT, ["n"])],
+        [tensor("y", TensorProto.FLOAT, ["n"])],
+        key="value",
+    )
+    assert opened(tmp_path, "told").metadata == {"key": "value"}
+
+
+def test_one_output_or_all(tmp_path):
+    free_length(tmp_path)
+    found, rows = opened(tmp_path), np.array([[1, 2], [3, 4]], np.float32)
+    np.testing.assert_array_equal(found.run(rows), [[3], [7]])
+    total, doubled = found.run_tensors({"values": rows})
+    np.testing.assert_array_equal(total, [[3], [7]])
+    np.testing.assert_array_equal(doubled, 2 * rows)
+
+
+def test_a_probe_that_fails_says_nothing(tmp_path, capfd):
+    free_length(tmp_path)
+    found = opened(tmp_path)
+    assert found.probe({"values": np.zeros(3, np.float32)}) is None
+    assert found.probe({"values": np.zeros((1, 3), np.int64)}) is None
+    total, _ = found.probe({"values": np.ones((1, 3), np.float32)})
+    assert total.tolist() == [[3.0]]
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("source", [b"no graph", Path("/nowhere/model.onnx")])
+def test_what_is_no_graph_is_refused(source):
+    with pytest.raises(BundleError, match="ONNX Runtime does not load the graph"):
+        open_session(source, CPU, 1, {})

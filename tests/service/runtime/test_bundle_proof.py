@@ -1,0 +1,199 @@
+"""Bundles that must not be served: each is refused with its reason. And what is known of one that may."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from taxon.bundle import store
+from taxon.bundle.manifest import BundleError, Variant
+from taxon.bundle.picture_limits import Limits
+from taxon.service.runtime import bundle_proof
+from taxon.service.runtime.bundle_proof import describe, prove
+from taxon.service.runtime.device import CPU, Device
+from tests.fakes import COLORS, toy_bundle, toy_graph
+
+BUCKETS = [1, 2, 4]
+
+
+def load(root, name="colors", version=1, variant="fp32"):
+    """What a worker does with an order."""
+    return prove(store.read(root, name, version), variant, Device(CPU), 1, BUCKETS, Limits())
+
+
+def edit(bundle, **changes):
+    path = bundle.folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def missing_file(bundle):
+    (bundle.folder / "model.onnx").unlink()
+
+
+def wrong_digest(bundle):
+    (bundle.folder / "golden" / "0.png").write_bytes(b"something else")
+
+
+def changed_label(bundle):
+    edit(bundle, labels=["red", "green", "violet"])
+
+
+def changed_pixels(bundle):
+    edit(bundle, pixels={"resize": 9, "crop": [8, 8]})
+
+
+def changed_task(bundle):
+    edit(bundle, task="multi_label")
+
+
+def newer_format(bundle):
+    edit(bundle, format_version=2)
+
+
+def not_json(bundle):
+    (bundle.folder / "manifest.json").write_text("{")
+
+
+def no_manifest(bundle):
+    (bundle.folder / "manifest.json").unlink()
+
+
+DAMAGES = [
+    (missing_file, "model.onnx is missing"),
+    (wrong_digest, "golden/0.png has sha256"),
+    (changed_label, "the graph's metadata taxon.labels"),
+    (changed_pixels, "the graph's metadata taxon.pixels"),
+    (changed_task, "the graph's metadata taxon.task"),
+    (newer_format, "format 2, this release reads up to 1"),
+    (not_json, "manifest.json is not JSON"),
+    (no_manifest, "manifest.json cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("damage", "reason"), DAMAGES)
+def test_a_damaged_bundle_is_refused_with_its_reason(models, damage, reason):
+    bundle = store.read(models, "colors", 1)
+    damage(bundle)
+    with pytest.raises(BundleError, match=reason):
+        load(models)
+
+
+def test_a_bundle_in_another_versions_folder_is_refused(models):
+    (models / "colors" / "1").rename(models / "colors" / "9")
+    with pytest.raises(BundleError, match="holds colors version 1; do not rename bundles"):
+        load(models, version=9)
+
+
+def test_a_golden_that_changes_between_the_check_and_the_proof_is_refused(models):
+    bundle = store.read(models, "colors", 1)
+    wrong_digest(bundle)
+    with pytest.raises(BundleError, match=r"golden/0\.png has changed since it was checked"):
+        prove(bundle, "fp32", Device(CPU), 1, BUCKETS, Limits())
+
+
+def test_goldens_that_answer_differently(models):
+    toy_bundle(models, "shifted", golden_shift=1e-3)
+    with pytest.raises(BundleError, match=r"golden/0\.png: in a batch of 1 a score differs by 0\.001"):
+        load(models, "shifted")
+
+
+@pytest.mark.parametrize(
+    ("graph", "reason"),
+    [
+        (b"not a graph", "ONNX Runtime does not load the graph"),
+        (toy_graph({}), r"the graph's metadata taxon\.labels is None"),
+    ],
+)
+def test_graphs_that_are_not_the_manifests(models, graph, reason):
+    toy_bundle(models, "odd", graph=graph)
+    with pytest.raises(BundleError, match=reason):
+        load(models, "odd")
+
+
+def test_a_graph_of_another_input(models):
+    contract = store.read(models, "colors", 1).manifest.contract()
+    toy_bundle(models, "odd", graph=toy_graph(contract, features=True))
+    with pytest.raises(BundleError) as failure:
+        load(models, "odd")
+    assert str(failure.value) == "the graph's input is float32 'features', it must be uint8 'image'"
+
+
+def test_goldens_over_the_servers_limits_refuse_the_bundle(models):
+    bundle = store.read(models, "colors", 1)
+    with pytest.raises(BundleError, match=r"golden/0\.png cannot be decoded: the picture needs"):
+        prove(bundle, "fp32", Device(CPU), 1, BUCKETS, Limits(max_pixels=50))
+
+
+# What may be served
+
+
+def test_a_sound_bundle_is_proved_and_every_batch_size_timed(models):
+    proven = load(models)
+    assert proven.manifest.labels == tuple(COLORS)
+    assert proven.variant.precision == "fp32"
+    assert list(proven.run_s) == BUCKETS
+    assert all(seconds > 0 for seconds in proven.run_s.values())
+    assert 0 <= proven.largest_difference < 1e-4
+    scores = proven.session.run(np.zeros((2, 8, 8, 3), np.uint8))
+    assert scores.shape == (2, 3)
+
+
+def test_features_are_proved_too(tmp_path):
+    toy_bundle(tmp_path, features=True)
+    assert list(load(tmp_path).run_s) == BUCKETS
+
+
+def test_no_bucket_is_slower_than_two_of_half_its_size(models, monkeypatch):
+    """Noise would keep a bucket from ever being used, and so from ever being measured again."""
+    bundle = store.read(models, "colors", 1)
+    took_s = {1: 0.001, 2: 0.050, 4: 0.004}
+    monkeypatch.setattr(bundle_proof, "_time", lambda session, batch: took_s[len(batch)])
+    proven = prove(bundle, "fp32", Device(CPU), 1, BUCKETS, Limits())
+    assert proven.run_s == {1: 0.001, 2: 0.002, 4: 0.004}
+
+
+def with_variant(bundle):
+    """The same graph once more, said to be int8."""
+    shutil.copy(bundle.folder / "model.onnx", bundle.folder / "model.int8.onnx")
+    files = bundle.manifest.files | {"model.int8.onnx": bundle.manifest.files["model.onnx"]}
+    variants = [*bundle.manifest.variants, Variant(file="model.int8.onnx", precision="int8")]
+    edit(bundle, files=files, variants=[variant.model_dump() for variant in variants])
+
+
+def test_the_variant_that_was_asked_for_is_served(models):
+    with_variant(store.read(models, "colors", 1))
+    with capture_logs() as events:
+        assert load(models, variant="int8").variant.file == "model.int8.onnx"
+        assert load(models, variant="fp32").variant.file == "model.onnx"
+    assert not [event for event in events if event["log_level"] == "warning"]
+
+
+def test_a_bundle_without_that_variant_is_served_as_fp32_and_the_log_says_so(models):
+    with capture_logs() as events:
+        assert load(models, variant="fp16").variant.precision == "fp32"
+    (event,) = [event for event in events if event["log_level"] == "warning"]
+    assert (event["model"], event["variant"]) == ("colors", "fp16")
+
+
+# What the Open Inference Protocol tells of it
+
+
+def test_a_picture_may_be_sent_as_pixels_or_encoded(models):
+    described = describe(store.read(models, "colors", 1).manifest, "int8", CPU, BUCKETS, 128)
+    assert [(spec.name, spec.datatype, spec.shape) for spec in described.inputs] == [
+        ("image", "UINT8", (-1, 8, 8, 3)),
+        ("image", "BYTES", (-1,)),
+    ]
+    assert [(spec.name, spec.datatype, spec.shape) for spec in described.outputs] == [("scores", "FP32", (-1, 3))]
+    assert described.labels == {"scores": tuple(COLORS)}
+    assert described.formats == {"image": 1}
+    assert (described.variant, described.provider, described.max_batch_size) == ("int8", CPU, 128)
+    assert (described.name, described.version, described.buckets) == ("colors", 1, BUCKETS)
+
+
+def test_features_are_one_tensor(tmp_path):
+    described = describe(toy_bundle(tmp_path, features=True).manifest, "fp32", CPU, BUCKETS, 128)
+    assert [(spec.name, spec.datatype, spec.shape) for spec in described.inputs] == [("features", "FP32", (-1, 4))]
+    assert described.formats == {}

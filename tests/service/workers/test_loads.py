@@ -1,0 +1,252 @@
+"""Which worker proves which model: bookkeeping over slots, without workers."""
+
+import pytest
+
+from taxon.service.workers.loads import Loads
+from taxon.service.workers.worker_protocol import Load, Loaded
+from taxon.service.workers.worker_slot import Batch, WorkerSlot
+
+
+def slot(number, *models, role="whole", extra=False):
+    return WorkerSlot(number, role, None, extra, set(models))
+
+
+class Told:
+    """Loads, with what they asked for."""
+
+    def __init__(self, extra=None):
+        self.extra = extra
+        self.extra_count = 0
+        self.lost = []
+        self.loads = Loads(self._start_extra, lambda known, reason: self.lost.append((known.order.model, reason)))
+
+    def _start_extra(self):
+        self.extra_count += 1
+        return self.extra
+
+    def add(self, model):
+        return self.loads.add(order(model))
+
+    def orders(self, *slots):
+        """(slot's number, model) of each order."""
+        return [(given.number, load.model) for given, load in self.loads.orders(slots)]
+
+    def prove(self, model, worker):
+        worker.loading = model
+        self.loads.loaded(worker, Loaded(model, ""))
+
+
+def order(model):
+    return Load(model, f"model-{model}", 1, None)
+
+
+@pytest.fixture
+async def told():
+    return Told()
+
+
+async def test_one_worker_proves_then_the_others_load(told):
+    answer = told.add(1)
+    first, second, third = (slot(number) for number in range(3))
+    assert told.orders(first, second, third) == [(0, 1)]
+    assert told.orders(first, second, third) == []
+    told.loads.loaded(first, Loaded(1, "", run_s={1: 0.01}))
+    assert answer.result().run_s == {1: 0.01}
+    assert first.models == {1}
+    assert told.orders(first, second, third) == [(1, 1), (2, 1)]
+    assert not told.loads.unproven
+
+
+async def test_decoders_load_nothing(told):
+    told.add(1)
+    assert told.orders(slot(0, role="decode"), slot(1, role="run")) == [(1, 1)]
+
+
+async def test_whoever_has_least_proves(told):
+    told.add(3)
+    assert told.orders(slot(0, 1, 2), slot(1, 1), slot(2, 1, 2)) == [(1, 3)]
+
+
+async def test_a_worker_without_which_a_model_is_missed_proves_nothing(told):
+    told.add(3)
+    assert told.orders(slot(0, 1), slot(1, 1, 2)) == [(0, 3)]
+
+
+async def test_where_each_is_needed_an_extra_one_proves():
+    told = Told(extra=slot(-2, extra=True))
+    answer = told.add(3)
+    first, second = slot(0, 1), slot(1, 2)
+    assert told.orders(first, second) == [(-2, 3)]
+    told.add(4)
+    assert told.orders(first, second, told.extra) == []  # one at a time
+    assert told.extra_count == 1
+    told.loads.loaded(told.extra, Loaded(3, ""))
+    assert not answer.done()  # it does not serve
+    assert told.loads.unproven
+    assert (0, 3) in told.orders(first, second)
+    told.loads.loaded(first, Loaded(3, ""))
+    assert answer.done()
+
+
+async def test_no_extra_one_is_started_where_a_worker_will_be_free_soon(told):
+    told.add(1)
+    told.add(2)
+    only = slot(0)
+    assert told.orders(only) == [(0, 1)]
+    assert told.orders(only) == []
+    assert told.orders() == []
+    assert told.extra_count == 0
+
+
+async def test_an_extra_one_that_cannot_be_started_is_asked_for_again(told):
+    told.add(2)
+    assert told.orders(slot(0, 1)) == []
+    assert told.orders(slot(0, 1)) == []
+    assert told.extra_count == 2
+
+
+async def test_whoever_proves_something_counts_as_gone_for_the_next_proof():
+    told = Told(extra=slot(-2, extra=True))
+    told.add(2)
+    told.add(3)
+    assert told.orders(slot(0, 1), slot(1, 1)) == [(0, 2), (-2, 3)]
+
+
+@pytest.mark.parametrize(("count", "at_once"), [(1, 1), (2, 1), (3, 1), (4, 2), (9, 4)])
+async def test_half_of_those_that_serve_load_at_once_and_at_least_one(told, count, at_once):
+    told.add(2)
+    told.prove(2, slot(-5))
+    assert len(told.orders(*(slot(number, 1) for number in range(count)))) == at_once
+
+
+async def test_a_refusal_is_the_answer_and_is_forgotten(told):
+    answer = told.add(1)
+    worker = slot(0)
+    told.orders(worker)
+    told.loads.loaded(worker, Loaded(1, "a golden differs"))
+    assert answer.result() == Loaded(1, "a golden differs")
+    assert worker.models == set()
+    assert not worker.refused
+    assert told.orders(worker) == []
+    again = told.add(2)
+    assert told.orders(worker) == [(0, 2)]
+    assert not again.done()
+
+
+async def test_what_is_removed_is_not_loaded_and_its_late_proof_is_nobodys(told):
+    answer = told.add(1)
+    worker = slot(0)
+    told.orders(worker)
+    told.loads.remove(1)
+    assert answer.cancelled()
+    told.loads.loaded(worker, Loaded(1, ""))
+    assert worker.loading is None
+    assert worker.models == set()
+    told.loads.remove(1)
+
+
+async def test_two_deaths_over_a_proof_refuse_the_model(told):
+    answer = told.add(1)
+    for number, status in ((0, -6), (1, -9)):
+        assert not answer.done()
+        worker = slot(number)
+        assert told.orders(worker) == [(number, 1)]
+        told.loads.died(worker, status)
+    assert answer.result().refused == (
+        "the process that loads it ended twice, the last time with status -9; see the log"
+    )
+    assert told.orders(slot(2)) == []
+
+
+async def test_deaths_over_other_things_refuse_nothing(told):
+    answer = told.add(1)
+    idle, busy = slot(0), slot(1)
+    told.loads.died(idle, -9)
+    for _ in range(3):
+        told.orders(busy)
+        busy.batches.append(Batch(None, None, 0.0, 0.0))  # had before the order to load
+        told.loads.died(busy, -9)
+        busy = slot(1)
+    assert not answer.done()
+    assert told.orders(slot(2)) == [(2, 1)]
+
+
+async def test_two_deaths_over_a_proven_model_withhold_it(told):
+    told.add(1)
+    serving = slot(0)
+    told.prove(1, serving)
+    for number in (1, 2):
+        worker = slot(number)
+        assert told.orders(serving, worker) == [(number, 1)]
+        told.loads.died(worker, -9)
+    assert told.orders(serving, slot(3)) == []
+    told.loads.find_lost([serving, slot(3)], 2)
+    assert not told.lost
+    told.loads.find_lost([slot(3)], 2)
+    assert [model for model, _ in told.lost] == [1]
+    assert told.orders(slot(3)) == []
+
+
+async def test_a_proof_in_between_forgives_a_death(told):
+    told.add(1)
+    for number in range(4):
+        worker = slot(number)
+        told.orders(worker)
+        told.loads.died(worker, -9)
+        told.prove(1, slot(9))
+    assert told.orders(slot(5)) == [(5, 1)]
+
+
+async def test_who_refuses_what_another_proved_is_not_asked_again(told):
+    told.add(1)
+    told.prove(1, slot(0))
+    odd = slot(1)
+    assert told.orders(odd) == [(1, 1)]
+    told.loads.loaded(odd, Loaded(1, "bad_alloc"))
+    assert odd.refused == {1: "bad_alloc"}
+    assert told.orders(odd) == []
+
+
+async def test_a_model_is_lost_when_every_worker_refuses_it(told):
+    told.add(1)
+    told.prove(1, slot(0))
+    first, second = slot(1), slot(2)
+    for worker in (first, second):
+        worker.loading = 1
+        told.loads.loaded(worker, Loaded(1, f"no, says {worker.number}"))
+        told.loads.find_lost([first, second], 2)
+    assert told.lost == [(1, "no, says 1")]
+
+
+@pytest.mark.parametrize("living", [[], [1]])
+async def test_no_model_is_lost_while_a_worker_is_being_replaced(told, living):
+    told.add(1)
+    told.prove(1, slot(0))
+    slots = [slot(number) for number in living]
+    for refusing in slots:
+        refusing.refused[1] = "bad_alloc"
+    told.loads.find_lost(slots, 2)
+    assert not told.lost
+
+
+async def test_no_model_is_lost_while_a_worker_loads_it(told):
+    told.add(1)
+    told.prove(1, slot(0))
+    refusing, loading = slot(1), slot(2)
+    refusing.refused[1] = "bad_alloc"
+    loading.loading = 1
+    told.loads.find_lost([refusing, loading], 1)
+    assert not told.lost
+
+
+async def test_what_only_an_extra_worker_took_is_refused_by_those_who_serve():
+    told = Told(extra=slot(-2, extra=True))
+    answer = told.add(2)
+    serving = slot(0, 1)
+    told.orders(serving)
+    told.loads.loaded(told.extra, Loaded(2, ""))
+    told.orders(serving)
+    told.loads.loaded(serving, Loaded(2, "no room beside the other"))
+    told.loads.find_lost([serving], 1)
+    assert answer.result() == Loaded(2, "no room beside the other")
+    assert not told.lost
