@@ -20,13 +20,16 @@ PERIOD_S = 0.02
 BUSY_PERIOD_S = 0.004
 BUSY_SHARE = 0.5
 LONGEST_S = 1.0
-TARGET_S = 0.01
+# A delay that has stood at this for so long is no burst, nor a neighbour's: calls come faster than they are taken up.
+STANDING_DELAY_S, STANDING_S = 0.05, 0.5
+# From then on so many calls are refused that it is near the target, until none has had to be for a while.
+TARGET_S, RELAPSE_S = 0.01, 2.0
 # How much the share of refused calls changes for a second above the target, and for a second more than before.
 INTEGRAL, TREND = 0.6, 3.0
 # How much more are refused for a second above it now: a call of its own comes back too late to tell.
 PROPORTION = 20.0
-# A short burst is no reason to refuse; and some calls are always let in, or nothing would show that it is over.
-LEAST_SHARE, MOST_SHARE = 0.1, 0.95
+# Some calls are always let in, or nothing would show that it is over.
+MOST_SHARE = 0.95
 
 
 class OwnDelay(grpc.GenericRpcHandler):
@@ -38,6 +41,10 @@ class OwnDelay(grpc.GenericRpcHandler):
         self._asked_at = math.inf
         self._share = 0.0
         """Of calls that are refused."""
+        self._stands = False
+        self._short_at = time.monotonic()
+        """When the delay was last too short to stand."""
+        self._needed_at = -math.inf
         # Abstract: no file, and no port that siblings could share.
         self._address = f"unix-abstract:taxon-{secrets.token_hex(8)}"
         self._handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(_answer)
@@ -52,15 +59,29 @@ class OwnDelay(grpc.GenericRpcHandler):
     @property
     def must_refuse(self) -> bool:
         """Whether to refuse one more call because of the delay: with a probability that keeps it near the target."""
-        if self._share <= LEAST_SHARE:
+        if not self._stands:
             return False
         share = min(MOST_SHARE, self._share + PROPORTION * (self.seconds - TARGET_S))
         return random.random() < share  # noqa: S311 - no secret
 
-    def _learn(self, delay_s: float) -> None:
-        """The controller of PIE (RFC 8033, section 4.2), whose share follows the delay and its trend."""
-        change = INTEGRAL * (delay_s - TARGET_S) + TREND * (delay_s - self._last_s)
-        self._share = min(MOST_SHARE, max(0.0, self._share + change))
+    def learn(self, delay_s: float, now: float) -> None:
+        """Takes a measurement: the controller of PIE (RFC 8033, section 4.2), whose share of refused calls follows the
+        delay and its trend.
+
+        Args:
+            delay_s: Measured.
+            now: Point of `time.monotonic()`.
+        """
+        if delay_s < STANDING_DELAY_S:
+            self._short_at = now
+        if now - self._short_at > STANDING_S:
+            self._stands, self._needed_at = True, now
+        if self._stands:
+            change = INTEGRAL * (delay_s - TARGET_S) + TREND * (delay_s - self._last_s)
+            self._share = min(MOST_SHARE, max(0.0, self._share + change))
+            if self._share > 0.0:
+                self._needed_at = now
+            self._stands = now - self._needed_at < RELAPSE_S
         self._last_s = delay_s
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
@@ -78,13 +99,14 @@ class OwnDelay(grpc.GenericRpcHandler):
                 elapsed_s = time.monotonic() - began
                 is_late = elapsed_s > 2 * period_s
                 if not is_late and time.thread_time() - spent_s < BUSY_SHARE * elapsed_s:
-                    self._learn(0.0)
+                    self.learn(0.0, time.monotonic())
                     continue
                 self._asked_at = time.monotonic()
                 with contextlib.suppress(grpc.aio.AioRpcError):  # it took as long as that
                     await ask(b"", timeout=LONGEST_S)
-                delay_s, self._asked_at = time.monotonic() - self._asked_at, math.inf
-                self._learn(delay_s)
+                now = time.monotonic()
+                delay_s, self._asked_at = now - self._asked_at, math.inf
+                self.learn(delay_s, now)
 
 
 async def _answer(_: bytes, __: object) -> bytes:

@@ -171,6 +171,8 @@ class ModelControl:
             labels = await asyncio.to_thread(folder.labels, self._root, name)
             if labels is not None:
                 repository.label(name, labels)
+            elif name not in repository.known.labels:
+                repository.label(name, folder.UNREADABLE)
         turns = asyncio.Semaphore(MOST_AT_ONCE)
 
         async def load(one: Found) -> None:

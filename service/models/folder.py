@@ -15,6 +15,9 @@ from taxon.service.runtime.description import GraphConfig
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 VERSION_PATTERN = r"[1-9][0-9]{0,17}"
 
+# No version has this number: nothing is the default as long as nobody can read what is.
+UNREADABLE = {version_labels.STABLE: 0}
+
 log = structlog.get_logger(__name__)
 
 

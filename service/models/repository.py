@@ -57,10 +57,11 @@ class Repository:
     def retire(self, model: Model, reason: str) -> None:
         """Takes a version out."""
         versions = self.known.models.get(model.name, {})
-        if versions.get(model.version) is model:
-            del versions[model.version]
-            if not versions:
-                del self.known.models[model.name]
+        if versions.get(model.version) is not model:
+            return  # another has taken its place
+        del versions[model.version]
+        if not versions:
+            del self.known.models[model.name]
         self.note(VersionState(model.name, model.version, "UNAVAILABLE", reason))
 
     def note(self, state: VersionState) -> None:

@@ -12,6 +12,7 @@ from taxon.service.open_inference.parameters import WantedOutput
 from taxon.service.open_inference.tensors import framed, to_raw
 from taxon.service.open_inference.top_classes import classified
 from taxon.service.runtime.description import GRAPH_FILE, Description
+from taxon.service.runtime.device import CPU
 from taxon.service.runtime.tensor_types import BYTES, OF_NUMPY, TensorSpec
 from taxon.service.telemetry.statistics import Figures
 
@@ -99,7 +100,7 @@ def model_config(description: Description, max_queued_count: int, max_call_s: fl
     shown = {spec.name: spec for spec in reversed(description.inputs)}
     kind = (
         model_config_pb2.ModelInstanceGroup.KIND_GPU
-        if "CUDA" in description.provider
+        if description.provider != CPU
         else model_config_pb2.ModelInstanceGroup.KIND_CPU
     )
     config = model_config_pb2.ModelConfig(

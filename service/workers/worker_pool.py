@@ -235,14 +235,13 @@ class WorkerPool:
         await asyncio.gather(*(asyncio.to_thread(slot.handle.wait, ENDING_S) for slot in slots))
 
     def _busy_s(self) -> float:
-        """Until the first worker has room, by what its batches should take."""
+        """Until the first worker could run what comes now, by what its batches should take."""
         now = time.monotonic()
-        left = []
-        for slot in self._slots.values():
-            if slot.room(self._layout.depth) > 0:
-                return 0.0
-            if slot.batches:
-                left.append(max(0.0, slot.batches[0].ends_at - now))
+        left = [
+            max(0.0, slot.batches[-1].ends_at - now) if slot.batches else 0.0
+            for slot in self._slots.values()
+            if slot.serves and slot.loading is None
+        ]
         return min(left, default=0.0)
 
     def _undecoded_s(self) -> float:
@@ -269,7 +268,8 @@ class WorkerPool:
                     job.deliver(DeadlineTooShortError(job.deadline - now, fastest_s))
             if taken.batch:
                 slot = free[-1]
-                self._run(slot, Batch(queue, taken, time.monotonic(), time.monotonic() + queue.expected_s(taken)))
+                began_at = max([time.monotonic(), *(batch.ends_at for batch in slot.batches)])
+                self._run(slot, Batch(queue, taken, began_at, began_at + queue.expected_s(taken)))
                 if slot.room(depth) <= 0:
                     free.pop()
 

@@ -257,7 +257,7 @@ async def test_a_version_that_no_worker_has_is_not_listed_as_ready(real, models,
         (second.folder / "manifest.json").unlink()
         for pid in running.server.pool.pids:
             os.kill(pid, signal.SIGKILL)
-        await until(lambda: running.server.repository.versions("colors") == [1])
+        await until(lambda: running.server.repository.versions("colors") == [1] and running.server.serving)
         reply = await running.stub.Classify(pb.ClassifyRequest(image=RED), timeout=10)
         assert reply.model_version == "1"
         wanted = pb.ClassifyRequest(image=RED, model_name="colors", model_version="2")

@@ -8,6 +8,7 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
+from taxon.service.api.own_delay import OwnDelay
 from taxon.service.api.reception import Reception
 from taxon.service.errors import DeadlineTooShortError
 from taxon.v1 import classification_service_pb2 as pb
@@ -157,8 +158,41 @@ async def test_the_front_measures_its_own_delay(serve, models):
             if delay.seconds > 0.02:
                 break
         assert delay.seconds > 0.02
-        assert not delay.must_refuse  # one burst is no reason to refuse
-        while not delay.must_refuse:
-            time.sleep(0.05)  # noqa: ASYNC251 - to hold it up
-            await asyncio.sleep(0)
-        await until(lambda: not any(delay.must_refuse for _ in range(100)))
+        await until(lambda: delay.seconds < 0.02)
+
+
+class Bare:
+    """A server that takes what it is given."""
+
+    def add_generic_rpc_handlers(self, handlers):
+        pass
+
+    def add_insecure_port(self, address):
+        pass
+
+
+def delays(delay, *seconds, period=0.02):
+    """The shares of calls that were refused after each measurement."""
+    shares, now = [], time.monotonic()
+    for one in seconds:
+        now += period
+        delay.learn(one, now)
+        shares.append(sum(delay.must_refuse for _ in range(400)) / 400)
+    return shares
+
+
+def test_a_burst_is_no_reason_to_refuse_and_a_standing_delay_is():
+    assert not any(delays(OwnDelay(Bare()), *[0.3] * 20, *[0.001] * 5, *[0.3] * 20))
+    assert not any(delays(OwnDelay(Bare()), *[0.03] * 200))  # a busy neighbour
+    shares = delays(OwnDelay(Bare()), *[0.3] * 60)
+    assert shares[0] == 0
+    assert shares[-1] > 0.8
+
+
+def test_once_it_stands_a_delay_is_kept_near_the_target_and_forgotten_when_it_is_over():
+    delay = OwnDelay(Bare())
+    delays(delay, *[0.1] * 60)
+    high, low = delays(delay, 0.03, *[0.005] * 20)[0], delays(delay, 0.005)[0]
+    assert high > low
+    assert delays(delay, *[0.001] * 300)[-1] == 0
+    assert not any(delays(delay, *[0.03] * 20))

@@ -1,8 +1,8 @@
 """Figures of models."""
 
-from taxon.service.telemetry.statistics import Figures, Spent, Statistics
+from taxon.service.telemetry.statistics import Figures, Spent, Statistics, added
 
-KEY = ("colors", 1)
+KEY = 1
 
 
 def test_counts_requests_inputs_and_runs():
@@ -16,5 +16,17 @@ def test_counts_requests_inputs_and_runs():
     assert round(figures.run_counts[3], 9) == 1
     assert round(figures.run_s[3], 9) == 0.3
     assert figures.last_ms == 42
-    statistics.forget(KEY)
+    statistics.keep({KEY})
+    assert statistics.of(KEY) == figures
+    statistics.keep({2})
     assert statistics.of(KEY) == Figures()
+
+
+def test_the_figures_of_several_fronts_add_up():
+    first, second = Statistics(clock_ms=lambda: 42), Statistics(clock_ms=lambda: 43)
+    for statistics in (first, second):
+        statistics.answered(KEY, 2, Spent(1.0, 0.1, 0.2, 0.3, 0.05))
+        statistics.ran(KEY, 2, 0.3)
+    whole = added([first.all, second.all])[KEY]
+    assert (whole.success_count, whole.inference_count, whole.success_s, whole.last_ms) == (2, 4, 2.0, 43)
+    assert (whole.run_counts, whole.run_s) == ({2: 1.0}, {2: 0.3})
