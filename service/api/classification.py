@@ -15,6 +15,7 @@ from taxon.bundle.manifest import GRAPH_OUTPUT
 from taxon.choice import Choice
 from taxon.service.api import statuses
 from taxon.service.api.guard import Context, deadline, new_id
+from taxon.service.api.request_view import RequestView
 from taxon.service.errors import FieldInvalidError
 from taxon.service.models.model import Model
 from taxon.service.models.repository import Repository
@@ -62,7 +63,7 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
         )
 
     async def Classify(  # noqa: N802
-        self, request: pb.ClassifyRequest, context: Context
+        self, request: RequestView, context: Context
     ) -> pb.ClassifyResponse:
         """Classifies one input."""
         return await self._classify(request, deadline(context, self._max_call_s), "Classify")
@@ -80,7 +81,9 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
         async def outcome(entry: pb.ClassifyRequest) -> pb.BatchClassifyResult:
             async with turns:
                 try:
-                    return pb.BatchClassifyResult(response=await self._classify(entry, until, "BatchClassify"))
+                    return pb.BatchClassifyResult(
+                        response=await self._classify(RequestView(entry, None), until, "BatchClassify")
+                    )
                 except Exception as error:  # noqa: BLE001 - one entry's failure is its own
                     return pb.BatchClassifyResult(error=statuses.to_status(error, new_id()))
 
@@ -89,9 +92,9 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
             tasks = [group.create_task(outcome(entry)) for entry in request.requests]
         return pb.BatchClassifyResponse(results=[task.result() for task in tasks])
 
-    async def _classify(self, request: pb.ClassifyRequest, until: float, method: str) -> pb.ClassifyResponse:
+    async def _classify(self, request: RequestView, until: float, method: str) -> pb.ClassifyResponse:
         try:
-            answer = await self._pipeline.classify(_payload(request), _choice(request), until)
+            answer = await self._pipeline.classify(_given(request), _choice(request.message), until)
         except Exception as error:
             self._requests.labels(method, statuses.reason_of(error)).inc()
             raise
@@ -125,7 +128,10 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
         )
 
 
-def _payload(request: pb.ClassifyRequest) -> Encoded | Sequence[float]:
+def _given(view: RequestView) -> Encoded | Sequence[float]:
+    if view.image is not None:
+        return view.image
+    request = view.message
     kind = request.WhichOneof("input")
     if kind == "image":
         return request.image

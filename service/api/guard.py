@@ -42,6 +42,7 @@ class Guard:
         count: Count,
         to_status: ToStatus = statuses.to_status,
         large: Mapping[str, Reception] = {},
+        readers: Mapping[str, Callable[[bytes], Any]] = {},
     ) -> None:
         """Registers nothing yet.
 
@@ -50,11 +51,13 @@ class Guard:
             count: Counts calls that cannot be read.
             to_status: What an exception means to a caller of these services.
             large: Methods whose messages may be so large that they are received in turns.
+            readers: Of requests, in the place of those that were generated, by method.
         """
         self._server = server
         self._count = count
         self._to_status = to_status
         self._large = large
+        self._readers = readers
         self.handlers: dict[str, Any] = {}
         """What was registered, by full name."""
 
@@ -68,7 +71,7 @@ class Guard:
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, guarded),))
 
     def _guarded(self, name: str, handler: Any) -> Any:
-        codec = _reading(handler.request_deserializer), handler.response_serializer
+        codec = _reading(self._readers.get(name, handler.request_deserializer)), handler.response_serializer
         if handler.request_streaming:
             method = handler.stream_stream if handler.response_streaming else handler.stream_unary
             read: Callable[..., Any] = _each_readable

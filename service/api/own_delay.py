@@ -15,7 +15,7 @@ import time
 import grpc
 
 METHOD = "/taxon.internal.OwnDelay/Measure"
-PERIOD_S = 0.02
+PERIOD_S = 0.05
 # While the front is busy it is asked again after so long.
 BUSY_PERIOD_S = 0.004
 BUSY_SHARE = 0.5

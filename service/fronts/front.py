@@ -16,6 +16,7 @@ from taxon.service.api.guard import Guard
 from taxon.service.api.health import Readiness
 from taxon.service.api.own_delay import OwnDelay
 from taxon.service.api.reception import Reception
+from taxon.service.api.request_view import RequestView
 from taxon.service.config import Settings
 from taxon.service.errors import StartError
 from taxon.service.models.repository import Known, Repository
@@ -94,7 +95,7 @@ class Front:
         def count(method: str, reason: str) -> None:
             self.metrics.requests.labels(method, reason).inc()
 
-        guard = Guard(server, count, large={"BatchClassify": reception})
+        guard = Guard(server, count, large={"BatchClassify": reception}, readers={"Classify": RequestView.of})
         # Generic handlers are asked in their order: the refusal stands before the service whose handler it uses.
         self.refusal = refusal = EarlyRefusal(permits, self.delay, self.metrics)
         server.add_generic_rpc_handlers((refusal,))

@@ -11,7 +11,7 @@ from taxon.service.scheduling.batching import Scored
 from taxon.service.scheduling.board import Board
 from taxon.service.scheduling.picture_size import is_large
 from taxon.service.workers.channel import Channel
-from taxon.service.workers.executor import Payload, place, settle
+from taxon.service.workers.executor import Payload, no_room, placed, settle, unplaced
 
 
 class RemoteExecutor:
@@ -24,17 +24,21 @@ class RemoteExecutor:
         self._front = front
         self._loop = asyncio.get_running_loop()
         self._next = 0
-        self._submitted: dict[int, tuple[int, asyncio.Future[Scored]]] = {}
+        self._submitted: dict[int, tuple[int, int, asyncio.Future[Scored]]] = {}
 
     async def submit(
         self, model: int, payload: Payload, deadline: float, priority: int = 0, room_bytes: int = 0
     ) -> Scored:
         """See `Executor`."""
-        given = place(self._arena, self._front, payload, room_bytes, self.predicted_wait_s)
+        arena, given = self._arena, unplaced(payload, self._front)
+        byte_count = max(given.byte_count, room_bytes)
+        if not arena.reserve(byte_count):
+            raise no_room(arena, self.predicted_wait_s())
+        given = placed(arena, given, payload, byte_count, self.predicted_wait_s)
         self._next += 1
         number = self._next
         future: asyncio.Future[Scored] = self._loop.create_future()
-        self._submitted[number] = given.offset, future
+        self._submitted[number] = given.offset, byte_count, future
         alone = not isinstance(payload, np.ndarray) and is_large(payload)
         self._channel.send_soon(Submit(number, model, given, deadline, priority, alone))
         try:
@@ -47,8 +51,9 @@ class RemoteExecutor:
 
     def delivered(self, message: Delivered) -> None:
         """Takes an outcome."""
-        offset, future = self._submitted.pop(message.number)
+        offset, byte_count, future = self._submitted.pop(message.number)
         self._arena.free(offset)
+        self._arena.release(byte_count)
         settle(future, message.outcome)
 
     def predicted_wait_s(self) -> float:

@@ -54,6 +54,8 @@ class Job:
     """Whether it is let in against the estimates, to teach them."""
     decode_s: float = 0.0
     """What a decoder has spent on it."""
+    bring: Callable[["Job"], None] | None = None
+    """Writes it into its block, once a worker is to have it; None: it is there. May raise a `ServiceError`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ NEWEST_WEIGHT = 0.1
 MOST_TIMES = 4.0
 # Without samples, what was learnt fades with this time constant.
 FADING_S = 10.0
+# What is so young has not faded: asked for with every batch.
+FRESH_S = 0.05
 
 
 class Estimate:
@@ -40,7 +42,8 @@ class Estimate:
         """The estimate now."""
         if not self.proven_s:
             return self._learnt_s
-        share = math.exp((self._learnt_at - self._clock()) / FADING_S)
+        age_s = self._clock() - self._learnt_at
+        share = math.exp(-age_s / FADING_S) if age_s > FRESH_S else 1.0
         return self.proven_s + share * (self._learnt_s - self.proven_s)
 
     def learn(self, sample_s: float) -> None:

@@ -68,29 +68,40 @@ class LocalExecutor:
         self, model: int, payload: Payload, deadline: float, priority: int = 0, room_bytes: int = 0
     ) -> Scored:
         """See `Executor`."""
-        room_bytes = room_bytes if self._decodes_apart else 0
-        given = place(self._arena, 0, payload, room_bytes, self.predicted_wait_s)
+        arena = self._arena
+        given = unplaced(payload, 0)
+        byte_count = max(given.byte_count, room_bytes if self._decodes_apart else 0)
+        if not arena.reserve(byte_count):
+            raise no_room(arena, self.predicted_wait_s())
         future: asyncio.Future[Scored] = self._loop.create_future()
         delivered = False
+
+        def bring(job: Job) -> None:
+            # As late as can be: what waits is in the caller's message, and a block of its own would be a second copy.
+            job.input = placed(arena, job.input, payload, byte_count, self.predicted_wait_s)
+            job.bring = None
 
         def deliver(outcome: Outcome) -> None:
             nonlocal delivered
             delivered = True
-            self._arena.free(given.offset)
+            if not job.bring:
+                arena.free(job.input.offset)
+            arena.release(byte_count)
             settle(future, outcome)
 
         alone = not isinstance(payload, np.ndarray) and is_large(payload)
-        job = Job(model, given, deadline, time.monotonic(), deliver, priority, alone)
+        job = Job(model, given, deadline, time.monotonic(), deliver, priority, alone, bring=bring)
         try:
             self._pool.submit(job)
         except Exception:
-            self._arena.free(given.offset)
+            arena.release(byte_count)
             raise
         try:
             return await future
         except asyncio.CancelledError:
             if not delivered:
-                self._arena.abandon(given.offset)
+                if not job.bring:
+                    arena.abandon(job.input.offset)
                 self._pool.leave(job)
             raise
 
@@ -99,26 +110,34 @@ class LocalExecutor:
         return self._pool.predicted_wait_s()
 
 
-def place(arena: Arena, number: int, payload: Payload, room_bytes: int, predicted_wait_s: Callable[[], float]) -> Input:
-    """Writes an input into an arena: the one copy on its way to a worker.
+def unplaced(payload: Payload, arena: int) -> Input:
+    """What is known of an input before it has a block."""
+    if isinstance(payload, np.ndarray):
+        return Input(arena, -1, payload.nbytes, payload.dtype, payload.shape)
+    return Input(arena, -1, len(payload))
+
+
+def placed(
+    arena: Arena, given: Input, payload: Payload, byte_count: int, predicted_wait_s: Callable[[], float]
+) -> Input:
+    """Writes an input into a block of so many bytes: the one copy on its way to a worker.
 
     Raises:
         QueueFullError: There is no room for it.
     """
-    if isinstance(payload, np.ndarray):
-        byte_count, dtype, shape = payload.nbytes, payload.dtype, payload.shape
-    else:
-        byte_count, dtype, shape = len(payload), None, ()
-    offset = arena.allocate(max(byte_count, room_bytes))
+    offset = arena.allocate(byte_count)
     if offset is None:
-        raise QueueFullError(
-            "the inputs in the server fill its memory",
-            retry_delay_s(predicted_wait_s()),
-            queued_count=arena.held_count,
-            max_queued_count=arena.held_count,
-        )
+        raise no_room(arena, predicted_wait_s())
     arena.write(offset, payload)
-    return Input(number, offset, byte_count, dtype, shape)
+    return given._replace(offset=offset)
+
+
+def no_room(arena: Arena, wait_s: float) -> QueueFullError:
+    """What a caller is told whose input the arena cannot hold."""
+    count = arena.reserved_count
+    return QueueFullError(
+        "the inputs in the server fill its memory", retry_delay_s(wait_s), queued_count=count, max_queued_count=count
+    )
 
 
 def settle(future: "asyncio.Future[Scored]", outcome: Outcome) -> None:

@@ -8,13 +8,13 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
 from taxon.bundle.manifest import Manifest
-from taxon.service.errors import DeadlineTooShortError, NotServingError
+from taxon.service.errors import DeadlineTooShortError, NotServingError, ServiceError
 from taxon.service.runtime.description import GraphConfig
 from taxon.service.scheduling.admission import Queues
 from taxon.service.scheduling.batching import Job, Outcome, Scored
@@ -266,6 +266,7 @@ class WorkerPool:
                 fastest_s, now = next(iter(queue.costs().values())), time.monotonic()
                 for job in taken.expired:
                     job.deliver(DeadlineTooShortError(job.deadline - now, fastest_s))
+            taken = replace(taken, batch=brought(taken.batch))
             if taken.batch:
                 slot = free[-1]
                 began_at = max([time.monotonic(), *(batch.ends_at for batch in slot.batches)])
@@ -290,7 +291,9 @@ class WorkerPool:
             share = min(MOST_DECODED, -(-len(self._undecoded) // self._layout.decoders))
             queue, manifest, _ = self._undecoded[0]
             while self._undecoded and len(slot.decoding) < share and self._undecoded[0][0] is queue:
-                slot.decoding.append(self._undecoded.popleft()[2])
+                slot.decoding += brought([self._undecoded.popleft()[2]])
+            if not slot.decoding:
+                continue
             self._watch_run(slot)
             jobs = slot.decoding
             slot.handle.send(Decode(manifest, [job.input for job in jobs], [job.deadline for job in jobs]))
@@ -466,3 +469,16 @@ class WorkerPool:
     def _tell(self, jobs: Sequence[Job], outcome: Outcome) -> None:
         for job in jobs:
             job.deliver(outcome)
+
+
+def brought(jobs: Sequence[Job]) -> Sequence[Job]:
+    """The jobs whose inputs are where workers see them; the others are told why theirs is not."""
+    ready = []
+    for job in jobs:
+        try:
+            if job.bring:
+                job.bring(job)
+            ready.append(job)
+        except ServiceError as error:
+            job.deliver(error)
+    return ready
