@@ -17,19 +17,17 @@ import grpc
 METHOD = "/taxon.internal.OwnDelay/Measure"
 PERIOD_S = 0.05
 # While the front is busy it is asked again after so long.
-BUSY_PERIOD_S = 0.004
+BUSY_PERIOD_S = 0.02
 BUSY_SHARE = 0.5
 LONGEST_S = 1.0
 # A delay that has stood at this for so long is no burst, nor a neighbour's: calls come faster than they are taken up.
-STANDING_DELAY_S, STANDING_S = 0.05, 0.5
+STANDING_DELAY_S, STANDING_S = 0.1, 0.5
 # From then on so many calls are refused that it is near the target, until none has had to be for a while.
-TARGET_S, RELAPSE_S = 0.01, 2.0
+TARGET_S, RELAPSE_S = 0.05, 2.0
 # How much the share of refused calls changes for a second above the target, and for a second more than before.
-INTEGRAL, TREND = 0.6, 3.0
-# How much more are refused for a second above it now: a call of its own comes back too late to tell.
-PROPORTION = 20.0
-# Some calls are always let in, or nothing would show that it is over.
-MOST_SHARE = 0.95
+INTEGRAL, TREND = 0.6, 1.0
+# In Python a refusal costs the front as much as a small answer: refusing more would only answer fewer.
+MOST_SHARE = 0.6
 
 
 class OwnDelay(grpc.GenericRpcHandler):
@@ -38,7 +36,7 @@ class OwnDelay(grpc.GenericRpcHandler):
     def __init__(self, server: grpc.aio.Server) -> None:
         """Adds an address of the front's own to a server that has not started."""
         self._last_s = 0.0
-        self._asked_at = math.inf
+        self._asked_at = self._taken_up_at = math.inf
         self._share = 0.0
         """Of calls that are refused."""
         self._stands = False
@@ -61,8 +59,7 @@ class OwnDelay(grpc.GenericRpcHandler):
         """Whether to refuse one more call because of the delay: with a probability that keeps it near the target."""
         if not self._stands:
             return False
-        share = min(MOST_SHARE, self._share + PROPORTION * (self.seconds - TARGET_S))
-        return random.random() < share  # noqa: S311 - no secret
+        return random.random() < self._share  # noqa: S311 - no secret
 
     def learn(self, delay_s: float, now: float) -> None:
         """Takes a measurement: the controller of PIE (RFC 8033, section 4.2), whose share of refused calls follows the
@@ -86,7 +83,10 @@ class OwnDelay(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
         """The handler of the front's call to itself; None for others."""
-        return self._handler if handler_call_details.method == METHOD else None
+        if handler_call_details.method != METHOD:
+            return None
+        self._taken_up_at = time.monotonic()
+        return self._handler
 
     async def measure(self) -> None:
         """Measures until cancelled."""
@@ -105,7 +105,8 @@ class OwnDelay(grpc.GenericRpcHandler):
                 with contextlib.suppress(grpc.aio.AioRpcError):  # it took as long as that
                     await ask(b"", timeout=LONGEST_S)
                 now = time.monotonic()
-                delay_s, self._asked_at = now - self._asked_at, math.inf
+                delay_s = min(now, self._taken_up_at) - self._asked_at
+                self._asked_at = self._taken_up_at = math.inf
                 self.learn(delay_s, now)
 
 

@@ -251,8 +251,8 @@ class WorkerPool:
         return len(self._undecoded) * self._undecoded[0][0].apart_s.seconds() / self._layout.decoders
 
     def _give_batches(self) -> None:
-        depth = self._layout.depth
-        free = [slot for slot in self._slots.values() if slot.room(depth) > 0]
+        depth, now = self._layout.depth, time.monotonic()
+        free = [slot for slot in self._slots.values() if slot.has_room(depth, now)]
         free.sort(key=lambda slot: len(slot.batches), reverse=True)  # the emptiest is last, and first served
         while free:
             large_count = sum(slot.has_large_picture for slot in self._slots.values())
@@ -271,7 +271,7 @@ class WorkerPool:
                 slot = free[-1]
                 began_at = max([time.monotonic(), *(batch.ends_at for batch in slot.batches)])
                 self._run(slot, Batch(queue, taken, began_at, began_at + queue.expected_s(taken)))
-                if slot.room(depth) <= 0:
+                if not slot.has_room(depth, now):
                     free.pop()
 
     def _run(self, slot: WorkerSlot, batch: Batch) -> None:

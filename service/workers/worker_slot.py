@@ -9,6 +9,9 @@ from taxon.service.scheduling.model_queue import ModelQueue
 from taxon.service.workers.worker_process import WorkerHandle
 from taxon.service.workers.worker_protocol import Role
 
+AHEAD_S = 0.003
+"""Of a batch's end, by what it should take, its worker may be given the next."""
+
 
 @dataclass(eq=False)
 class Batch:
@@ -54,9 +57,13 @@ class WorkerSlot:
         """Whether it has a model to run for callers."""
         return self.runs and bool(self.models)
 
-    def room(self, depth: int) -> int:
-        """How many more batches it can be given."""
-        return depth - len(self.batches) if self.serves and self.loading is None else 0
+    def has_room(self, depth: int, now: float) -> bool:
+        """Whether it can be given another batch: it has fewer than `depth`, or the one that it has is nearly done, so that
+        it need not wait for a busy server to take its answer and send the next.
+        """
+        if not self.serves or self.loading is not None:
+            return False
+        return len(self.batches) < depth or (len(self.batches) == 1 and self.batches[0].ends_at - now < AHEAD_S)
 
     @property
     def has_large_picture(self) -> bool:

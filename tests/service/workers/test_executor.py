@@ -1,4 +1,4 @@
-"""Inputs on their way into shared memory: when they are copied, how many are let in, when their blocks are free again."""
+"""Inputs on their way into shared memory: when they are copied, how many come in, when their blocks are free again."""
 
 import asyncio
 
