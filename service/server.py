@@ -35,9 +35,10 @@ from taxon.service.telemetry.metrics import Metrics, MetricsPage
 from taxon.service.telemetry.statistics import Figures, Key
 from taxon.service.workers.executor import LocalExecutor
 from taxon.service.workers.layout import layout
-from taxon.service.workers.worker_pool import Patience, WorkerPool
+from taxon.service.workers.worker_pool import WorkerPool
 from taxon.service.workers.worker_process import StartWorker, WorkerProcesses
 from taxon.service.workers.worker_protocol import WorkerSettings
+from taxon.service.workers.worker_slots import Patience
 
 # Who signals a process and its group signals the process twice.
 SAME_SIGNAL_S = 0.5

@@ -12,6 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from taxon.service.errors import ServiceError
 from taxon.service.scheduling.arena import Input
 
 # A larger batch must answer this much more per second to be worth the longer wait of its first inputs.
@@ -133,3 +134,16 @@ def best_bucket(waiting_count: int, run_s: Mapping[int, float], limit_s: float =
         if bucket >= waiting_count:
             break
     return best
+
+
+def brought(jobs: Sequence[Job]) -> Sequence[Job]:
+    """The jobs whose inputs are where workers see them; the others are told why theirs is not."""
+    ready = []
+    for job in jobs:
+        try:
+            if job.bring:
+                job.bring(job)
+            ready.append(job)
+        except ServiceError as error:
+            job.deliver(error)
+    return ready

@@ -6,50 +6,35 @@ a worker proves is `loads`'; what a worker does with it is `worker_main`'s.
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from taxon.bundle.manifest import Manifest
-from taxon.service.errors import DeadlineTooShortError, NotServingError, ServiceError
+from taxon.service.errors import DeadlineTooShortError, NotServingError
 from taxon.service.runtime.description import GraphConfig
 from taxon.service.scheduling.admission import Queues
-from taxon.service.scheduling.batching import Job, Outcome, Scored
+from taxon.service.scheduling.batching import Job, Outcome, Scored, brought
 from taxon.service.scheduling.estimates import Estimate
 from taxon.service.scheduling.model_queue import ModelQueue
 from taxon.service.workers.layout import Layout
 from taxon.service.workers.loads import Known, Loads
-from taxon.service.workers.worker_process import ENDING_S, StartWorker
+from taxon.service.workers.undecoded import Undecoded
+from taxon.service.workers.worker_process import StartWorker
 from taxon.service.workers.worker_protocol import (
-    Decode,
     Decoded,
     Done,
     Load,
     Loaded,
-    Role,
     Run,
     Unload,
 )
 from taxon.service.workers.worker_slot import Batch, WorkerSlot
-
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 30.0
-# Pictures that a decoder gets at once: few, so that none waits while another decoder is idle.
-MOST_DECODED = 4
+from taxon.service.workers.worker_slots import Events, Patience, WorkerSlots
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a worker may take."""
-
-    run_s: float
-    """Over one batch."""
-    load_s: float
-    """Over the proof of one model."""
 
 
 class WorkerPool:
@@ -74,34 +59,29 @@ class WorkerPool:
             on_change: Told when it may have changed what can run.
             on_lost: Told of a model that no worker can run any more, and why.
         """
-        self._start_worker = start
         self._layout = layout
-        self._patience = patience
         self._on_change = on_change
         self._on_lost = on_lost
-        self._loop = asyncio.get_running_loop()
         self._queues = Queues(max_queued_count)
         self._by_model: dict[int, tuple[ModelQueue, Manifest | None]] = {}
-        self._undecoded: deque[tuple[ModelQueue, Manifest, Job]] = deque()
-        self._loads = Loads(self._start_extra, self._lose)
-        self._slots: dict[int, WorkerSlot] = {}
-        numbers = range(layout.workers + layout.decoders)
-        self._pauses = dict.fromkeys(numbers, FIRST_PAUSE_S)
+        self._undecoded = Undecoded(layout.decoders)
+        self._slots = WorkerSlots(start, layout, patience, Events(self._give_orders, self._receive, self._count_death))
+        self._loads = Loads(self._slots.start_extra, self._lose)
         self._next_model = 1
-        self._closing = False
-        self._retrying = False
         self._emptied = asyncio.Event()
-        self.restart_count = 0
-        """Workers that had to be replaced."""
-        for number in numbers:
-            self._start(number)
+        self._slots.start_all()
 
     @property
     def serving_count(self) -> int:
         """Workers that have a model to run, with decoders beside them if those are apart."""
-        if self._layout.decoders and not any(slot.role == "decode" for slot in self._slots.values()):
+        if self._layout.decoders and not any(slot.role == "decode" for slot in self._slots):
             return 0
-        return sum(slot.serves for slot in self._slots.values())
+        return sum(slot.serves for slot in self._slots)
+
+    @property
+    def restart_count(self) -> int:
+        """Workers that had to be replaced."""
+        return self._slots.restart_count
 
     @property
     def waiting_count(self) -> int:
@@ -111,7 +91,7 @@ class WorkerPool:
     @property
     def pids(self) -> list[int]:
         """Of the processes that live."""
-        return [slot.handle.pid for slot in self._slots.values()]
+        return [slot.handle.pid for slot in self._slots]
 
     async def load(
         self, name: str, version: int, config: GraphConfig | None, on_batch: Callable[[int, int], None]
@@ -147,17 +127,17 @@ class WorkerPool:
             return
         queue, _ = found
         queue.closing = True
-        while not self._closing and self._is_asked(queue):
+        while not self._slots.closing and self._is_asked(queue):
             self._emptied.clear()
             await self._emptied.wait()
         self._forget(model)
 
     def _is_asked(self, queue: ModelQueue) -> bool:
-        waits = queue.waiting_count or any(entry[0] is queue for entry in self._undecoded)
+        waits = queue.waiting_count or self._undecoded.has(queue)
         works = any(
             any(batch.queue is queue for batch in slot.batches)
             or any(job.model == queue.model for job in slot.decoding)
-            for slot in self._slots.values()
+            for slot in self._slots
         )
         return bool(waits or works)
 
@@ -167,7 +147,7 @@ class WorkerPool:
         if found:
             self._queues.remove(found[0])
             self._tell(found[0].empty(), NotServingError("the model is being unloaded"))
-        for slot in self._slots.values():
+        for slot in self._slots:
             slot.models.discard(model)
             slot.refused.pop(model, None)
             if slot.role != "decode":
@@ -185,10 +165,10 @@ class WorkerPool:
             raise NotServingError("the model is being unloaded")
         queue, manifest = found
         decoded_as = manifest if self._layout.decoders and job.input.dtype is None else None
-        busy_s = self._busy_s() + (0.0 if decoded_as is None else self._undecoded_s())
+        busy_s = self._busy_s() + (0.0 if decoded_as is None else self._undecoded.wait_s())
         self._queues.admit(queue, job, self.serving_count, busy_s)
         if decoded_as is not None:
-            self._undecoded.append((queue, decoded_as, job))
+            self._undecoded.add(queue, decoded_as, job)
             self._give_pictures()
         else:
             queue.insert(job)
@@ -201,11 +181,8 @@ class WorkerPool:
         found = self._by_model.get(job.model)
         if found is None:
             return
-        queue, manifest = found
-        waited = queue.discard(job)
-        if not waited and manifest is not None and (queue, manifest, job) in self._undecoded:
-            self._undecoded.remove((queue, manifest, job))
-            waited = True
+        queue, _ = found
+        waited = queue.discard(job) or self._undecoded.discard(job)
         if waited:
             queue.on_batch(0, 1)
             job.deliver(None)
@@ -213,49 +190,33 @@ class WorkerPool:
 
     def predicted_wait_s(self) -> float:
         """How long a new input would wait for a worker."""
-        return self._queues.predicted_s(self.serving_count, self._busy_s() + self._undecoded_s())
+        return self._queues.predicted_s(self.serving_count, self._busy_s() + self._undecoded.wait_s())
 
     def kill(self) -> None:
         """Ends every process at once."""
-        self._closing = True
-        for slot in self._slots.values():
-            slot.handle.kill()
+        self._slots.kill()
 
     async def close(self) -> None:
         """Ends every process: idle ones leave by themselves, what hangs or loads is killed."""
-        self._closing = True
         self._emptied.set()
-        slots = list(self._slots.values())
-        self._slots.clear()
-        for slot in slots:
-            slot.watch(None)
-            slot.handle.close()
-            if slot.batches or slot.decoding or slot.loading is not None:
-                slot.handle.kill()
-        await asyncio.gather(*(asyncio.to_thread(slot.handle.wait, ENDING_S) for slot in slots))
+        await self._slots.close()
 
     def _busy_s(self) -> float:
         """Until the first worker could run what comes now, by what its batches should take."""
         now = time.monotonic()
         left = [
             max(0.0, slot.batches[-1].ends_at - now) if slot.batches else 0.0
-            for slot in self._slots.values()
+            for slot in self._slots
             if slot.serves and slot.loading is None
         ]
         return min(left, default=0.0)
 
-    def _undecoded_s(self) -> float:
-        """Until a decoder has time for what comes now."""
-        if not self._undecoded:
-            return 0.0
-        return len(self._undecoded) * self._undecoded[0][0].apart_s.seconds() / self._layout.decoders
-
     def _give_batches(self) -> None:
         depth, now = self._layout.depth, time.monotonic()
-        free = [slot for slot in self._slots.values() if slot.has_room(depth, now)]
+        free = [slot for slot in self._slots if slot.has_room(depth, now)]
         free.sort(key=lambda slot: len(slot.batches), reverse=True)  # the emptiest is last, and first served
         while free:
-            large_count = sum(slot.has_large_picture for slot in self._slots.values())
+            large_count = sum(slot.has_large_picture for slot in self._slots)
             chosen = self._queues.next_batch(self.serving_count, large_count, free[-1].models)
             if chosen is None:
                 free.pop()
@@ -276,32 +237,21 @@ class WorkerPool:
 
     def _run(self, slot: WorkerSlot, batch: Batch) -> None:
         if not slot.batches:
-            self._watch_run(slot)
+            self._slots.watch_run(slot)
         slot.batches.append(batch)
         jobs = batch.taken.batch
         inputs, deadlines = [job.input for job in jobs], [job.deadline for job in jobs]
         slot.handle.send(Run(batch.queue.model, batch.taken.bucket, inputs, deadlines))
 
     def _give_pictures(self) -> None:
-        for slot in self._slots.values():
-            if not self._undecoded:
-                return
-            if slot.role != "decode" or slot.decoding:
-                continue
-            share = min(MOST_DECODED, -(-len(self._undecoded) // self._layout.decoders))
-            queue, manifest, _ = self._undecoded[0]
-            while self._undecoded and len(slot.decoding) < share and self._undecoded[0][0] is queue:
-                slot.decoding += brought([self._undecoded.popleft()[2]])
-            if not slot.decoding:
-                continue
-            self._watch_run(slot)
-            jobs = slot.decoding
-            slot.handle.send(Decode(manifest, [job.input for job in jobs], [job.deadline for job in jobs]))
+        for slot, order in self._undecoded.orders(self._slots):
+            self._slots.watch_run(slot)
+            slot.handle.send(order)
 
     def _take_decoded(self, slot: WorkerSlot, decoded: Decoded) -> None:
         jobs, slot.decoding = slot.decoding, []
         slot.watch(None)
-        self._pauses[slot.number] = FIRST_PAUSE_S
+        self._slots.works(slot)
         for job, outcome, seconds in zip(jobs, decoded.outcomes, decoded.seconds, strict=True):
             found = self._by_model.get(job.model)
             if isinstance(outcome, Exception):
@@ -318,11 +268,11 @@ class WorkerPool:
     def _finish(self, slot: WorkerSlot, done: Done) -> None:
         batch = slot.batches.popleft()
         now = time.monotonic()
-        self._watch_next(slot)
+        self._slots.watch_next(slot)
         if slot.batches:
             late_s = now - slot.batches[0].began_at
             slot.batches[0].began_at, slot.batches[0].ends_at = now, slot.batches[0].ends_at + late_s
-        self._pauses[slot.number] = FIRST_PAUSE_S
+        self._slots.works(slot)
         jobs = batch.taken.batch
         batch.queue.on_batch(done.run_count, len(jobs) - done.run_count)
         if done.run_count:
@@ -335,63 +285,20 @@ class WorkerPool:
             preprocess_s = done.preprocess_s + job.decode_s
             job.deliver(Scored(outcome, preprocess_s, queue_s, done.inference_s, done.run_count))
 
-    def _watch_run(self, slot: WorkerSlot) -> None:
-        slot.watch(self._loop.call_later(self._patience.run_s, self._kill, slot, "a batch"))
-
-    def _watch_next(self, slot: WorkerSlot) -> None:
-        if slot.batches:
-            self._watch_run(slot)
-        elif slot.loading is not None:
-            slot.watch(self._loop.call_later(self._patience.load_s, self._kill, slot, "a load"))
-        else:
-            slot.watch(None)
-
-    def _start(self, number: int) -> None:
-        if self._closing:
-            return
-        role: Role = "decode" if number >= self._layout.workers else "run" if self._layout.decoders else "whole"
-        try:
-            self._slots[number] = self._started(number, role)
-        except OSError as error:
-            self._start_later(number, "worker cannot be started", reason=str(error))
-            return
+    def _give_orders(self) -> None:
         self._give_loads()
         self._give_pictures()
 
-    def _started(self, number: int, role: Role, *, extra: bool = False) -> WorkerSlot:
-        slot: WorkerSlot
-        handle = self._start_worker(
-            number, role, lambda message: self._receive(slot, message), lambda: self._bury(slot)
-        )
-        slot = WorkerSlot(number, role, handle, extra)
-        return slot
-
-    def _start_extra(self) -> WorkerSlot | None:
-        number = min(-1, *self._slots) - 1
-        try:
-            slot = self._slots[number] = self._started(number, "run" if self._layout.decoders else "whole", extra=True)
-        except OSError as error:
-            log.error("worker for a proof cannot be started, trying again", reason=str(error))
-            if not self._retrying:
-                self._retrying = True
-                self._loop.call_later(LONGEST_PAUSE_S / 10, self._retry_loads)
-            return None
-        return slot
-
-    def _retry_loads(self) -> None:
-        self._retrying = False
-        self._give_loads()
-
     def _give_loads(self) -> None:
-        if self._closing:
+        if self._slots.closing:
             return
-        for slot, load in self._loads.orders(self._slots.values()):
+        for slot, load in self._loads.orders(self._slots):
             slot.handle.send(load)
             if not slot.batches:
-                self._watch_next(slot)
+                self._slots.watch_next(slot)
 
     def _receive(self, slot: WorkerSlot, message: Any) -> None:
-        if self._closing:
+        if self._slots.closing:
             return
         if isinstance(message, Done):
             self._finish(slot, message)
@@ -404,58 +311,26 @@ class WorkerPool:
 
     def _take_loaded(self, slot: WorkerSlot, message: Loaded) -> None:
         self._loads.loaded(slot, message)
-        self._watch_next(slot)
-        self._loads.find_lost(self._slots.values(), self._layout.workers)
+        self._slots.watch_next(slot)
+        self._loads.find_lost(self._slots, self._layout.workers)
         if slot.extra:
-            self._dismiss(slot)
+            self._slots.dismiss(slot)
         self._give_loads()
         self._on_change()
 
-    def _dismiss(self, slot: WorkerSlot) -> None:
-        del self._slots[slot.number]
-        slot.watch(None)
-        slot.handle.close()
-        slot.handle.kill()
-        slot.handle.wait(ENDING_S)
-
-    def _kill(self, slot: WorkerSlot, over: str) -> None:
-        log.error("worker hangs, killing it", worker=slot.number, over=over)
-        slot.handle.kill()
-
-    def _bury(self, slot: WorkerSlot) -> None:
-        """Cleans up after a process that has ended, and starts the next."""
-        if self._slots.get(slot.number) is not slot:
-            return
-        del self._slots[slot.number]
-        slot.watch(None)
-        slot.handle.close()
-        slot.handle.kill()
-        status = slot.handle.wait(ENDING_S)
+    def _count_death(self, slot: WorkerSlot, status: int) -> None:
+        """Tells the callers whose inputs a worker had when it ended, and the models that it had to load."""
         died = NotServingError("the worker that held this call died")
         for batch in slot.batches:
             self._tell(batch.taken.batch, died)
         self._tell(slot.decoding, died)
         self._loads.died(slot, status)
-        self._loads.find_lost(self._slots.values(), self._layout.workers)
+        self._loads.find_lost(self._slots, self._layout.workers)
         if not self.serving_count:
-            self._tell(
-                [*self._queues.empty(), *(entry[2] for entry in self._undecoded)], NotServingError("no worker is ready")
-            )
-            self._undecoded.clear()
+            self._tell([*self._queues.empty(), *self._undecoded.empty()], NotServingError("no worker is ready"))
         self._emptied.set()
-        if slot.extra:
-            log.error("worker died while proving a model", status=status)
-            self._give_loads()
-        elif not self._closing:
-            self._start_later(slot.number, "worker died", status=status)
+        self._give_loads()
         self._on_change()
-
-    def _start_later(self, number: int, event: str, **facts: object) -> None:
-        pause_s = self._pauses[number]
-        self._pauses[number] = min(LONGEST_PAUSE_S, pause_s * 2)
-        self.restart_count += 1
-        log.error(f"{event}, starting another", worker=number, pause_s=pause_s, **facts)
-        self._loop.call_later(pause_s, self._start, number)
 
     def _lose(self, known: Known, reason: str) -> None:
         log.error("no worker can run this model any more", **known.label, reason=reason)
@@ -469,16 +344,3 @@ class WorkerPool:
     def _tell(self, jobs: Sequence[Job], outcome: Outcome) -> None:
         for job in jobs:
             job.deliver(outcome)
-
-
-def brought(jobs: Sequence[Job]) -> Sequence[Job]:
-    """The jobs whose inputs are where workers see them; the others are told why theirs is not."""
-    ready = []
-    for job in jobs:
-        try:
-            if job.bring:
-                job.bring(job)
-            ready.append(job)
-        except ServiceError as error:
-            job.deliver(error)
-    return ready

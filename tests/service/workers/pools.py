@@ -3,7 +3,8 @@
 import asyncio
 import time
 
-from taxon.service.workers.worker_pool import Patience, WorkerPool
+from taxon.service.workers.worker_pool import WorkerPool
+from taxon.service.workers.worker_slots import Patience
 from tests.service.fake_worker import FakeWorkers
 from tests.service.scheduling.jobs import job as any_job
 

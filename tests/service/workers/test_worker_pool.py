@@ -7,7 +7,7 @@ import pytest
 
 from taxon.bundle.picture_limits import PictureUndecodableError
 from taxon.service.errors import DeadlineTooShortError, InferenceFailedError, NotServingError, QueueFullError
-from taxon.service.workers.worker_pool import MOST_DECODED
+from taxon.service.workers.undecoded import MOST_DECODED
 from taxon.service.workers.worker_protocol import Decode, Load, Run
 from tests.service.fake_worker import SCORES
 from tests.service.workers.pools import MANIFEST, job, tensors

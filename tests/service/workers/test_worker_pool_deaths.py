@@ -5,8 +5,8 @@ import time
 from structlog.testing import capture_logs
 
 from taxon.service.errors import NotServingError
-from taxon.service.workers.worker_pool import Patience
 from taxon.service.workers.worker_protocol import Load
+from taxon.service.workers.worker_slots import Patience
 from tests.service.fake_worker import FakeWorkers
 from tests.service.workers.pools import job, settled, tensors
 from tests.waiting import until
@@ -155,7 +155,7 @@ async def test_hanging_pictures_are_ended(opened):
 async def test_each_batch_has_the_whole_patience_and_nobody_is_watched_idle(opened):
     one = opened(decoders=1)
     model = await one.load()
-    slot = one.pool._slots[0]
+    slot = one.pool._slots._slots[0]
     assert slot.watchdog is None
     one.submit(tensors(model), tensors(model))
     first = slot.watchdog
@@ -184,7 +184,7 @@ async def test_a_load_that_waits_behind_a_batch_is_watched_once_it_begins(opened
     await settled()
     (loading,) = one.workers.loading
     loading.run()
-    slot = one.pool._slots[loading.number]
+    slot = one.pool._slots._slots[loading.number]
     assert slot.watchdog.when() - time.monotonic() > 300
     loading.prove(refused="no")
     assert (await bad).refused == "no"

@@ -7,8 +7,8 @@ import pytest
 
 from taxon.service.errors import NotServingError
 from taxon.service.workers import worker_pool
-from taxon.service.workers.worker_pool import Patience
 from taxon.service.workers.worker_protocol import Load, Run
+from taxon.service.workers.worker_slots import Patience
 from tests.service.fake_worker import RUN_S
 from tests.service.workers.pools import job, next_load_of, settled
 from tests.waiting import until
@@ -226,7 +226,7 @@ async def test_a_model_that_ends_extra_workers_is_refused_without_harm(opened):
 async def test_an_extra_worker_that_hangs_is_ended(opened):
     one = opened(workers=1)
     await one.load("healthy")
-    one.pool._patience = Patience(60, 0.01)
+    one.pool._slots._patience = Patience(60, 0.01)
     bad = await one.begin_load("bad")
     assert "ended twice" in bad.refused
     assert all(extra.killed for extra in one.workers.extras)

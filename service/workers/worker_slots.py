@@ -1,0 +1,177 @@
+"""The places of all workers, and the processes in them: started, watched, replaced with growing pauses, for ever."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from taxon.service.workers.layout import Layout
+from taxon.service.workers.worker_process import ENDING_S, StartWorker
+from taxon.service.workers.worker_protocol import Role
+from taxon.service.workers.worker_slot import WorkerSlot
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 30.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a worker may take."""
+
+    run_s: float
+    """Over one batch."""
+    load_s: float
+    """Over the proof of one model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Who is told what."""
+
+    started: Callable[[], None]
+    """There is a worker more."""
+    message: Callable[[WorkerSlot, Any], None]
+    """A worker says something."""
+    died: Callable[[WorkerSlot, int], None]
+    """A worker has ended, with this status; its place is empty."""
+
+
+class WorkerSlots:
+    """Every worker that lives. Lives on one event loop."""
+
+    def __init__(self, start: StartWorker, layout: Layout, patience: Patience, events: Events) -> None:
+        """Starts nothing yet.
+
+        Args:
+            start: Starts a worker.
+            layout: How many of which kind.
+            patience: With a worker, before it is taken to hang and killed.
+            events: Who is told what.
+        """
+        self._start_worker = start
+        self._layout = layout
+        self._patience = patience
+        self._events = events
+        self._loop = asyncio.get_running_loop()
+        self._slots: dict[int, WorkerSlot] = {}
+        self._pauses = dict.fromkeys(range(layout.workers + layout.decoders), FIRST_PAUSE_S)
+        self._retrying = False
+        self.closing = False
+        self.restart_count = 0
+        """Workers that had to be replaced."""
+
+    def __iter__(self) -> Iterator[WorkerSlot]:
+        return iter(list(self._slots.values()))
+
+    def start_all(self) -> None:
+        """Starts every worker of the layout."""
+        for number in self._pauses:
+            self._start(number)
+
+    def start_extra(self) -> WorkerSlot | None:
+        """Starts a worker for proofs alone; None if that is impossible now: `started` is told when to try again."""
+        number = min([-1, *self._slots]) - 1
+        try:
+            slot = self._slots[number] = self._started(number, "run" if self._layout.decoders else "whole", extra=True)
+        except OSError as error:
+            log.error("worker for a proof cannot be started, trying again", reason=str(error))
+            if not self._retrying:
+                self._retrying = True
+                self._loop.call_later(LONGEST_PAUSE_S / 10, self._retry)
+            return None
+        return slot
+
+    def dismiss(self, slot: WorkerSlot) -> None:
+        """Ends a worker that is needed no more."""
+        del self._slots[slot.number]
+        slot.watch(None)
+        slot.handle.close()
+        slot.handle.kill()
+        self._loop.run_in_executor(None, slot.handle.wait, ENDING_S)  # it has much memory to give back
+
+    def works(self, slot: WorkerSlot) -> None:
+        """A worker has done something useful: its next successor need not wait long."""
+        self._pauses[slot.number] = FIRST_PAUSE_S
+
+    def watch_run(self, slot: WorkerSlot) -> None:
+        """Kills a worker that takes too long over a batch, from now on."""
+        slot.watch(self._loop.call_later(self._patience.run_s, self._kill, slot, "a batch"))
+
+    def watch_next(self, slot: WorkerSlot) -> None:
+        """Watches what a worker does next, if anything."""
+        if slot.batches:
+            self.watch_run(slot)
+        elif slot.loading is not None:
+            slot.watch(self._loop.call_later(self._patience.load_s, self._kill, slot, "a load"))
+        else:
+            slot.watch(None)
+
+    def kill(self) -> None:
+        """Ends every process at once."""
+        self.closing = True
+        for slot in self:
+            slot.handle.kill()
+
+    async def close(self) -> None:
+        """Ends every process: idle ones leave by themselves, what hangs or loads is killed."""
+        self.closing = True
+        slots = list(self)
+        self._slots.clear()
+        for slot in slots:
+            slot.watch(None)
+            slot.handle.close()
+            if slot.batches or slot.decoding or slot.loading is not None:
+                slot.handle.kill()
+        await asyncio.gather(*(asyncio.to_thread(slot.handle.wait, ENDING_S) for slot in slots))
+
+    def _start(self, number: int) -> None:
+        if self.closing:
+            return
+        role: Role = "decode" if number >= self._layout.workers else "run" if self._layout.decoders else "whole"
+        try:
+            self._slots[number] = self._started(number, role)
+        except OSError as error:
+            self._start_later(number, "worker cannot be started", reason=str(error))
+            return
+        self._events.started()
+
+    def _started(self, number: int, role: Role, *, extra: bool = False) -> WorkerSlot:
+        slot: WorkerSlot
+        handle = self._start_worker(
+            number, role, lambda message: self._events.message(slot, message), lambda: self._bury(slot)
+        )
+        slot = WorkerSlot(number, role, handle, extra)
+        return slot
+
+    def _retry(self) -> None:
+        self._retrying = False
+        self._events.started()
+
+    def _kill(self, slot: WorkerSlot, over: str) -> None:
+        log.error("worker hangs, killing it", worker=slot.number, over=over)
+        slot.handle.kill()
+
+    def _bury(self, slot: WorkerSlot) -> None:
+        """Cleans up after a process that has ended, and starts the next."""
+        if self._slots.get(slot.number) is not slot:
+            return
+        del self._slots[slot.number]
+        slot.watch(None)
+        slot.handle.close()
+        slot.handle.kill()
+        status = slot.handle.wait(ENDING_S)  # its socket is closed after its memory: this is short
+        self._events.died(slot, status)
+        if slot.extra:
+            log.error("worker died while proving a model", status=status)
+        elif not self.closing:
+            self._start_later(slot.number, "worker died", status=status)
+
+    def _start_later(self, number: int, event: str, **facts: object) -> None:
+        pause_s = self._pauses[number]
+        self._pauses[number] = min(LONGEST_PAUSE_S, pause_s * 2)
+        self.restart_count += 1
+        log.error(f"{event}, starting another", worker=number, pause_s=pause_s, **facts)
+        self._loop.call_later(pause_s, self._start, number)
