@@ -6,7 +6,7 @@ import time
 import pytest
 
 from taxon.service.errors import NotServingError
-from taxon.service.workers import worker_pool
+from taxon.service.workers import worker_slots
 from taxon.service.workers.worker_protocol import Load, Run
 from taxon.service.workers.worker_slots import Patience
 from tests.service.fake_worker import RUN_S
@@ -236,7 +236,7 @@ async def test_an_extra_worker_that_hangs_is_ended(opened):
 async def test_extra_workers_that_cannot_be_started_are_tried_again_but_not_more_and_more_often(opened, monkeypatch):
     one = opened(workers=1)
     await one.load("healthy")
-    monkeypatch.setattr(worker_pool, "LONGEST_PAUSE_S", 0.02)
+    monkeypatch.setattr(worker_slots, "LONGEST_PAUSE_S", 0.02)
     one.workers.refuses = lambda number: number < 0
     before = len(one.workers.tries)
     loads = [one.begin_load("first"), one.begin_load("second")]
