@@ -1,7 +1,7 @@
 """What a step takes: proven at load, refined by every run, and never able to lock callers out.
 
 Only admitted work teaches an estimate that decides who is admitted. After one stall of the whole machine such an
-estimate would refuse everybody for ever: so a sample counts for a few times the estimate at most, and an estimate that
+estimate would refuse everybody for ever: so a sample counts for ten times the estimate at most, and an estimate that
 nothing teaches goes back to what was proven.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 # Weight of the newest sample.
 NEWEST_WEIGHT = 0.1
 # A sample counts for at most so many times the estimate, and at least for its inverse.
-MOST_TIMES = 4.0
+MOST_TIMES = 10.0
 # Without samples, what was learnt fades with this time constant.
 FADING_S = 10.0
 # What is so young has not faded: asked for with every batch.

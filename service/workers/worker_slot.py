@@ -58,8 +58,8 @@ class WorkerSlot:
         return self.runs and bool(self.models)
 
     def has_room(self, depth: int, now: float) -> bool:
-        """Whether it can be given another batch: it has fewer than `depth`, or the one that it has is nearly done. Then it
-        need not wait for a busy server to take its answer and send the next.
+        """Whether it can be given another batch: it has fewer than `depth`, or the one that it has is nearly done. Then
+        it need not wait for a busy server to take its answer and send the next.
         """
         if not self.serves or self.loading is not None:
             return False
