@@ -329,7 +329,8 @@ class WorkerPool:
         if not self.serving_count:
             self._tell([*self._queues.empty(), *self._undecoded.empty()], NotServingError("no worker is ready"))
         self._emptied.set()
-        self._give_loads()
+        if slot.extra:  # of others, a successor will be started
+            self._give_loads()
         self._on_change()
 
     def _lose(self, known: Known, reason: str) -> None:
