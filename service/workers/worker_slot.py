@@ -63,7 +63,10 @@ class WorkerSlot:
         """
         if not self.serves or self.loading is not None:
             return False
-        return len(self.batches) < depth or (len(self.batches) == 1 and self.batches[0].ends_at - now < AHEAD_S)
+        if len(self.batches) < depth:
+            return True
+        # One that is long overdue may hang, and would take the next along.
+        return len(self.batches) == 1 and -AHEAD_S < self.batches[0].ends_at - now < AHEAD_S
 
     @property
     def has_large_picture(self) -> bool:

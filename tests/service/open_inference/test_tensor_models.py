@@ -7,6 +7,7 @@ import grpc
 import numpy as np
 
 from taxon.inference import open_inference_service_pb2 as pb
+from taxon.service.workers import worker_slot
 from taxon.v1 import classification_service_pb2 as taxon_pb
 from tests.inference_requests import PICTURES, array_of, classes, elements_of, pair, sent, stub_of
 from tests.service.thread_workers import gated
@@ -80,7 +81,8 @@ async def test_classify_does_not_see_models_without_labels(serve, models, refuse
     assert "ModelInfer" in error.message  # which it takes
 
 
-async def test_the_urgent_go_first(serve, tmp_path):
+async def test_the_urgent_go_first(serve, tmp_path, monkeypatch):
+    monkeypatch.setattr(worker_slot, "AHEAD_S", 0.0)  # what a worker is given ahead waits no more
     simple(tmp_path / "models")
     zeros, gate, ended = np.zeros((1, 16)), threading.Event(), []
     flags = "--workers", "1", "--max-batch-size", "1"
