@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import grpc
 import structlog
+from taxon.service.api.own_delay import OwnDelay
 
 from taxon.inference.open_inference_service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from taxon.service.api import reflection, statuses
@@ -14,7 +15,6 @@ from taxon.service.api.classification import SERVICE, ClassificationService
 from taxon.service.api.early_refusal import EarlyRefusal
 from taxon.service.api.guard import Guard
 from taxon.service.api.health import Readiness
-from taxon.service.api.own_delay import OwnDelay
 from taxon.service.api.reception import Reception
 from taxon.service.api.request_view import RequestView
 from taxon.service.config import Settings
