@@ -1,5 +1,4 @@
-"""Refuses calls by their headers, before their pictures have come in: when no permit is free, and when the front itself
-is so busy that calls wait for it.
+"""Refuses calls by their headers when no permit is free, before their pictures have come in.
 
 Receiving a picture costs a tenth of classifying it: a server at twice its capacity would spend a good part of itself
 on calls that it refuses. A call that may come in goes the usual way, which costs less than reading a stream.
@@ -14,7 +13,6 @@ import grpc
 
 from taxon.service.api import statuses
 from taxon.service.api.guard import Context, ToStatus, new_id
-from taxon.service.api.own_delay import OwnDelay
 from taxon.service.errors import FieldInvalidError
 from taxon.service.scheduling.admission import Permits
 from taxon.service.telemetry.metrics import Metrics
@@ -24,24 +22,19 @@ KEPT_S = 0.01
 VERSIONS = 8
 
 
-Method = Callable[[AsyncIterator[Any], Context], Awaitable[Any]]
-
-
 class EarlyRefusal(grpc.GenericRpcHandler):
     """Stands before the handlers of the methods that run models."""
 
-    def __init__(self, permits: Permits, delay: OwnDelay, metrics: Metrics) -> None:
+    def __init__(self, permits: Permits, metrics: Metrics) -> None:
         """Refuses nothing yet.
 
         Args:
             permits: Without a free one, nothing comes in.
-            delay: Of this front.
             metrics: Where refusals are counted.
         """
         self._permits = permits
-        self._delay = delay
         self._metrics = metrics
-        self._methods: dict[str, tuple[Any, Any, Any]] = {}
+        self._methods: dict[str, tuple[Any, Any]] = {}
 
     def stand_before(self, handlers: Mapping[str, Any], to_status: ToStatus) -> None:
         """Takes its place before more handlers, by full name of their methods.
@@ -51,37 +44,31 @@ class EarlyRefusal(grpc.GenericRpcHandler):
             to_status: What an exception means to their callers.
         """
         for name, usual in handlers.items():
-            self._methods[name] = (
-                usual,
-                *(
-                    # The same on the wire; but a handler of streams is called before the message has been received.
-                    grpc.stream_unary_rpc_method_handler(method, usual.request_deserializer, usual.response_serializer)
-                    for method in self._others(name, usual, to_status)
-                ),
+            # The same on the wire; but a handler of streams is called before the message has been received.
+            looking = grpc.stream_unary_rpc_method_handler(
+                self._look(name, usual, to_status), usual.request_deserializer, usual.response_serializer
             )
+            self._methods[name] = usual, looking
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """The handler for one call; None for other methods."""
         found = self._methods.get(handler_call_details.method)
         if found is None:
             return None
-        usual, looking, refusing = found
-        if self._permits.free_count <= 0:
-            return looking
-        return refusing if self._delay.must_refuse else usual
+        usual, looking = found
+        return usual if self._permits.free_count > 0 else looking
 
-    def _others(self, name: str, usual: Any, to_status: ToStatus) -> tuple[Method, Method]:
+    def _look(
+        self, name: str, usual: Any, to_status: ToStatus
+    ) -> Callable[[AsyncIterator[Any], Context], Awaitable[Any]]:
         count = self._metrics.requests.labels(name.rpartition("/")[2], "QUEUE_FULL").inc
         refusals = self._refusals(to_status)
-
-        async def refuse(_: AsyncIterator[Any], context: Context) -> Any:
-            count()
-            return await context.abort(*next(refusals))
 
         async def look(requests: AsyncIterator[Any], context: Context) -> Any:
             """A permit may have become free since."""
             if self._permits.free_count <= 0:
-                return await refuse(requests, context)
+                count()
+                return await context.abort(*next(refusals))
             if usual.stream_unary:
                 return await usual.stream_unary(requests, context)
             async for request in requests:
@@ -89,14 +76,14 @@ class EarlyRefusal(grpc.GenericRpcHandler):
             empty = FieldInvalidError("", "the call has no message")
             return await statuses.abort(context, to_status(empty, new_id()))
 
-        return look, refuse
+        return look
 
     def _refusals(self, to_status: ToStatus) -> Iterator[statuses.Packed]:
         """What to tell the next callers: building it for each would cost as much as an answer of a small model."""
         while True:
             until = time.monotonic() + KEPT_S
-            statuses_now = [to_status(self._permits.refusal(self._delay.seconds), "") for _ in range(VERSIONS)]
-            for packed in itertools.cycle([statuses.packed(status) for status in statuses_now]):
+            told = [to_status(self._permits.refusal(), "") for _ in range(VERSIONS)]
+            for packed in itertools.cycle([statuses.packed(status) for status in told]):
                 yield packed
                 if time.monotonic() > until:
                     break

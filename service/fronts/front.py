@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import grpc
 import structlog
-from taxon.service.api.own_delay import OwnDelay
 
 from taxon.inference.open_inference_service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from taxon.service.api import reflection, statuses
@@ -82,8 +81,6 @@ class Front:
             Limit(settings.max_call_seconds, settings.max_queued_requests, settings.model_control == "explicit"),
         )
         self._server = grpc.aio.server(options=_channel_options(settings, shares_port=shares_port))
-        self.delay = OwnDelay(self._server)
-        self._measuring: asyncio.Task[None] | None = None
         self._register(classification, open_inference, permits)
 
     def _register(
@@ -97,7 +94,7 @@ class Front:
 
         guard = Guard(server, count, large={"BatchClassify": reception}, readers={"Classify": RequestView.of})
         # Generic handlers are asked in their order: the refusal stands before the service whose handler it uses.
-        self.refusal = refusal = EarlyRefusal(permits, self.delay, self.metrics)
+        refusal = EarlyRefusal(permits, self.metrics)
         server.add_generic_rpc_handlers((refusal,))
         add_ClassificationServiceServicer_to_server(classification, guard)
         refusal.stand_before({name: guard.handlers[name] for name in (CLASSIFY, BATCH_CLASSIFY)}, statuses.to_status)
@@ -119,7 +116,6 @@ class Front:
         except RuntimeError as error:
             raise StartError(f"--listen {address} cannot be bound: {error}") from error
         await self._server.start()
-        self._measuring = asyncio.create_task(self.delay.measure())
         return port
 
     def update(self, known: Known, serving: bool) -> None:
@@ -130,8 +126,6 @@ class Front:
 
     async def drain(self) -> None:
         """Tells balancers, waits for them, takes no new calls, finishes those on their way."""
-        if self._measuring:
-            self._measuring.cancel()
         self.readiness.leave()
         await asyncio.sleep(self._settings.drain_delay_seconds)
         self.readiness.end_watches()

@@ -43,18 +43,11 @@ class Permits:
         """How many may be taken."""
         return self.max_count - self._board.held_count()
 
-    def refusal(self, delay_s: float = 0.0) -> QueueFullError:
-        """What a caller is told when none is free.
-
-        Args:
-            delay_s: How long calls wait to be taken up at all, where that is why.
-        """
-        reason = f"{self.max_count} requests are in the server already"
-        if self.free_count > 0:
-            reason = f"calls wait {delay_s * 1e3:.0f} ms before they are taken up"
+    def refusal(self) -> QueueFullError:
+        """What a caller is told when none is free."""
         return QueueFullError(
-            reason,
-            retry_delay_s(max(delay_s, self._predicted_wait_s())),
+            f"{self.max_count} requests are in the server already",
+            retry_delay_s(self._predicted_wait_s()),
             queued_count=self.held_count,
             max_queued_count=self.max_count,
         )

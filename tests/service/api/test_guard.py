@@ -2,13 +2,11 @@
 
 import asyncio
 import threading
-import time
 
 import grpc
 import pytest
 from structlog.testing import capture_logs
 
-from taxon.service.api.own_delay import OwnDelay
 from taxon.service.api.reception import Reception
 from taxon.service.errors import DeadlineTooShortError
 from taxon.v1 import classification_service_pb2 as pb
@@ -129,70 +127,3 @@ async def test_a_long_queue_is_refused_before_the_picture_has_come(serve, models
         assert error.metadata == {"queuedRequestCount": "3", "maxQueuedRequestCount": "3"}
         gate.set()
         assert {reply.classifications[0].label for reply in await asyncio.gather(*waiting)} == {"red"}
-
-
-class SlowFront:
-    seconds = 0.3
-    must_refuse = True
-
-
-async def test_a_front_that_calls_wait_for_refuses_them(serve, models, refused, monkeypatch):
-    """Tiny models: the front is the bottleneck, and calls would end at their deadlines unheard."""
-    async with serve(models) as running:
-        assert (await running.stub.Classify(pb.ClassifyRequest(image=RED))).classifications[0].label == "red"
-        monkeypatch.setattr(running.server.fronts.refusal, "_delay", SlowFront)
-        error = await refused(running.stub.Classify(pb.ClassifyRequest(image=RED)))
-        assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "QUEUE_FULL")
-        assert "300 ms" in error.message
-        assert (await running.stub.ListModels(pb.ListModelsRequest())).models  # what runs no model is answered
-
-
-async def test_the_front_measures_its_own_delay(serve, models):
-    """The event loop is held up as by a flood of calls; the next call learns of it."""
-    async with serve(models) as running:
-        delay = running.server.fronts.delay
-        assert delay.seconds < 0.1
-        for _ in range(40):
-            time.sleep(0.05)  # noqa: ASYNC251 - to hold it up
-            await asyncio.sleep(0)
-            if delay.seconds > 0.02:
-                break
-        assert delay.seconds > 0.02
-        await until(lambda: delay.seconds < 0.02)
-
-
-class Bare:
-    """A server that takes what it is given."""
-
-    def add_generic_rpc_handlers(self, handlers):
-        pass
-
-    def add_insecure_port(self, address):
-        pass
-
-
-def delays(delay, *seconds, period=0.02):
-    """The shares of calls that were refused after each measurement."""
-    shares, now = [], time.monotonic()
-    for one in seconds:
-        now += period
-        delay.learn(one, now)
-        shares.append(sum(delay.must_refuse for _ in range(400)) / 400)
-    return shares
-
-
-def test_a_burst_is_no_reason_to_refuse_and_a_standing_delay_is():
-    assert not any(delays(OwnDelay(Bare()), *[0.3] * 20, *[0.001] * 5, *[0.3] * 20))
-    assert not any(delays(OwnDelay(Bare()), *[0.03] * 200))  # a busy neighbour
-    shares = delays(OwnDelay(Bare()), *[0.3] * 60)
-    assert shares[0] == 0
-    assert shares[-1] > 0.5
-
-
-def test_once_it_stands_a_delay_is_kept_near_the_target_and_forgotten_when_it_is_over():
-    delay = OwnDelay(Bare())
-    delays(delay, *[0.1] * 60)
-    high, low = delays(delay, 0.1, *[0.005] * 20)[0], delays(delay, 0.005)[0]
-    assert high > low
-    assert delays(delay, *[0.001] * 300)[-1] == 0
-    assert not any(delays(delay, *[0.03] * 20))
