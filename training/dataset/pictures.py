@@ -109,7 +109,7 @@ def decode_all(
         _fill(array_file, faults_file, samples, spec, shape)
     reasons = {int(number): reason for number, reason in json.loads(faults_file.read_text(encoding="utf-8")).items()}
     rows = np.asarray([number for number in range(len(samples)) if number not in reasons], dtype=np.int64)
-    faults = [Fault(samples[number].path, reason) for number, reason in reasons.items()]
+    faults = [Fault(samples[number].path, reason, samples[number].classes) for number, reason in reasons.items()]
     return Cached(np.load(array_file, mmap_mode="r"), rows), [samples[row] for row in rows], faults
 
 
@@ -132,12 +132,13 @@ def _fill(
 
 def _parallel(samples: Sequence[Sample], spec: PixelSpec, into: NDArray[np.uint8] | None) -> Iterator[Fault | None]:
     def decode_one(number: int) -> Fault | None:
+        sample = samples[number]
         try:
-            array = decode(samples[number].path.read_bytes(), spec, LIMITS)
+            array = decode(sample.path.read_bytes(), spec, LIMITS)
         except OSError as error:
-            return Fault(samples[number].path, f"cannot be read: {error.strerror}")
+            return Fault(sample.path, f"cannot be read: {error.strerror}", sample.classes)
         except PictureError as error:
-            return Fault(samples[number].path, str(error))
+            return Fault(sample.path, str(error), sample.classes)
         if into is not None:
             into[number] = array
         return None

@@ -75,17 +75,21 @@ def look_at_all(samples: Sequence[Sample]) -> tuple[list[Facts], NDArray[np.uint
 
 def look(sample: Sample) -> tuple[Facts, NDArray[np.uint8]] | Fault:
     """Decodes one file wholly: its facts and its grid, or why it cannot be used."""
+
+    def fault(reason: str) -> Fault:
+        return Fault(sample.path, reason, sample.classes)
+
     try:
         encoded = sample.path.read_bytes()
     except OSError as error:
-        return Fault(sample.path, f"cannot be read: {error.strerror}")
+        return fault(f"cannot be read: {error.strerror}")
     try:
         with open_picture(BytesIO(encoded)) as picture:
             size, mode, form = picture.size, picture.mode, picture.format or ""
             if size[0] * size[1] > LIMITS.max_pixels:
-                return Fault(sample.path, f"has {size[0]}x{size[1]} pixels, at most {LIMITS.max_pixels} are allowed")
+                return fault(f"has {size[0]}x{size[1]} pixels, at most {LIMITS.max_pixels} are allowed")
             if picture.info.get("progressive") and has_too_many_scans(encoded):
-                return Fault(sample.path, f"has more than {MAX_SCANS} scans")
+                return fault(f"has more than {MAX_SCANS} scans")
             orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
             picture.draft("L", (DRAFT_SIDE, DRAFT_SIDE))
             picture.load()
@@ -93,9 +97,9 @@ def look(sample: Sample) -> tuple[Facts, NDArray[np.uint8]] | Fault:
     except MemoryError:
         raise
     except UnidentifiedImageError:
-        return Fault(sample.path, "is no JPEG, PNG, WebP or GIF picture" if encoded else "is empty")
+        return fault("is no JPEG, PNG, WebP or GIF picture" if encoded else "is empty")
     except Exception as error:  # noqa: BLE001 - Pillow's parsers raise anything on hostile bytes
-        return Fault(sample.path, str(error))
+        return fault(str(error))
     digest = hashlib.sha256(encoded).hexdigest()
     return Facts(replace(sample, sha256=digest), size, mode, form, orientation), grey
 
