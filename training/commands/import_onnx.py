@@ -53,6 +53,7 @@ def main(argv: list[str]) -> int:
             chosen,
             ladder=(graph.strategy,),
             write_graph=lambda served, shape, path, _: write_wrapped(graph, served, shape, path),
+            check_logits=original.check_logits if graph.gives == "logits" else lambda _: None,
         )
     except (TrainingError, BundleError, OSError) as error:
         sys.stderr.write(f"taxon import-onnx: {error}\n")
