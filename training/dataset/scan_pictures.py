@@ -12,9 +12,10 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
-from taxon.bundle.pixels import EXIF_ORIENTATION, MAX_SCANS, colored, has_too_many_scans, open_picture
+from taxon.bundle.pixels import MAX_SCANS, colored, has_too_many_scans, load, open_picture, orientation, upright
 from taxon.training.dataset.data import Fault, Sample
 from taxon.training.dataset.pictures import LIMITS
 from taxon.training.errors import TrainingError
@@ -90,10 +91,8 @@ def look(sample: Sample) -> tuple[Facts, NDArray[np.uint8]] | Fault:
                 return fault(f"has {size[0]}x{size[1]} pixels, at most {LIMITS.max_pixels} are allowed")
             if picture.info.get("progressive") and has_too_many_scans(encoded):
                 return fault(f"has more than {MAX_SCANS} scans")
-            orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
-            picture.draft("L", (DRAFT_SIDE, DRAFT_SIDE))
-            picture.load()
-            grey = grid(picture)
+            turned = orientation(picture)
+            grey = grid(load(picture, encoded, _small))
     except MemoryError:
         raise
     except UnidentifiedImageError:
@@ -101,10 +100,14 @@ def look(sample: Sample) -> tuple[Facts, NDArray[np.uint8]] | Fault:
     except Exception as error:  # noqa: BLE001 - Pillow's parsers raise anything on hostile bytes
         return fault(str(error))
     digest = hashlib.sha256(encoded).hexdigest()
-    return Facts(replace(sample, sha256=digest), size, mode, form, orientation), grey
+    return Facts(replace(sample, sha256=digest), size, mode, form, turned), grey
+
+
+def _small(picture: ImageFile) -> None:
+    picture.draft("L", (DRAFT_SIDE, DRAFT_SIDE))
 
 
 def grid(picture: Image.Image) -> NDArray[np.uint8]:
     """uint8 [32, 32]: the picture as training sees it, in grey and small."""
-    upright = colored(ImageOps.exif_transpose(picture), "grayscale")
-    return np.asarray(upright.resize((SIDE, SIDE), Image.Resampling.BOX))
+    shown = colored(upright(picture), "grayscale")
+    return np.asarray(shown.resize((SIDE, SIDE), Image.Resampling.BOX))
