@@ -4,6 +4,7 @@ Opens no file. Hidden files are passed over, symbolic links are followed, everyt
 """
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif")
 NOT_A_PICTURE = f"not a picture by its name ({', '.join(EXTENSIONS)})"
 CLUTTER = ("Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 """What systems leave in folders, beside hidden files."""
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class FolderError(ValueError):
@@ -77,13 +80,15 @@ def direct(folder: Path) -> Iterator[Path]:
 
 
 def check_name(path: Path) -> None:
-    """Refuses names that could be neither written into a file nor printed.
+    """Refuses names that could not be written into a list or printed on a line.
 
     Raises:
-        FolderError: The path is not UTF-8.
+        FolderError: The path is not UTF-8, or has a line end or another control character in it.
     """
     if not is_utf8(str(path)):
         raise FolderError(f"the name of {printable(path)} is not UTF-8: rename it")
+    if CONTROL.search(str(path)):
+        raise FolderError(f"the name of {printable(path)} has a control character in it: rename it")
 
 
 def is_utf8(text: str) -> bool:
@@ -96,8 +101,9 @@ def is_utf8(text: str) -> bool:
 
 
 def printable(path: Path | str) -> str:
-    """The path, with each byte that is not UTF-8 as its number."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """The path on one line: what is not UTF-8, and control characters, as their numbers."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def composed(name: str) -> str:

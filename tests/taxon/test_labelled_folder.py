@@ -124,6 +124,12 @@ def test_names_that_are_not_utf8_are_refused_by_name(tmp_path, name):
         read(tmp_path)
 
 
+def test_names_that_would_take_two_lines_are_refused(tmp_path):
+    make(tmp_path, *each("a", "b"), "a/two\nlines.jpg")
+    with pytest.raises(FolderError, match=r"two\\x0alines\.jpg has a control character"):
+        read(tmp_path)
+
+
 def test_a_folder_of_pictures_is_one_class_where_a_class_may_be_given(tmp_path):
     make(tmp_path, *each("cat", "dog"), "cat/.hidden.jpg", "cat/0.jfif")
     assert read_class_or_classes(tmp_path / "cat") == [
