@@ -1,5 +1,6 @@
 """What a person sees while training runs: a bar on a terminal, plain lines elsewhere."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,4 +78,4 @@ class Display:
         """What came out."""
         figures = "  ".join(f"{name} {value:.4f}" for name, value in best.metrics.items())
         self.say(f"best epoch {best.epoch}: {figures}")
-        self.say(f"next: taxon export {folder} --models models --name {folder.name}")
+        self.say(f"next: taxon export {shlex.quote(str(folder))} --models models")
