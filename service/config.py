@@ -29,6 +29,7 @@ class Settings(BaseSettings):
         cli_prog_name="taxon serve",
         cli_hide_none_type=True,
         cli_avoid_json=True,
+        allow_inf_nan=False,
     )
 
     models: Annotated[Path, Field(description="Folder of bundles: <models>/<name>/<version>/.")] = Path("models")
@@ -132,6 +133,23 @@ class Settings(BaseSettings):
             "gets an explanation; BatchClassify needs room for all its pictures."
         ),
     ] = 64 * 2**20
+    min_ping_seconds: Annotated[
+        NonNegativeFloat,
+        Field(
+            le=86400,
+            description="Clients and balancers may ping their connections this often, also idle ones; who pings much "
+            "more often is disconnected (GOAWAY too_many_pings). 0: at any pace.",
+        ),
+    ] = 5.0
+    keepalive_seconds: Annotated[
+        PositiveFloat,
+        Field(
+            ge=1,
+            le=86400,
+            description="A connection on which nothing was heard for so long is pinged, and closed if there is no "
+            "answer for 20 s: balancers on the way keep it, and clients that are gone free it.",
+        ),
+    ] = 60.0
     drain_delay_seconds: Annotated[
         NonNegativeFloat,
         Field(description="After SIGTERM, time to go on serving as NOT_SERVING until balancers have noticed."),

@@ -13,14 +13,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from taxon import csv_rows
+from taxon import csv_rows, labelled_folder, picture_files, ranges
 from taxon.choice import Choice
 from taxon.client import DEFAULT_TIMEOUT_S, AsyncClient
 from taxon.csv_rows import Fields
 from taxon.errors import TaxonError
+from taxon.picture_files import EXTENSIONS, check_name, composed, printable
 from taxon.v1 import classification_service_pb2 as pb
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif"}
+LABELS_SHOWN = 5
+MOST_AT_ONCE = 1024
+MOST_RESULTS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class Input:
     """Of the row, from 1; 0 for a picture."""
     fields: Fields | None = None
     """Of the row."""
+    label: str = ""
+    """What a picture's folder says that it is; empty if nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +48,8 @@ class Row:
     error: TaxonError | OSError | ValueError | None = None
     number: int = 0
     """Of the row of a CSV file, from 1; 0 for a picture."""
-    column_label: str = ""
-    """What a CSV file's last column says that it is."""
+    true_label: str = ""
+    """What the picture's folder, or the row's last column, says that it is."""
 
     @property
     def label(self) -> str:
@@ -54,90 +59,98 @@ class Row:
         return self.answer.classifications[0].label
 
     @property
-    def true_label(self) -> str:
-        """What the picture's folder, or the row's last column, says that it is."""
-        return self.column_label if self.number else self.path.parent.name
+    def correct(self) -> bool:
+        """Whether the best label is the true one."""
+        return composed(self.label) == composed(self.true_label)
 
     @property
     def name(self) -> str:
         """The path, and the row if it is one."""
-        return f"{self.path} row {self.number}" if self.number else str(self.path)
+        return f"{printable(self.path)} row {self.number}" if self.number else printable(self.path)
 
 
 def main(argv: list[str]) -> int:
     """Runs the command. Returns 0, or 1 if an input got no answer, or 2 if there is none to send."""
     options = _parser().parse_intermixed_args(argv)
     try:
-        inputs = find_inputs(options.paths)
+        inputs = find_inputs(options.paths, labelled=options.labelled)
+        choice = Choice(options.model, options.version, options.max_results, options.min_score)
+        rows = asyncio.run(classify_inputs(inputs, options.server, choice, options.timeout_s, options.concurrency))
     except (OSError, ValueError) as error:
         sys.stderr.write(f"taxon classify: {error}\n")
         return 2
-    choice = Choice(options.model, options.version, options.max_results, options.min_score)
-    rows = asyncio.run(classify_inputs(inputs, options.server, choice, options.timeout_s, options.concurrency))
     if options.json:
         for row in rows:
-            sys.stdout.write(json.dumps(to_json(row), ensure_ascii=False) + "\n")
+            sys.stdout.write(json.dumps(to_json(row, labelled=options.labelled), ensure_ascii=False) + "\n")
     else:
         console = Console()
         console.print(to_table(rows, labelled=options.labelled))
         if options.labelled:
-            correct = sum(row.label == row.true_label for row in rows)
+            correct = sum(row.correct for row in rows)
             console.print(f"accuracy {correct / len(rows):.2%} ({correct} of {len(rows)})")
     return 1 if any(row.error for row in rows) else 0
 
 
-def find_pictures(paths: Iterable[Path]) -> list[Path]:
-    """Returns the files named, and the pictures below the folders named, each in order.
+def find_inputs(paths: Iterable[Path], *, labelled: bool = False) -> list[Input]:
+    """The files named, and the pictures below the folders named, each in order; every row of a CSV file in its place.
+
+    Args:
+        paths: Files and folders.
+        labelled: Folders are read as training reads them: their pictures have labels. A single picture's label is the
+            name of its folder.
 
     Raises:
-        FileNotFoundError: A path does not exist, or a folder holds no picture.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-            if not inside:
-                raise FileNotFoundError(f"{path} holds no file that ends in {', '.join(sorted(SUFFIXES))}")
-            found += inside
-        elif path.exists():
-            found.append(path)
-        else:
-            raise FileNotFoundError(f"{path} does not exist")
-    return found
-
-
-def find_inputs(paths: Iterable[Path]) -> list[Input]:
-    """As `find_pictures`, with every row of a CSV file in its place.
-
-    Raises:
-        OSError: A file cannot be read, or see `find_pictures`.
-        ValueError: See `csv_rows.read_rows`.
+        OSError: A file cannot be read or does not exist, or a folder holds no picture.
+        ValueError: See `csv_rows.read_rows` and `labelled_folder.read_class_or_classes`.
     """
     found: list[Input] = []
-    for path in find_pictures(paths):
-        if path.suffix.lower() == ".csv":
+    for path in paths:
+        if path.is_dir():
+            found += _in_folder(path, labelled=labelled)
+        elif not path.exists():
+            raise FileNotFoundError(f"{printable(path)} does not exist")
+        elif path.suffix.lower() == ".csv":
             found += [Input(path, number, fields) for number, fields in enumerate(csv_rows.read_rows(path), 1)]
         else:
-            found.append(Input(path))
+            check_name(path)
+            found.append(Input(path, label=composed(path.absolute().parent.name) if labelled else ""))
     return found
+
+
+def _in_folder(folder: Path, *, labelled: bool) -> list[Input]:
+    if labelled:
+        return [Input(path, label=label) for path, label in labelled_folder.read_class_or_classes(folder)]
+    pictures, others = picture_files.pictures(folder)
+    if not pictures:
+        raise FileNotFoundError(f"{printable(folder)} holds no file that ends in {', '.join(EXTENSIONS)}")
+    if others:
+        path, reason = others[0]
+        sys.stderr.write(f"taxon classify: left out {len(others)} in {folder}, the first {path}: {reason}\n")
+    return [Input(path) for path in pictures]
 
 
 async def classify_inputs(
     inputs: Sequence[Input], server: str, choice: Choice, timeout_s: float, concurrency: int
 ) -> list[Row]:
-    """Sends every input, `concurrency` at a time; the rows are in their order."""
+    """Sends every input, `concurrency` at a time; the rows are in their order.
+
+    Raises:
+        ValueError: The model knows none of the pictures' labels.
+    """
     slots = asyncio.Semaphore(concurrency)
     taken = pb.FeaturesInput()
     async with AsyncClient(server, timeout_s=timeout_s) as client:
-        if any(given.fields is not None for given in inputs):
+        if any(given.fields is not None or given.label for given in inputs):
             try:
-                taken = (await client.get_model(choice.model_name, choice.model_version)).input.features
+                model = await client.get_model(choice.model_name, choice.model_version)
             except TaxonError as error:
-                return [Row(given.path, None, error, given.number) for given in inputs]
+                return [Row(given.path, None, error, given.number, given.label) for given in inputs]
+            taken = model.input.features
+            _check_labels({given.label for given in inputs} - {""}, model)
 
         async def classify(given: Input) -> Row:
             path, fields, names = given.path, given.fields, taken.feature_names
-            truth = "" if fields is None else csv_rows.label(fields, names)
+            truth = given.label if fields is None else csv_rows.label(fields, names)
             async with slots:
                 try:
                     answer = await client.classify(
@@ -155,13 +168,25 @@ async def classify_inputs(
         return list(await asyncio.gather(*map(classify, inputs)))
 
 
+def _check_labels(true_labels: set[str], model: pb.Model) -> None:
+    """Tells of true labels that the model cannot give."""
+    unknown = sorted(true_labels - {composed(label) for label in model.labels})
+    if not unknown:
+        return
+    if len(unknown) == len(true_labels):
+        raise ValueError(
+            f"the model {model.name} knows none of the labels {unknown[:LABELS_SHOWN]}: is it another one?"
+        )
+    sys.stderr.write(f"taxon classify: {model.name} does not know {unknown[:LABELS_SHOWN]}: those count as wrong\n")
+
+
 def to_table(rows: Iterable[Row], *, labelled: bool) -> Table:
     """Draws the rows; with `labelled`, beside what their folders say."""
     table = Table(show_edge=False)
     for heading in ("input", *(["true label"] if labelled else []), "answer", "score", "next best"):
         table.add_column(heading, justify="right" if heading == "score" else "left", overflow="fold")
     for row in rows:
-        mark = "[red]" if labelled and row.label != row.true_label else ""
+        mark = "[red]" if labelled and not row.correct else ""
         path, truth = escape(row.name), [escape(row.true_label)] if labelled else []
         if row.answer is None:
             table.add_row(path, *truth, f"[red]{escape(str(row.error))}", "", "")
@@ -173,9 +198,13 @@ def to_table(rows: Iterable[Row], *, labelled: bool) -> Table:
     return table
 
 
-def to_json(row: Row) -> dict[str, object]:
-    """One JSON object for a row: `path`, of a CSV file `row`, and either `response` (the API's message) or `error`."""
-    place = {"path": str(row.path)} | ({"row": row.number} if row.number else {})
+def to_json(row: Row, *, labelled: bool = False) -> dict[str, object]:
+    """One JSON object for a row: `path`, of a CSV file `row`, with `labelled` `true_label`, and either `response` (the
+    API's message) or `error`.
+    """
+    place: dict[str, object] = {"path": printable(row.path)} | ({"row": row.number} if row.number else {})
+    if labelled:
+        place["true_label"] = row.true_label
     if row.answer is None:
         reason = getattr(row.error, "reason", "")
         return {**place, "error": {"reason": reason, "message": str(row.error)}}
@@ -198,14 +227,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--server", default="localhost:50051", help="host:port")
     parser.add_argument("--model", default="", help="name of the model; empty for the server's only one")
     parser.add_argument("--version", default="", help="a number or a label such as stable; empty for the default")
-    parser.add_argument("--max-results", type=int, default=3, help="classes to return per input")
-    parser.add_argument("--min-score", type=float, help="lowest score to return, in [0, 1]")
+    parser.add_argument(
+        "--max-results", type=ranges.whole(0, MOST_RESULTS), default=3, help="classes to return per input"
+    )
+    parser.add_argument("--min-score", type=ranges.share, help="lowest score to return, in [0, 1]")
     parser.add_argument(
         "--labelled",
         action="store_true",
-        help="folders, or last columns, name the true labels: count the accuracy",
+        help="folders (as for training), or last columns, name the true labels: count the accuracy",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object per input instead of a table")
-    parser.add_argument("--timeout-s", type=float, default=DEFAULT_TIMEOUT_S, help="seconds per input")
-    parser.add_argument("--concurrency", type=int, default=8, help="inputs under way at once")
+    parser.add_argument("--timeout-s", type=ranges.seconds, default=DEFAULT_TIMEOUT_S, help="seconds per input")
+    parser.add_argument("--concurrency", type=ranges.whole(1, MOST_AT_ONCE), default=8, help="inputs under way at once")
     return parser

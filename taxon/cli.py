@@ -7,6 +7,7 @@ import sys
 from typing import NamedTuple
 
 from taxon import __version__
+from taxon.picture_files import is_utf8, printable
 
 
 class Command(NamedTuple):
@@ -55,6 +56,9 @@ def main(argv: list[str] | None = None) -> int:
     if arguments[0] == "--version":
         print(f"taxon {__version__}")  # noqa: T201 - the answer itself
         return 0
+    if odd := [word for word in arguments if not is_utf8(word)]:
+        sys.stderr.write(f"taxon: {printable(odd[0])} is not UTF-8: rename it\n")  # it could not be written anywhere
+        return 2
     name, *rest = arguments
     if name not in COMMANDS:
         sys.stderr.write(f"taxon: there is no command {name!r}\n\n{_usage()}\n")

@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from taxon.errors import TaxonError, from_call, from_status
+from taxon.errors import TaxonError, from_call, from_status, too_large
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1 import classification_service_pb2_grpc as pb_grpc
 
@@ -126,6 +126,7 @@ class Client:
                 except StopIteration as end:
                     answer: AnswerT = end.value
                     return answer
+                _check_size(request)
                 response = getattr(self._stub, rpc)(request, timeout=timeout_s or self._timeout_s)
 
     def close(self) -> None:
@@ -197,6 +198,7 @@ class AsyncClient:
                 except StopIteration as end:
                     answer: AnswerT = end.value
                     return answer
+                _check_size(request)
                 response = await getattr(self._stub, rpc)(request, timeout=timeout_s or self._timeout_s)
 
     async def close(self) -> None:
@@ -225,6 +227,7 @@ def classify_request(
     Raises:
         ValueError: Both or neither of `picture` and `features`.
         OSError: The picture's file cannot be read.
+        MessageTooLargeError: It is larger than any message.
     """
     if (picture is None) == (features is None):
         raise ValueError("give either a picture or features")
@@ -234,8 +237,16 @@ def classify_request(
     elif isinstance(picture, bytes):
         request.image = picture
     elif picture is not None:
-        request.image = Path(picture).read_bytes()
+        path = Path(picture)
+        if path.is_file() and (byte_count := path.stat().st_size) > MAX_MESSAGE_BYTES:
+            raise too_large(byte_count, MAX_MESSAGE_BYTES)  # before gigabytes are read
+        request.image = path.read_bytes()
     return request
+
+
+def _check_size(request: Message) -> None:
+    if (byte_count := request.ByteSize()) > MAX_MESSAGE_BYTES:
+        raise too_large(byte_count, MAX_MESSAGE_BYTES)
 
 
 def _classify(request: pb.ClassifyRequest) -> Exchange[pb.ClassifyResponse]:

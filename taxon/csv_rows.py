@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Fields = dict[str, str]
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+"""What other programs put between fields. Named, not taken: a guess could cut a field in two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,8 @@ def read_table(path: Path) -> Table:
     """Reads a file with a header; takes a byte order mark, any line ends, quoted fields and blank lines.
 
     Raises:
-        ValueError: Not CSV in UTF-8, without rows, or a row with too many or too few fields.
+        ValueError: Not CSV in UTF-8, separated by something else than commas, without rows, or a row with too many or
+            too few fields.
         OSError: It cannot be read.
     """
     try:
@@ -37,6 +40,8 @@ def read_table(path: Path) -> Table:
             lines = [line for line in csv.reader(stream, strict=True) if line]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
+    if lines and (name := _other_separator(lines[0])):
+        raise ValueError(f"the fields of {path} are separated by {name}: save it with commas")
     if len(lines) < 2:
         raise ValueError(f"{path} has no rows below its header")
     table = Table(path, tuple(name.strip() for name in lines[0]), lines[1:])
@@ -44,6 +49,11 @@ def read_table(path: Path) -> Table:
         if len(row) != len(table.columns):
             raise ValueError(f"{table.line(number)} has {len(row)} fields, the header {len(table.columns)}")
     return table
+
+
+def _other_separator(header: Sequence[str]) -> str:
+    """What stands between the fields of a header that has no comma; empty if it is one field."""
+    return next((name for sign, name in SEPARATORS.items() if len(header) == 1 and sign in header[0].strip()), "")
 
 
 def read_rows(path: Path) -> list[Fields]:

@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
         _taxon(console, "train", "--digits-folder", digits, "--out", run)
         _taxon(console, "export", run, "--models", models, "--name", "digits")
         with _serving(console, models, folder) as server:
-            pictures = find_inputs([digits / "val"])
+            pictures = find_inputs([digits / "val"], labelled=True)
             rows = asyncio.run(classify_inputs(pictures, server, Choice(max_results=3), timeout_s=10, concurrency=16))
             rows = [dataclasses.replace(row, path=row.path.relative_to(digits)) for row in rows]
     except subprocess.CalledProcessError as error:
@@ -83,7 +83,7 @@ def _serving(console: Console, models: Path, folder: Path) -> Iterator[str]:
 def _report(console: Console, rows: list[Row], models: Path, seconds: float) -> None:
     console.rule("[bold]held-out digits, through the running server", align="left")
     console.print(to_table(rows[:: max(1, len(rows) // ROWS_SHOWN)][:ROWS_SHOWN], labelled=True))
-    correct = sum(row.label == row.true_label for row in rows)
+    correct = sum(row.correct for row in rows)
     metrics = store.read(models, "digits", 1).manifest.metrics
     console.print(f"\n[bold]accuracy[/] {correct / len(rows):.2%} ({correct} of {len(rows)} held-out digits)")
     console.print(

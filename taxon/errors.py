@@ -57,6 +57,10 @@ class InvalidInputError(TaxonError):
     """The request or the picture is at fault: mend it, do not retry."""
 
 
+class MessageTooLargeError(InvalidInputError):
+    """The request or its answer is larger than a message may be, here or there: no retry will succeed."""
+
+
 class ModelNotFoundError(TaxonError):
     """No such model or version is loaded."""
 
@@ -86,6 +90,12 @@ KINDS: dict[grpc.StatusCode, type[TaxonError]] = {
 }
 
 
+def too_large(byte_count: int, max_byte_count: int) -> MessageTooLargeError:
+    """The exception for a request that is not even sent."""
+    text = f"the request has {byte_count} bytes, a message may have {max_byte_count}: send a smaller picture, or fewer"
+    return MessageTooLargeError(status_pb2.Status(code=grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], message=text))
+
+
 def from_status(status: status_pb2.Status) -> TaxonError:
     """Returns the exception for a status, such as one in `BatchClassifyResult.error`."""
     return KINDS.get(CODES.get(status.code, grpc.StatusCode.UNKNOWN), ServerError)(status)
@@ -96,4 +106,15 @@ def from_call(error: Any) -> TaxonError:
     for key, value in error.trailing_metadata() or ():
         if key == STATUS_TRAILER:
             return from_status(status_pb2.Status.FromString(value))
-    return from_status(status_pb2.Status(code=error.code().value[0], message=error.details() or ""))
+    return without_details(error.code(), error.details() or "")
+
+
+def without_details(code: grpc.StatusCode, text: str) -> TaxonError:
+    """The exception for what did not come from the service: gRPC itself, or something on the way, has failed the call.
+
+    gRPC has one code for an overloaded server and for a message that no server would take; only its text tells.
+    """
+    status = status_pb2.Status(code=code.value[0], message=text)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in text:
+        return MessageTooLargeError(status)
+    return from_status(status)

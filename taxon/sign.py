@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from taxon import ranges
 from taxon.bundle import signing, store
 from taxon.bundle.manifest import BundleError
 from taxon.bundle.signing import KeyFileError
@@ -15,7 +16,7 @@ def main(argv: list[str]) -> int:
         description="Sign a published version, whose files are checked first, for `taxon serve --require-signature`."
     )
     parser.add_argument("name", help="model name")
-    parser.add_argument("version", type=int)
+    parser.add_argument("version", type=ranges.version)
     parser.add_argument("--models", type=Path, required=True, help="model repository")
     parser.add_argument("--sign-key", type=Path, required=True, help="PEM file with an Ed25519 private key")
     options = parser.parse_args(argv)

@@ -75,3 +75,19 @@ def strings(root: Path, name: str = "strings") -> None:
         [tensor("values", TensorProto.FLOAT, ["batch", 2])],
         [tensor("text", TensorProto.STRING, ["batch", 2])],
     )
+
+
+def beside(folder: Path, value: float) -> Path:
+    """float32 `[batch, 4]` → `[batch, 2]`: the sum times `value`, whose weights are in a file `weights.bin` beside the
+    graph. Returns the graph.
+    """
+    weights = numpy_helper.from_array(np.full((4, 2), value, np.float32), "weights")
+    path = write_graph(
+        folder,
+        [helper.make_node("MatMul", ["values", "weights"], ["sums"])],
+        [tensor("values", TensorProto.FLOAT, ["batch", 4])],
+        [tensor("sums", TensorProto.FLOAT, ["batch", 2])],
+        [weights],
+    )
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    return path

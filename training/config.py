@@ -9,15 +9,17 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Task = Literal["single_label", "multi_label"]
 """Whether a sample has one label, or any number."""
+AutoTask = Literal["auto", "single_label", "multi_label"]
 Mode = Literal["auto", "head", "last-n", "full", "scratch", "hybrid", "lp-ft"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataOptions(_Section):
@@ -32,14 +34,14 @@ class DataOptions(_Section):
     prepared_folder: Path = Field(
         Path("data/prepared"), description="where other formats are written as labelled folders of PNG files"
     )
-    task: Literal["auto", "single_label", "multi_label"] = Field(
-        "auto", description="several labels per picture, or one; auto: what the labels of a CSV file look like"
+    task: AutoTask = Field(
+        "auto", description="several labels per picture, or one; auto: several if a CSV file separates some by |"
     )
     download: bool = Field(False, description="allow the named data sets to be downloaded")
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.2, description="share of each class that validates, where the data has no validation split"
     )
-    split_seed: int = Field(0, description="another number gives another split")
+    split_seed: Seed = Field(0, description="another number gives another split")
     validate_on: Literal["val", "test"] = Field(
         "val", description="`test`: train on train and val, and choose the best epoch on the test split, as published "
         "figures of CIFAR and MNIST do"
@@ -154,7 +156,7 @@ class DistillOptions(_Section):
 class RunOptions(_Section):
     """What belongs to this run."""
 
-    seed: NonNegativeInt = Field(0, description="of weights, order, augmentation and dropout")
+    seed: Seed = Field(0, description="of weights, order, augmentation and dropout")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of the forward pass (autocast)")
     channels_last: Literal["auto", "on", "off"] = Field("auto", description="memory layout; auto: for convolutions")
     compile: bool = Field(False, description="torch.compile")
@@ -167,10 +169,12 @@ class MachineOptions(_Section):
     """What may differ from machine to machine without making it another recipe."""
 
     device: str = Field("auto", description="auto, cpu, cuda, or cuda:N")
-    threads: NonNegativeInt = Field(
+    threads: Annotated[int, Field(ge=0, le=4096)] = Field(
         0, description="CPU threads of torch; 0: torch decides. Another number gives other last bits"
     )
-    workers: NonNegativeInt = Field(0, description="loader processes; useful for heavy augmentation")
+    workers: Annotated[int, Field(ge=0, le=1024)] = Field(
+        0, description="loader processes; useful for heavy augmentation"
+    )
     cache_folder: Path = Field(Path("runs/.cache"), description="decoded pictures and features")
     cache_gib: NonNegativeFloat = Field(16.0, description="decoded pictures are cached up to this size, in GiB")
     save_seconds: NonNegativeFloat = Field(

@@ -19,18 +19,18 @@ from taxon.training.config import Recipe
 from taxon.training.errors import TrainingError
 from taxon.training.loop import features, optim, order
 from taxon.training.loop.augment import Augmentation, mixing, normalised
-from taxon.training.loop.batches import batches, cut
+from taxon.training.loop.batches import batches, cut, parts_of, smallest_part
 from taxon.training.loop.distill import Teacher
 from taxon.training.loop.evaluate import answer, summary
 from taxon.training.loop.machine import choose_machine
-from taxon.training.loop.prepare import load_data
+from taxon.training.loop.prepare import find_data, prepare
 from taxon.training.loop.progress import Display
 from taxon.training.loop.tensorboard import Events
 from taxon.training.network import model, networks, stages
-from taxon.training.plan import Position, check_task, phases
+from taxon.training.plan import Position, check_parts, check_task, phases
 from taxon.training.reporting.report import write_report
 from taxon.training.runs.checkpoint import Checkpoint
-from taxon.training.runs.folder import Run, open_or_create
+from taxon.training.runs.folder import Run, check_recipe, open_or_create
 
 EVALUATION_FACTOR = 2
 """Evaluation keeps no gradients, so larger batches fit."""
@@ -55,14 +55,32 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         recipe.machine.device, threads=recipe.machine.threads, deterministic=recipe.run.deterministic
     )
 
-    # Data: found, split, decoded once. The first process goes ahead, the others find what it has written.
+    # Whatever can fail cheaply fails before pictures are decoded. The first process goes ahead, the others find what it
+    # has downloaded and written.
     with machine.first_alone():
-        prepared = load_data(recipe.data, recipe.model, recipe.machine)
-        labels, preprocessing, task = prepared.data.labels, prepared.preprocessing, prepared.data.task
+        check_recipe(folder, recipe)
+        found = find_data(recipe.data, recipe.model)
+        labels, preprocessing, task = found.data.labels, found.preprocessing, found.data.task
         check_task(recipe, task)
         teacher = None
         if recipe.distill.teacher is not None:
             teacher = Teacher(recipe.distill, labels, task, preprocessing, machine.device)
+        torch.manual_seed(seed)
+        loaded = model.load(
+            recipe.model.name,
+            len(labels),
+            channels=len(preprocessing.mean),
+            weights=None if recipe.model.weights == "none" else recipe.model.weights,
+            head=recipe.model.head,
+        )
+        example = normalised(preprocessing.example(), preprocessing.mean, preprocessing.std)
+        model.check_takes(loaded.network, example)
+        train_count = len(found.data.split("train"))
+        smallest = smallest_part(train_count, options.batch_size, options.accumulate, machine.world)
+        check_parts(loaded, recipe, example, smallest)
+
+        # Data: decoded once.
+        prepared = prepare(found, recipe.machine)
         run = open_or_create(folder, prepared.data, recipe, (teacher.run_id,) if teacher else ())
     display = Display(Console() if machine.rank == 0 else None)
     display.introduce(run.folder, prepared.data)
@@ -70,14 +88,6 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         display.say("this processor emulates bf16, many times slower than fp32: use --precision fp32")
 
     # Network.
-    torch.manual_seed(seed)
-    loaded = model.load(
-        recipe.model.name,
-        len(labels),
-        channels=len(preprocessing.mean),
-        weights=None if recipe.model.weights == "none" else recipe.model.weights,
-        head=recipe.model.head,
-    )
     network = loaded.network
     if loaded.dropped_head:
         display.say(f"left out of the weights, being of other classes: {', '.join(loaded.dropped_head)}")
@@ -92,8 +102,7 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
     def to_network(pictures: Tensor) -> Tensor:
         return normalised(pictures.to(machine.device), preprocessing.mean, preprocessing.std)
 
-    example = to_network(prepared.example())
-    model.check_takes(network, example)
+    example = to_network(preprocessing.example())
     if isinstance(network, networks.Airbench) and recipe.model.weights == "none":
         some = order.permutation(seed, 0, len(prepared.train))[:PICTURES_DECORRELATED]
         network.decorrelate(to_network(torch.from_numpy(prepared.train.inputs[some])))
@@ -214,7 +223,7 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
                     inputs, targets = mix(inputs, targets)
                 loss_value = 0.0
                 for few, few_targets in zip(
-                    inputs.chunk(options.accumulate), targets.chunk(options.accumulate), strict=True
+                    parts_of(inputs, options.accumulate), parts_of(targets, options.accumulate), strict=True
                 ):
                     with autocast:
                         logits = forward(few)

@@ -4,10 +4,14 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from taxon.training.config import OptimOptions, Recipe
 from taxon.training.errors import TrainingError
 from taxon.training.loop import distill
 from taxon.training.loop.optim import default_lr
+from taxon.training.network import model, stages
+from taxon.training.network.model import Loaded
 from taxon.training.network.networks import NETWORKS
 
 
@@ -70,17 +74,43 @@ def check_task(recipe: Recipe, task: str) -> None:
             raise TrainingError("mixup and cutmix are for one label per picture")
 
 
+def check_parts(loaded: Loaded, recipe: Recipe, example: Tensor, smallest: int) -> None:
+    """Refuses parts of a batch that are too small for the batch normalisation of the stages that train.
+
+    Args:
+        loaded: The network.
+        recipe: Resolved.
+        example: Samples as the network takes them.
+        smallest: Samples of the smallest part.
+
+    Raises:
+        TrainingError: See `model.check_trains_on_one`, and `stages.trainable_stages`.
+    """
+    parts = stages.stages(loaded.network, loaded.head)
+    for phase in phases(recipe.model.mode, recipe.optim):
+        trainable = stages.trainable_stages(
+            phase.mode,
+            [*parts],
+            last=recipe.model.last,
+            frozen=recipe.model.frozen,
+            reset=recipe.model.reset,
+        )
+        if smallest == 1:
+            stages.train_mode(loaded.network, parts, trainable)
+            model.check_trains_on_one(loaded.network, example)
+
+
 def resolved(recipe: Recipe) -> Recipe:
     """The recipe with `auto` weights, mode, loss and learning rates replaced by what they stand for.
 
     Raises:
         TrainingError: Options that contradict each other.
     """
-    model, optim = recipe.model, recipe.optim
-    weights = model.weights
+    network, optim = recipe.model, recipe.optim
+    weights = network.weights
     if weights == "auto":
-        weights = "none" if model.name in NETWORKS or model.mode == "scratch" else "DEFAULT"
-    mode = model.mode
+        weights = "none" if network.name in NETWORKS or network.mode == "scratch" else "DEFAULT"
+    mode = network.mode
     if mode == "auto":
         mode = "scratch" if weights == "none" else "lp-ft"
     if weights == "none" and mode in ("head", "last-n", "lp-ft"):
@@ -96,13 +126,13 @@ def resolved(recipe: Recipe) -> Recipe:
         )
     lr = optim.lr if optim.lr is not None else default_lr(optim.optimizer, mode)
     head_lr = optim.head_lr if optim.head_lr is not None else default_lr(optim.optimizer, "head")
-    features = model.features
+    features = network.features
     if recipe.distill.teacher is not None:
         features = "live"  # a teacher must see pictures, not what a backbone made of them
     return recipe.model_copy(
         update={
             "distill": distill.resolved(recipe.distill),
-            "model": model.model_copy(update={"weights": weights, "mode": mode, "features": features}),
+            "model": network.model_copy(update={"weights": weights, "mode": mode, "features": features}),
             "optim": optim.model_copy(update={"lr": lr, "head_lr": head_lr, "head_epochs": head_epochs}),
             "data": recipe.data.model_copy(update={"source": _absolute(recipe.data.source)}),
         }

@@ -29,6 +29,8 @@ SERVICE = "taxon.v1.ClassificationService"
 MAX_BATCH_ENTRIES = 256
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
+MAX_PAGE_BYTES = 3 * 2**20
+"""gRPC's clients take messages of 4 MiB unless they are told otherwise."""
 TASKS = {"single_label": pb.TASK_SINGLE_LABEL, "multi_label": pb.TASK_MULTI_LABEL}
 
 log = structlog.get_logger(__name__)
@@ -50,17 +52,22 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
         return pb.GetModelResponse(model=self._model(model))
 
     async def ListModels(self, request: pb.ListModelsRequest, _: Context) -> pb.ListModelsResponse:  # noqa: N802
-        """Lists every loaded version."""
+        """Lists every loaded version, as many in a page as a client's usual limit lets through."""
         if request.page_size < 0:
             raise FieldInvalidError("page_size", "must not be negative")
         size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
         after = _read_token(request.page_token)
         listed = [model for model in self._repository.listing() if model.manifest and _key(model) > after]
-        page, more = listed[:size], listed[size:]
-        return pb.ListModelsResponse(
-            models=[self._model(model) for model in page],
-            next_page_token=_write_token(_key(page[-1])) if more else "",
-        )
+        page, byte_count = pb.ListModelsResponse(), 0
+        for model in listed[:size]:
+            message = _shortened(self._model(model))
+            byte_count += message.ByteSize()
+            if page.models and byte_count > MAX_PAGE_BYTES:
+                break
+            page.models.append(message)
+        if len(page.models) < len(listed):
+            page.next_page_token = _write_token(_key(listed[len(page.models) - 1]))
+        return page
 
     async def Classify(  # noqa: N802
         self, request: RequestView, context: Context
@@ -126,6 +133,15 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
             unknown_threshold=manifest.thresholds.unknown or 0.0,
             metrics=manifest.metrics,
         )
+
+
+def _shortened(model: pb.Model) -> pb.Model:
+    """Without the lists that alone would be more than a page."""
+    if model.ByteSize() > MAX_PAGE_BYTES:
+        model.ClearField("labels")
+    if model.ByteSize() > MAX_PAGE_BYTES:
+        model.input.features.ClearField("feature_names")
+    return model
 
 
 def _given(view: RequestView) -> Encoded | Sequence[float]:

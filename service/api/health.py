@@ -12,6 +12,8 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from taxon import ranges
+
 SERVICES = ("", "taxon.v1.ClassificationService", "inference.GRPCInferenceService")
 Response = health_pb2.HealthCheckResponse
 SERVING = Response.SERVING
@@ -89,8 +91,15 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser("taxon health", description="Exits with 0 if the server is SERVING.")
     parser.add_argument("--server", default="localhost:50051", help="HOST:PORT of the server (%(default)s)")
     parser.add_argument("--service", default="", help="service name to ask for; empty means the whole server")
-    parser.add_argument("--timeout-s", type=float, default=2.0, help="seconds to wait for an answer (%(default)s)")
-    parser.add_argument("--wait-s", type=float, default=0.0, help="seconds to wait until it is SERVING (%(default)s)")
+    parser.add_argument(
+        "--timeout-s", type=ranges.seconds, default=2.0, help="seconds to wait for an answer (%(default)s)"
+    )
+    parser.add_argument(
+        "--wait-s",
+        type=ranges.number(0.0, ranges.MOST_SECONDS),
+        default=0.0,
+        help="seconds to wait until it is SERVING (%(default)s)",
+    )
     arguments = parser.parse_args(argv)
     request = health_pb2.HealthCheckRequest(service=arguments.service)
     with grpc.insecure_channel(arguments.server) as channel:

@@ -136,6 +136,11 @@ def _channel_options(settings: Settings, *, shares_port: bool) -> list[tuple[str
     return [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.http2.min_ping_interval_without_data_ms", round(settings.min_ping_seconds * 1e3)),
+        ("grpc.keepalive_time_ms", round(settings.keepalive_seconds * 1e3)),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
         # Two servers on one port would share its calls by chance; the fronts of one server share them by purpose.
         ("grpc.so_reuseport", int(shares_port)),
     ]

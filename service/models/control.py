@@ -12,7 +12,7 @@ import structlog
 from taxon.service.errors import FieldInvalidError, ModelNotFoundError, ModelRefusedError
 from taxon.service.models import folder
 from taxon.service.models.folder import NAME_PATTERN, Found
-from taxon.service.models.model import Model, VersionState, model_of
+from taxon.service.models.model import NO_VERSION, Model, VersionState, model_of
 from taxon.service.models.repository import Repository
 from taxon.service.workers.worker_pool import WorkerPool
 from taxon.service.workers.worker_protocol import Loaded
@@ -72,8 +72,10 @@ class ModelControl:
         mine = [state for state in self._repository.index() if state.name == name]
         if not mine:
             raise ModelNotFoundError(name, "", f"failed to load {name!r}: the repository has no such model")
-        if refused := [state for state in mine if state.state != "READY"]:
-            raise ModelRefusedError(f"failed to load {name!r} version {refused[0].version}: {refused[0].reason}")
+        numbered = [state for state in mine if state.version != NO_VERSION]
+        if refused := [state for state in numbered or mine if state.state != "READY"]:
+            version = f" version {refused[0].version}" if numbered else ""
+            raise ModelRefusedError(f"failed to load {name!r}{version}: {refused[0].reason}")
 
     async def unload(self, name: str) -> None:
         """Ends the serving of a model. What still waits for it is answered, or refused as not serving.
@@ -102,7 +104,7 @@ class ModelControl:
     async def _unload_in_turn(self, name: str) -> None:
         async with self._turn:
             repository = self._repository
-            mine = [state for state in repository.index() if state.name == name]
+            mine = [state for state in repository.index() if state.name == name and state.version != NO_VERSION]
             if not mine:
                 raise ModelNotFoundError(name, "", f"failed to unload {name!r}: there is no such model")
             retired = [model for model in repository.listing() if model.name == name]
@@ -151,13 +153,17 @@ class ModelControl:
     async def _load(self, names: Sequence[str] | None, only: Container[int] | None = None) -> None:
         repository = self._repository
         everything = await asyncio.to_thread(folder.scan, self._root, names)
+        left_out = await asyncio.to_thread(folder.left_out, self._root, names)
         served = {(model.name, model.version): model for model in repository.listing()}
         if only is None:
-            found = {(one.name, one.version) for one in everything}
+            found = {(one.name, one.version) for one in everything} | {(one.name, NO_VERSION) for one in left_out}
             for state in repository.index():
                 key = state.name, state.version
                 if key not in found and key not in served and (names is None or state.name in names):
                     repository.forget(*key)
+            for other in left_out:
+                log.warning("not served", model=other.name, reason=other.reason)
+                repository.note(VersionState(other.name, NO_VERSION, "UNAVAILABLE", other.reason))
         chosen = [
             one
             for one in everything

@@ -9,9 +9,11 @@ import structlog
 
 from taxon.bundle import store, version_labels
 from taxon.bundle.manifest import BundleError
+from taxon.picture_files import CLUTTER, printable
 from taxon.service.models.config_pbtxt import read_config
 from taxon.service.runtime.description import GraphConfig
 
+GRAPH_SUFFIX = ".onnx"
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 VERSION_PATTERN = r"[1-9][0-9]{0,17}"
 
@@ -31,6 +33,64 @@ class Found:
     """Of a graph without a manifest; None: it is a bundle."""
     refused: str = ""
     """Why it cannot even be tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Something in the folder that looks like a model and is not served."""
+
+    name: str
+    """Of its folder or file."""
+    reason: str
+    """One sentence, which says what to do."""
+
+
+def left_out(root: Path, names: Sequence[str] | None = None) -> list[LeftOut]:
+    """What lies in the folder and is no model, or has parts that are no versions. Blocks.
+
+    Args:
+        root: The folder.
+        names: Only of these models; None: of all.
+    """
+    try:
+        entries = sorted(entry.name for entry in root.iterdir()) if names is None else names
+        found = [(name, _why_left_out(root / name)) for name in entries if not _is_passed_over(name)]
+    except OSError:
+        return []  # `scan` says so
+    return [LeftOut(printable(name), reason) for name, reason in found if reason]
+
+
+def _is_passed_over(name: str) -> bool:
+    return name.startswith(".") or name in CLUTTER
+
+
+def _why_left_out(entry: Path) -> str:
+    try:
+        if not entry.is_dir():
+            return "a graph that lies in no model's folder: move it to NAME/1/" if entry.suffix == GRAPH_SUFFIX else ""
+        inside = sorted(part for part in entry.iterdir() if not _is_passed_over(part.name))
+        versions = [part for part in inside if re.fullmatch(VERSION_PATTERN, part.name) and part.is_dir()]
+        models = [part for part in inside if part.is_dir() and _is_model(part)]
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    if not re.fullmatch(NAME_PATTERN, entry.name):
+        return "no name of a model: letters, digits, . _ and -, a letter or digit first"
+    misnamed = [printable(part.name) for part in models if part not in versions]
+    if misnamed:
+        return f"{', '.join(misnamed)} are no versions: name them 1, 2, 3 and so on, without letters or leading zeros"
+    if any(part.suffix == GRAPH_SUFFIX or part.name == store.MANIFEST for part in inside if part.is_file()):
+        return "its files lie beside the versions, not in one: move them into a folder 1"
+    if not versions:
+        return "holds no version: a folder 1 with a bundle or a graph"
+    bundles = [part for part in versions if (part / store.MANIFEST).exists()]
+    if without := [part.name for part in versions if part not in (bundles or models)]:
+        missing = store.MANIFEST if bundles else f"{store.MANIFEST} and no *{GRAPH_SUFFIX}"
+        return f"{', '.join(without)} have no {missing}: they are not served"
+    return ""
+
+
+def _is_model(version: Path) -> bool:
+    return (version / store.MANIFEST).exists() or any(version.glob(f"*{GRAPH_SUFFIX}"))
 
 
 def scan(root: Path, names: Sequence[str] | None = None) -> list[Found]:
@@ -58,7 +118,7 @@ def _versions(root: Path, name: str) -> list[Found]:
             return []
         numbered = [entry for entry in folder.iterdir() if re.fullmatch(VERSION_PATTERN, entry.name)]
         bundles = [int(entry.name) for entry in numbered if (entry / store.MANIFEST).exists()]
-        graphs = [] if bundles else [int(entry.name) for entry in numbered if any(entry.glob("*.onnx"))]
+        graphs = [] if bundles else [int(entry.name) for entry in numbered if any(entry.glob(f"*{GRAPH_SUFFIX}"))]
     except OSError as error:
         log.warning("folder is left out, it cannot be read", folder=str(folder), reason=str(error))
         return []

@@ -8,6 +8,8 @@ from taxon.service.ranking import Ranking
 from taxon.service.runtime.description import Description
 from taxon.service.workers.worker_protocol import Loaded
 
+NO_VERSION = 0
+"""Stands for a folder that has something which is no version."""
 State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
 
 
@@ -55,6 +57,7 @@ class VersionState:
 
     name: str
     version: int
+    """`NO_VERSION` if there is none."""
     state: State
     reason: str = ""
     """Why it is not ready."""

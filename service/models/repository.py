@@ -11,7 +11,7 @@ import structlog
 
 from taxon.bundle import version_labels
 from taxon.service.errors import FieldInvalidError, ModelNotFoundError, NotServingError
-from taxon.service.models.model import Model, VersionState
+from taxon.service.models.model import NO_VERSION, Model, VersionState
 
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
@@ -147,6 +147,12 @@ class Repository:
             raise FieldInvalidError("model_name", f"name one of {names}")
         if self.known.loading:
             raise NotServingError("models are being loaded: name one, or wait")
+        if not names and self.known.models:
+            bare = sorted(self.known.models)
+            raise FieldInvalidError(
+                "model_name",
+                f"no model with a manifest is served, only {bare}: they take and give tensors, by ModelInfer",
+            )
         if not names:
             raise NotServingError("no model is loaded")
         return names[0]
@@ -186,14 +192,15 @@ class Repository:
         return [models[name][version] for name in sorted(models) for version in sorted(models[name])]
 
     def index(self) -> Sequence[VersionState]:
-        """Every version that is served, or was tried, by name and version."""
+        """Every version that is served or was tried, and what else the folder has, by name and version."""
         return [self.known.states[key] for key in sorted(self.known.states)]
 
     def knows(self, name: str, version: str) -> bool:
         """Whether a version, or any if none is given, is served or in the folder."""
-        return any(key[0] == name and version in ("", str(key[1])) for key in self.known.states)
+        return any(key[0] == name and version in ("", str(key[1])) for key in self.known.states if key[1] != NO_VERSION)
 
     @property
     def refused_count(self) -> int:
         """Versions that were found and may not be served."""
-        return sum(state.state == "UNAVAILABLE" and state.reason != "unloaded" for state in self.known.states.values())
+        states = [state for state in self.known.states.values() if state.version != NO_VERSION]
+        return sum(state.state == "UNAVAILABLE" and state.reason != "unloaded" for state in states)

@@ -190,11 +190,14 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
     async def RepositoryIndex(  # noqa: N802
         self, request: pb.RepositoryIndexRequest, _: Context
     ) -> pb.RepositoryIndexResponse:
-        """Lists every version that is served or was tried."""
+        """Lists every version that is served or was tried, and what else lies in the folder."""
         return pb.RepositoryIndexResponse(
             models=[
                 pb.RepositoryIndexResponse.ModelIndex(
-                    name=state.name, version=str(state.version), state=state.state, reason=state.reason
+                    name=state.name,
+                    version=str(state.version or ""),
+                    state=state.state,
+                    reason=state.reason,
                 )
                 for state in self._repository.index()
                 if state.state == "READY" or not request.ready

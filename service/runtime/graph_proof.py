@@ -16,6 +16,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from taxon.bundle import graph_files
 from taxon.bundle.manifest import BundleError
 from taxon.service.runtime.description import Description, GraphConfig
 from taxon.service.runtime.packing import run_packed
@@ -65,11 +66,9 @@ def prove_graph(
         BundleError: It must not be served; the message says why.
     """
     name, version = folder.parent.name, int(folder.name)
-    try:
-        graph = (folder / config.graph_file).read_bytes()
-    except OSError as error:
-        raise BundleError(f"{config.graph_file} cannot be read: {error.strerror}") from error
-    session = open_session(graph, provider, thread_count, {})
+    graph_files.check_beside(folder, config.graph_file)
+    # By its path: given bytes, ONNX Runtime takes weights kept beside the graph from the process's own folder.
+    session = open_session(folder / config.graph_file, provider, thread_count, {})
     if any(key.startswith("taxon.") for key in session.metadata):
         raise BundleError("this is the graph of a bundle, and its manifest is missing")
     inputs = [_spec("input", tensor, config.inputs) for tensor in session.inputs]

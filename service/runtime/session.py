@@ -15,6 +15,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from taxon.bundle import graph_files
 from taxon.bundle.manifest import BundleError
 from taxon.service.runtime.cuda_graphs import Replay
 from taxon.service.runtime.device import CPU, CUDA, CUDA_GRAPHS, ENGINE_CACHE, TENSORRT, Options
@@ -126,7 +127,8 @@ def open_session(
     """Loads a graph onto `provider`. The log says where its nodes are, if that is not the CPU.
 
     Args:
-        graph: An ONNX file, or its bytes, of which ONNX Runtime keeps a copy.
+        graph: An ONNX file; or the bytes of one that keeps no weights in other files, of which ONNX Runtime keeps a
+            copy.
         provider: `CPU`, `CUDA`, or `TENSORRT`, which leaves to CUDA what it cannot do.
         thread_count: Threads of one run on the CPU.
         provider_options: The manifest's options, and over them what the operator chose.
@@ -175,8 +177,8 @@ def _providers(graph: bytes | Path, provider: str, chosen: Options) -> list[tupl
     tensorrt = dict(chosen.get(TENSORRT, {}))
     if folder := tensorrt.get(ENGINE_CACHE):
         # The provider tells engines apart by names in the graph, not by weights.
-        content = graph if isinstance(graph, bytes) else graph.read_bytes()
-        own = Path(folder, hashlib.sha256(content).hexdigest()[:16])
+        name = hashlib.sha256(graph).hexdigest() if isinstance(graph, bytes) else graph_files.digest(graph)
+        own = Path(folder, name[:16])
         own.mkdir(parents=True, exist_ok=True)
         tensorrt |= {"trt_engine_cache_enable": "1", ENGINE_CACHE: str(own)}
         tensorrt |= {"trt_timing_cache_enable": "1", "trt_timing_cache_path": folder}

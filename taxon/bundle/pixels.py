@@ -8,6 +8,7 @@ torchvision.
 
 import math
 import re
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -19,8 +20,10 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from taxon.bundle import pillow_guard
+from taxon.bundle.jpeg_end import endings, has_every_scan
 from taxon.bundle.manifest import PixelSpec
 from taxon.bundle.picture_limits import Limits, PictureTooLargeError, PictureUndecodableError
+from taxon.bundle.png_metadata import without_spoilt_metadata
 
 # Scaled decoding leaves at least so many times the target's sides, so that the resize still filters.
 SCALED_AT_LEAST = 2
@@ -60,7 +63,37 @@ def open_picture(source: Path | BinaryIO) -> ImageFile:
         OSError: It cannot be read.
         Exception: Pillow's parsers raise anything on hostile bytes.
     """
+    if isinstance(source, BytesIO):
+        source = BytesIO(without_spoilt_metadata(source.getvalue()))
     return Image.open(source, formats=FORMATS)
+
+
+@pillow_guard.lifted()
+def load(picture: ImageFile, encoded: bytes, prepare: Callable[[ImageFile], object]) -> ImageFile:
+    """The picture with its pixels. A JPEG that lacks its last bytes is taken if no pixel needed them.
+
+    Args:
+        picture: Opened, within all limits.
+        encoded: What it was opened from.
+        prepare: Says how it is to be decoded, before it is.
+
+    Raises:
+        Exception: As `open_picture`; OSError if pixels are missing.
+    """
+    prepare(picture)
+    try:
+        picture.load()
+    except OSError:
+        if not isinstance(picture, JpegImageFile) or not has_every_scan(encoded):
+            raise
+        ended = [open_picture(BytesIO(whole)) for whole in endings(encoded)]
+        for one in ended:
+            prepare(one)
+            one.load()
+        if len({one.tobytes() for one in ended}) > 1:
+            raise
+        return ended[0]
+    return picture
 
 
 @pillow_guard.lifted()
@@ -77,7 +110,7 @@ def decode(encoded: bytes, spec: PixelSpec, limits: Limits = Limits()) -> NDArra
     if len(encoded) > limits.max_bytes:
         raise PictureTooLargeError(len(encoded), limits)
     try:
-        picture: Image.Image = open_picture(BytesIO(encoded))
+        picture: Image.Image = (opened := open_picture(BytesIO(encoded)))
     except MemoryError:
         raise
     except UnidentifiedImageError as error:
@@ -92,10 +125,13 @@ def decode(encoded: bytes, spec: PixelSpec, limits: Limits = Limits()) -> NDArra
     if picture.info.get("progressive") and has_too_many_scans(encoded):
         raise PictureUndecodableError(f"the picture has more than {MAX_SCANS} scans", detected_format)
     stated = picture.size
+
+    def prepare(opened: ImageFile) -> None:
+        if spec.scaled_decoding and isinstance(opened, JpegImageFile):
+            _scale_down(opened, spec.resize)
+
     try:
-        if spec.scaled_decoding and isinstance(picture, JpegImageFile):
-            _scale_down(picture, spec.resize)
-        picture.load()
+        picture = load(opened, encoded, prepare)
         turn = _turn(picture)
         picture = colored(picture if turn is None else picture.transpose(turn), spec.color)
     except MemoryError:
@@ -134,7 +170,24 @@ def _scale_down(picture: JpegImageFile, resize: int | tuple[int, int]) -> None:
 
 def _turn(picture: Image.Image) -> Image.Transpose | None:
     """What makes the picture upright, as EXIF says."""
-    return ORIENTATIONS.get(picture.getexif().get(EXIF_ORIENTATION, 1))
+    return ORIENTATIONS.get(orientation(picture))
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """The picture as EXIF says that it is to be held."""
+    turn = _turn(picture)
+    return picture if turn is None else picture.transpose(turn)
+
+
+def orientation(picture: Image.Image) -> int:
+    """As EXIF says; 1, upright, if it says nothing or is spoilt."""
+    try:
+        stated = picture.getexif().get(EXIF_ORIENTATION, 1)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - as Pillow's other parsers
+        return 1
+    return stated if isinstance(stated, int) else 1
 
 
 def colored(picture: Image.Image, color: str) -> Image.Image:

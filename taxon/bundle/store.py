@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from taxon.bundle import atomic_files, folder_lock, signing, version_numbers
+from taxon.bundle import atomic_files, folder_lock, graph_files, signing, version_numbers
 from taxon.bundle.manifest import NAME_PATTERN, BundleError, Manifest, check_name, parse
 from taxon.bundle.reading import reading
 from taxon.bundle.signing import Check, Sign
@@ -92,7 +92,8 @@ def read(root: Path, name: str, version: int, check_signature: Check | None = No
 
     Raises:
         BundleError: The manifest is missing or not valid, speaks of another name or version, a file is missing,
-            cannot be read, leads out of the folder, or has another digest, or the signature is not the required one.
+            cannot be read, leads out of the folder, or has another digest, a graph keeps weights elsewhere, or the
+            signature is not the required one.
     """
     folder = root / name / str(version)
     bundle = read_folder(folder, check_signature)
@@ -116,6 +117,9 @@ def read_folder(folder: Path, check_signature: Check | None = None) -> Bundle:
     for file, expected in manifest.files.items():
         with reading(file):
             _check_file(folder, file, expected)
+    for variant in manifest.variants:
+        if unproven := sorted(set(graph_files.external_files(folder / variant.file)) - manifest.files.keys()):
+            raise BundleError(f"{variant.file} keeps weights in {unproven}, for which manifest.json gives no digest")
     return Bundle(folder, manifest)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from taxon.classify import Row, find_pictures, main, to_json, to_table
+from taxon.classify import Row, find_inputs, main, to_json, to_table
 from taxon.v1 import classification_service_pb2 as pb
 
 
@@ -28,16 +28,32 @@ def drawn(rows: list[Row], *, labelled: bool = False) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("cat/b.JPG", "cat/a.png", "dog/c.webp", "notes.txt"):
+    for name in ("cat/b.JPG", "cat/a.png", "cat/.hidden.jpg", "dog/more/c.jfif", "notes.txt"):
         path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
     return tmp_path
 
 
-def test_folders_are_searched_and_files_taken_as_named(folder):
-    found = find_pictures([folder, folder / "notes.txt"])
-    assert [path.name for path in found] == ["a.png", "b.JPG", "c.webp", "notes.txt"]
+def test_folders_are_searched_and_files_taken_as_named(folder, capsys):
+    found = find_inputs([folder, folder / "notes.txt"])
+    assert [given.path.name for given in found] == ["a.png", "b.JPG", "c.jfif", "notes.txt"]
+    assert "left out 1" in capsys.readouterr().err
+
+
+def test_labelled_folders_are_read_as_training_reads_them(folder):
+    """`more` is no class; and a single file is of its folder's class."""
+    found = find_inputs([folder, folder / "cat", folder / "cat" / "a.png"], labelled=True)
+    assert [given.label for given in found] == ["cat", "cat", "dog", "cat", "cat", "cat"]
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_name_that_is_not_utf8_is_refused_before_anything_is_sent(folder, capsys, labelled):
+    (folder / "cat" / "caf\udce9.jpg").touch()
+    assert main([str(folder), *(["--labelled"] if labelled else [])]) == 2
+    error = capsys.readouterr().err
+    assert "caf\\xe9.jpg is not UTF-8" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(("name", "complaint"), [("nowhere", "does not exist"), ("empty", "holds no file")])
@@ -63,13 +79,14 @@ def test_the_table_shows_answers_and_errors():
 
 
 def test_with_true_labels_the_table_shows_them():
-    assert "true label" in drawn([Row(Path("dog/a.png"), answer("cat"))], labelled=True)
+    assert "true label" in drawn([Row(Path("a.png"), answer("cat"), true_label="dog")], labelled=True)
 
 
 def test_json_has_the_message_or_the_error():
     good = to_json(Row(Path("a.png"), answer("cat")))
     assert good["response"]["classifications"][0]["label"] == "cat"
     assert good["response"]["classifications"][0]["class_index"] == 0
+    assert to_json(Row(Path("a.png"), answer("cat"), true_label="dog"), labelled=True)["true_label"] == "dog"
     bad = to_json(Row(Path("a.png"), None, OSError("gone")))
     assert bad == {"path": "a.png", "error": {"reason": "", "message": "gone"}}
     json.dumps([good, bad])

@@ -15,11 +15,13 @@ from taxon.client import AsyncClient, Client, classify_request
 from taxon.errors import (
     DeadlineError,
     InvalidInputError,
+    MessageTooLargeError,
     ModelNotFoundError,
     OverloadedError,
     ServerError,
     TaxonError,
     UnavailableError,
+    without_details,
 )
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1 import classification_service_pb2_grpc as pb_grpc
@@ -193,6 +195,38 @@ def test_pictures_beyond_grpcs_own_default_limit_pass(scripted):
     with Client(address) as client:
         client.classify(bytes(6 * 2**20))
     assert len(servicer.requests[0].image) == 6 * 2**20
+
+
+async def test_what_is_larger_than_any_message_is_never_sent(scripted, tmp_path):
+    """A retry could not succeed, so it is not called overload."""
+    servicer, address = scripted
+    huge = tmp_path / "huge.jpg"
+    with huge.open("wb") as file:
+        file.truncate(70 * 2**20)
+    batch = [classify_request(bytes(33 * 2**20))] * 2
+    with Client(address) as client:
+        for call in (lambda: client.classify(huge), lambda: client.classify(bytes(70 * 2**20))):
+            with pytest.raises(MessageTooLargeError, match="the request has 734003") as caught:
+                call()
+            assert isinstance(caught.value, InvalidInputError)
+        with pytest.raises(MessageTooLargeError):
+            client.classify_batch(batch)
+    async with AsyncClient(address) as asynchronous:
+        with pytest.raises(MessageTooLargeError):
+            await asynchronous.classify(huge)
+    assert servicer.requests == []
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("Received message larger than max (70000000 vs. 67108864)", MessageTooLargeError),
+        ("SERVER: Received message larger than max (5 vs. 4)", MessageTooLargeError),
+        ("overloaded", OverloadedError),
+    ],
+)
+def test_grpcs_own_refusals_are_told_apart(text, kind):
+    assert type(without_details(grpc.StatusCode.RESOURCE_EXHAUSTED, text)) is kind
 
 
 def test_a_batch_has_an_answer_or_an_error_for_each(scripted):

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from taxon import ranges
 from taxon.bundle import store, version_labels
 from taxon.bundle.manifest import BundleError
 from taxon.training.releases.listing import entries
@@ -41,7 +42,7 @@ def label_main(argv: list[str]) -> int:
     """`taxon label`. Returns 0, or 2 if the label or the version cannot be."""
     parser = argparse.ArgumentParser(description="Point a label such as candidate at a version.")
     parser.add_argument("name", help="model name")
-    parser.add_argument("version", type=int)
+    parser.add_argument("version", type=ranges.version)
     parser.add_argument("label", help="lower-case letters, digits, - and _; stable is for `taxon promote`")
     parser.add_argument("--models", type=Path, required=True, help="model repository")
     options = parser.parse_args(argv)

@@ -7,13 +7,15 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from taxon import ranges
 from taxon.bundle.atomic_files import write as write_atomically
-from taxon.training.config import DataOptions
+from taxon.training.config import AutoTask, DataOptions
 from taxon.training.dataset import data
 from taxon.training.dataset.data import Labelled
 from taxon.training.dataset.doctor import Diagnosis, diagnose, write_split
@@ -21,6 +23,7 @@ from taxon.training.dataset.sources import open_source
 from taxon.training.errors import TrainingError
 from taxon.training.reporting.inspect_page import write_page
 
+TASK_HELP = str(DataOptions.model_fields["task"].description)
 SHOWN = 20
 """Findings of one kind on the terminal; JSON has all."""
 COLORS = {"error": "red", "warning": "yellow", "note": "dim"}
@@ -34,18 +37,22 @@ def main(argv: list[str]) -> int:
     inspect.add_argument("source", help=str(DataOptions.model_fields["source"].description))
     inspect.add_argument("--json", type=Path, metavar="FILE", help="write all findings")
     inspect.add_argument("--html", type=Path, metavar="FILE", help="write a page with thumbnails")
+    inspect.add_argument("--task", choices=get_args(AutoTask), default="auto", help=TASK_HELP)
     split = commands.add_parser("split", help="write a CSV list with a train/val split without duplicates across it")
     split.add_argument("source", help="as for inspect")
     split.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="in or above the pictures' folder")
-    split.add_argument("--val-fraction", type=float, default=0.2, help="share of each class (default: 0.2)")
-    split.add_argument("--seed", type=int, default=0, help="another seed gives another split (default: 0)")
+    split.add_argument(
+        "--val-fraction", type=ranges.number(0.001, 0.999), default=0.2, help="share of each class (default: 0.2)"
+    )
+    split.add_argument(
+        "--seed", type=ranges.whole(0, 2**63 - 1), default=0, help="another seed gives another split (default: 0)"
+    )
+    split.add_argument("--task", choices=get_args(AutoTask), default="auto", help=TASK_HELP)
     arguments = parser.parse_args(argv)
     console = Console()
     try:
-        diagnosis = diagnose(_open(arguments.source))
+        diagnosis = diagnose(_open(arguments.source, arguments.task))
         if arguments.command == "split":
-            if not 0.0 < arguments.val_fraction < 1.0:
-                raise TrainingError(f"--val-fraction {arguments.val_fraction} must lie between 0 and 1")
             write_split(diagnosis, arguments.out, arguments.val_fraction, arguments.seed)
             console.print(f"written: {arguments.out}", markup=False)
             return 0
@@ -63,14 +70,14 @@ def main(argv: list[str]) -> int:
     return 2
 
 
-def _open(source: str) -> Labelled:
+def _open(source: str, task: AutoTask) -> Labelled:
     defaults = DataOptions()
     found, values = open_source(
         source,
         digits_folder=defaults.digits_folder,
         prepared_folder=defaults.prepared_folder,
         download=False,
-        task="auto",
+        task=task,
     )
     if values is not None:
         raise TrainingError(f"{source} is a table of numbers: the doctor looks at pictures")

@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from taxon import ranges
 from taxon.bundle.manifest import BundleError
 from taxon.training.commands.export_summary import print_summary
 from taxon.training.errors import TrainingError
@@ -59,12 +60,14 @@ def add_foreign(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--model", help="architecture, for example resnet50")
     group.add_argument("--labels", type=Path, help="text file, one label a line, in the order of the logits")
     group.add_argument("--data", type=Path, help="labelled folder of validation pictures")
-    group.add_argument("--image-size", type=int, help="side in pixels; that of the architecture's weights by default")
-    group.add_argument("--pixels", type=Path, help="JSON of a manifest's `pixels`; instead of a size")
-    group.add_argument("--mean", type=float, nargs="+", help="per channel of x / 255")
-    group.add_argument("--std", type=float, nargs="+", help="per channel of x / 255")
     group.add_argument(
-        "--expected-accuracy", type=float, help="refuse if the pictures give another: labels may be swapped"
+        "--image-size", type=ranges.whole(1, 4096), help="side in pixels; that of the architecture's weights by default"
+    )
+    group.add_argument("--pixels", type=Path, help="JSON of a manifest's `pixels`; instead of a size")
+    group.add_argument("--mean", type=ranges.finite, nargs="+", help="per channel of x / 255")
+    group.add_argument("--std", type=ranges.deviation, nargs="+", help="per channel of x / 255")
+    group.add_argument(
+        "--expected-accuracy", type=ranges.share, help="refuse if the pictures give another: labels may be swapped"
     )
 
 

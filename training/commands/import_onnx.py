@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from taxon import ranges
 from taxon.bundle.manifest import BundleError
 from taxon.training.commands.export_summary import print_summary
 from taxon.training.errors import TrainingError
@@ -21,9 +22,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--pixels", type=Path, required=True, help="JSON of a manifest's `pixels`: resize, crop …")
     parser.add_argument("--data", type=Path, required=True, help="labelled folder of validation pictures")
     parser.add_argument("--gives", choices=OUTPUTS, required=True, help="what the graph's output is")
-    parser.add_argument("--mean", type=float, nargs="+", default=[0.0], help="per channel of x / 255 (default 0)")
-    parser.add_argument("--std", type=float, nargs="+", default=[1.0], help="per channel of x / 255 (default 1)")
-    parser.add_argument("--expected-accuracy", type=float, help="refuse if the pictures give another")
+    parser.add_argument(
+        "--mean", type=ranges.finite, nargs="+", default=[0.0], help="per channel of x / 255 (default 0)"
+    )
+    parser.add_argument(
+        "--std", type=ranges.deviation, nargs="+", default=[1.0], help="per channel of x / 255 (default 1)"
+    )
+    parser.add_argument("--expected-accuracy", type=ranges.share, help="refuse if the pictures give another")
     parser.add_argument("--models", type=Path, required=True, help="model repository")
     parser.add_argument("--name", required=True, help="model name")
     add_settings(parser)
@@ -48,6 +53,7 @@ def main(argv: list[str]) -> int:
             chosen,
             ladder=(graph.strategy,),
             write_graph=lambda served, shape, path, _: write_wrapped(graph, served, shape, path),
+            check_logits=original.check_logits if graph.gives == "logits" else lambda _: None,
         )
     except (TrainingError, BundleError, OSError) as error:
         sys.stderr.write(f"taxon import-onnx: {error}\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from taxon import ranges
 from taxon.bundle.manifest import BundleError
 from taxon.bundle.store import Bundle
 from taxon.training.errors import TrainingError
@@ -24,7 +25,7 @@ def main(argv: list[str]) -> int:
         "same held-out pictures."
     )
     parser.add_argument("name", help="model name")
-    parser.add_argument("version", type=int, help="the version to promote")
+    parser.add_argument("version", type=ranges.version, help="the version to promote")
     parser.add_argument("--models", type=Path, required=True, help="model repository")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
@@ -34,7 +35,7 @@ def main(argv: list[str]) -> int:
     )
     source.add_argument("--run", type=Path, help="run whose test split is used, or its val split if it has no test")
     parser.add_argument(
-        "--allowed-loss", type=float, default=0.0, metavar="SHARE", help="accuracy that may be lost (default 0)"
+        "--allowed-loss", type=ranges.share, default=0.0, metavar="SHARE", help="accuracy that may be lost (default 0)"
     )
     parser.add_argument(
         "--force",

@@ -1,6 +1,7 @@
 """The command `taxon train`: options in, a run out; or with `--dry-run` only what it would be."""
 
 import argparse
+import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,7 @@ from taxon.training import flags
 from taxon.training.errors import TrainingError
 from taxon.training.finetune import finetune
 from taxon.training.loop import machine
-from taxon.training.loop.prepare import load_data
+from taxon.training.loop.prepare import find_data
 from taxon.training.plan import resolved
 from taxon.training.reporting.dry_run import describe
 
@@ -17,19 +18,23 @@ from taxon.training.reporting.dry_run import describe
 def main(argv: list[str]) -> int:
     """`taxon train`: 0 when the run is complete, 2 when it cannot be done as asked, 130 when interrupted."""
     parser = argparse.ArgumentParser(description="Fine-tune an image classifier on labelled pictures.")
+    folder: Path | None = None
     try:
         call = flags.parse(argv, parser)
         recipe = resolved(call.recipe)
         if call.dry_run:
-            print(describe(recipe, load_data(recipe.data, recipe.model, recipe.machine)))  # noqa: T201 - the answer
+            print(describe(recipe, find_data(recipe.data, recipe.model, only_plan=True)))  # noqa: T201 - the answer
             return 0
         name = f"{recipe.model.name.replace('/', '-')}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
-        finetune(recipe, call.out or Path("runs", name))
+        folder = call.out or Path("runs", name)
+        finetune(recipe, folder)
     except TrainingError as error:
         sys.stderr.write(f"taxon train: {error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("taxon train: interrupted; the same command with the same --out goes on from here\n")
+        begun = folder is not None and (folder / "run.json").exists()
+        more = f"; to go on: taxon train --resume {shlex.quote(str(folder))}" if begun else " before the training began"
+        sys.stderr.write(f"taxon train: interrupted{more}\n")
         return 130
     finally:
         machine.leave()

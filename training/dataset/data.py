@@ -1,7 +1,7 @@
 """Labelled samples: what a data source gives and everything later takes.
 
-Knows folders, classes, splits and digests. Knows nothing of pixels (see `pictures`), of other sources than
-folders (see `sources`), or of training.
+Knows classes, splits and digests. Knows nothing of pixels (see `pictures`), of how folders are read (see
+`taxon.labelled_folder`), of other sources (see `sources`), or of training.
 """
 
 import hashlib
@@ -12,13 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from taxon import labelled_folder
+from taxon.picture_files import FolderError, printable
 from taxon.training.config import Task
 from taxon.training.dataset.splits import validation_groups
 from taxon.training.errors import TrainingError
 
-EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif")
-CLUTTER = ("Thumbs.db", "desktop.ini")
-SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+OF_NOTHING = hashlib.sha256().hexdigest()
 SPLITS = ("train", "val", "test")
 
 
@@ -56,6 +56,8 @@ class Fault:
 
     path: Path
     reason: str
+    classes: tuple[int, ...] = ()
+    """Of which classes it would be, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,49 +84,17 @@ class Labelled:
 
 
 def scan(folder: Path) -> Labelled:
-    """Reads a labelled folder: `<class>/**/*.jpg`, or the same inside `train/`, `val/` and `test/`.
-
-    Classes are the names of the training folders, sorted as strings. Hidden files are passed over; files that
-    are not pictures by their name are reported as faults.
+    """Reads a labelled folder, see `taxon.labelled_folder.read`; what it leaves out is reported as faults.
 
     Raises:
-        TrainingError: The folder is missing, a class has no pictures, there are fewer than two classes, or a
-            split has other classes than training.
+        TrainingError: See there.
     """
-    if not folder.is_dir():
-        raise TrainingError(f"{folder} is not a folder")
-    parts = {entry.name: entry for entry in _subfolders(folder)}
-    splits = {split: parts[name] for name, split in SPLIT_FOLDERS.items() if name in parts}
-    if "train" not in splits:
-        splits = {"": folder}
-    labels = _classes(splits.get("train", folder))
-    samples: list[Sample] = []
-    faults: list[Fault] = []
-    for split, part in splits.items():
-        _check_same_classes(labels, _class_names(part), part)
-        for index, label in enumerate(labels):
-            files, others = _files(part / label)
-            faults += [Fault(path, f"not a picture by its name ({', '.join(EXTENSIONS)})") for path in others]
-            if not files and split in ("", "train"):
-                raise TrainingError(f"the class folder {part / label} has no pictures")
-            samples += [Sample(path, index, split=split) for path in files]
-    return Labelled(folder, labels, tuple(samples), faults=tuple(faults))
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(
-        entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
-    )
-
-
-def _class_names(folder: Path) -> list[str]:
-    return [entry.name for entry in _subfolders(folder)]
-
-
-def _classes(folder: Path) -> tuple[str, ...]:
-    found = tuple(_class_names(folder))
-    check_labels(found, f"{folder}")
-    return found
+    try:
+        found = labelled_folder.read(folder)
+    except FolderError as error:
+        raise TrainingError(str(error)) from error
+    samples = tuple(Sample(file.path, file.label, split=file.split) for file in found.files)
+    return Labelled(folder, found.labels, samples, faults=tuple(Fault(path, why) for path, why in found.others))
 
 
 def check_labels(labels: Sequence[str], where: str) -> None:
@@ -133,32 +103,10 @@ def check_labels(labels: Sequence[str], where: str) -> None:
     Raises:
         TrainingError: Fewer than two classes, or a name with spaces around it.
     """
-    if len(labels) < 2:
-        found = f"only the class {labels[0]!r}" if labels else "no class"
-        raise TrainingError(f"{where} holds {found}: a classifier needs two classes or more, each a folder of pictures")
-    if padded := [label for label in labels if label != label.strip()]:
-        raise TrainingError(f"the classes {padded} in {where} have spaces around their names: rename them")
-
-
-def _check_same_classes(labels: Iterable[str], found: Iterable[str], folder: Path) -> None:
-    more, fewer = sorted(set(found) - set(labels)), sorted(set(labels) - set(found))
-    if more or fewer:
-        faults = [f"unknown {more}"] if more else []
-        faults += [f"missing {fewer}"] if fewer else []
-        raise TrainingError(f"{folder} must have the classes of training, but has {' and '.join(faults)}")
-
-
-def _files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """(pictures, others) below a folder, sorted; hidden ones left out."""
-    pictures: list[Path] = []
-    others: list[Path] = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.startswith(".") or name in CLUTTER:
-                continue
-            (pictures if name.lower().endswith(EXTENSIONS) else others).append(Path(parent, name))
-    return pictures, others
+    try:
+        labelled_folder.check_labels(labels, where)
+    except FolderError as error:
+        raise TrainingError(str(error)) from error
 
 
 def with_digests(data: Labelled) -> Labelled:
@@ -168,7 +116,9 @@ def with_digests(data: Labelled) -> Labelled:
     samples, faults = [], list(data.faults)
     for sample, digest in zip(data.samples, digests, strict=True):
         if isinstance(digest, OSError):
-            faults.append(Fault(sample.path, f"cannot be read: {digest.strerror}"))
+            faults.append(Fault(sample.path, f"cannot be read: {digest.strerror}", sample.classes))
+        elif digest == OF_NOTHING:
+            faults.append(Fault(sample.path, "is empty", sample.classes))
         else:
             samples.append(replace(sample, sha256=digest))
     return replace(data, samples=tuple(samples), faults=tuple(faults))
@@ -183,7 +133,7 @@ def _sha256(path: Path) -> str | OSError:
 
 
 def with_splits(data: Labelled, fraction: float, seed: int = 0) -> Labelled:
-    """The same data with every sample in a split; needs digests.
+    """The same data with every sample in a split. Without digests equal files may part.
 
     Without a validation split, the share `fraction` of what is not `test` becomes one: stratified by label,
     groups and equal files kept together.
@@ -193,13 +143,11 @@ def with_splits(data: Labelled, fraction: float, seed: int = 0) -> Labelled:
     """
     if not data.split("val"):
         free = [sample for sample in data.samples if sample.split != "test"]
-        groups = [sample.group or sample.sha256 for sample in free]
+        groups = [_group(sample) for sample in free]
         strata = [",".join(map(str, sample.labels)) or str(sample.label) for sample in free]
         chosen = validation_groups(groups, strata, fraction, seed)
         samples = tuple(
-            sample
-            if sample.split == "test"
-            else replace(sample, split="val" if (sample.group or sample.sha256) in chosen else "train")
+            sample if sample.split == "test" else replace(sample, split="val" if _group(sample) in chosen else "train")
             for sample in data.samples
         )
         data = replace(data, samples=samples)
@@ -207,15 +155,32 @@ def with_splits(data: Labelled, fraction: float, seed: int = 0) -> Labelled:
     return data
 
 
+def _group(sample: Sample) -> str:
+    return sample.group or sample.sha256 or str(sample.path)
+
+
 def check_covered(data: Labelled) -> None:
     """Refuses data in which a class cannot be learnt or checked.
 
     Raises:
-        TrainingError: Names the classes that have no sample in the train or val split.
+        TrainingError: Names the classes that have no sample in the train or val split, and why.
     """
     for split in ("train", "val"):
-        if empty := [label for label, count in data.counts(split).items() if count == 0]:
-            raise TrainingError(f"the classes {empty} have no usable picture in the {split} split: add some")
+        if empty := [index for index, count in enumerate(data.counts(split).values()) if count == 0]:
+            names = [data.labels[index] for index in empty]
+            raise TrainingError(
+                f"the classes {names} have no usable picture in the {split} split: {_why_empty(data, empty[0])}"
+            )
+
+
+def _why_empty(data: Labelled, index: int) -> str:
+    label, groups = data.labels[index], [_group(sample) for sample in data.samples if index in sample.classes]
+    usable = len(groups)
+    if faults := [fault for fault in data.faults if index in fault.classes]:
+        first = f"the first, {printable(faults[0].path)}: {faults[0].reason}"
+        return f"{len(faults)} of {usable + len(faults)} files of {label!r} cannot be used, {first}"
+    alike = f", of which only {len(set(groups))} differ or may part" if len(set(groups)) < usable else ""
+    return f"{label!r} has {usable} in all{alike}; add some"
 
 
 def digest(samples: Iterable[Sample], labels: Sequence[str]) -> str:

@@ -56,9 +56,13 @@ def write_split(diagnosis: Diagnosis, file: Path, fraction: float, seed: int) ->
     """Writes `path,label,split,group`: pictures that are equal or look alike form a group and stay together.
 
     Raises:
-        TrainingError: A picture lies outside the file's folder, or a class cannot be split.
+        TrainingError: A picture lies outside the file's folder, a class cannot be split, or its name cannot be written.
         OSError: Not writable.
     """
+    if unwritable := [label for label in diagnosis.data.labels if SEPARATOR in label]:
+        raise TrainingError(
+            f"the class {unwritable[0]!r} would be read as several labels: rename it without {SEPARATOR}"
+        )
     grouped = replace(diagnosis.data, samples=tuple(grouped_samples(diagnosis.facts, diagnosis.fingerprints)))
     split = data.with_splits(
         replace(grouped, samples=tuple(replace(s, split="") for s in grouped.samples)), fraction, seed

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from taxon.bundle.manifest import PixelSpec
 from taxon.bundle.picture_limits import Limits, PictureError
 from taxon.bundle.pixels import decode
 from taxon.training.dataset.data import Fault, Sample
+from taxon.training.errors import TrainingError
 
 LIMITS = Limits(max_bytes=256 * 2**20, max_pixels=200_000_000)
 """Wider than the service's: the user trusts the own data, but not without any bound."""
@@ -95,6 +97,9 @@ def decode_all(
 
     Returns:
         The pictures of the usable samples, those samples, and why the others are not usable.
+
+    Raises:
+        TrainingError: There is no room for the arrays.
     """
     shape = (len(samples), *spec.shape)
     if math.prod(shape) > cache_bytes:
@@ -106,11 +111,22 @@ def decode_all(
     stem = cache_folder / f"pictures-{hashlib.sha256(chr(10).join(content).encode()).hexdigest()[:32]}"
     array_file, faults_file = stem.with_suffix(".npy"), stem.with_suffix(".json")
     if not array_file.exists():
+        _check_room(cache_folder, math.prod(shape))
         _fill(array_file, faults_file, samples, spec, shape)
     reasons = {int(number): reason for number, reason in json.loads(faults_file.read_text(encoding="utf-8")).items()}
     rows = np.asarray([number for number in range(len(samples)) if number not in reasons], dtype=np.int64)
-    faults = [Fault(samples[number].path, reason) for number, reason in reasons.items()]
+    faults = [Fault(samples[number].path, reason, samples[number].classes) for number, reason in reasons.items()]
     return Cached(np.load(array_file, mmap_mode="r"), rows), [samples[row] for row in rows], faults
+
+
+def _check_room(folder: Path, byte_count: int) -> None:
+    """A memory-mapped file on a full disk would end the process without a word."""
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if (free := shutil.disk_usage(existing).free) < byte_count:
+        raise TrainingError(
+            f"the decoded pictures need {byte_count / 2**30:.1f} GiB in {folder}, {free / 2**30:.1f} are free: choose "
+            "another --cache-folder, or a --cache-gib below that to decode anew in each epoch"
+        )
 
 
 def _fill(
@@ -132,12 +148,13 @@ def _fill(
 
 def _parallel(samples: Sequence[Sample], spec: PixelSpec, into: NDArray[np.uint8] | None) -> Iterator[Fault | None]:
     def decode_one(number: int) -> Fault | None:
+        sample = samples[number]
         try:
-            array = decode(samples[number].path.read_bytes(), spec, LIMITS)
+            array = decode(sample.path.read_bytes(), spec, LIMITS)
         except OSError as error:
-            return Fault(samples[number].path, f"cannot be read: {error.strerror}")
+            return Fault(sample.path, f"cannot be read: {error.strerror}", sample.classes)
         except PictureError as error:
-            return Fault(samples[number].path, str(error))
+            return Fault(sample.path, str(error), sample.classes)
         if into is not None:
             into[number] = array
         return None

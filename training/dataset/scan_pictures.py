@@ -12,9 +12,10 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
-from taxon.bundle.pixels import EXIF_ORIENTATION, MAX_SCANS, colored, has_too_many_scans, open_picture
+from taxon.bundle.pixels import MAX_SCANS, colored, has_too_many_scans, load, open_picture, orientation, upright
 from taxon.training.dataset.data import Fault, Sample
 from taxon.training.dataset.pictures import LIMITS
 from taxon.training.errors import TrainingError
@@ -75,32 +76,38 @@ def look_at_all(samples: Sequence[Sample]) -> tuple[list[Facts], NDArray[np.uint
 
 def look(sample: Sample) -> tuple[Facts, NDArray[np.uint8]] | Fault:
     """Decodes one file wholly: its facts and its grid, or why it cannot be used."""
+
+    def fault(reason: str) -> Fault:
+        return Fault(sample.path, reason, sample.classes)
+
     try:
         encoded = sample.path.read_bytes()
     except OSError as error:
-        return Fault(sample.path, f"cannot be read: {error.strerror}")
+        return fault(f"cannot be read: {error.strerror}")
     try:
         with open_picture(BytesIO(encoded)) as picture:
             size, mode, form = picture.size, picture.mode, picture.format or ""
             if size[0] * size[1] > LIMITS.max_pixels:
-                return Fault(sample.path, f"has {size[0]}x{size[1]} pixels, at most {LIMITS.max_pixels} are allowed")
+                return fault(f"has {size[0]}x{size[1]} pixels, at most {LIMITS.max_pixels} are allowed")
             if picture.info.get("progressive") and has_too_many_scans(encoded):
-                return Fault(sample.path, f"has more than {MAX_SCANS} scans")
-            orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
-            picture.draft("L", (DRAFT_SIDE, DRAFT_SIDE))
-            picture.load()
-            grey = grid(picture)
+                return fault(f"has more than {MAX_SCANS} scans")
+            turned = orientation(picture)
+            grey = grid(load(picture, encoded, _small))
     except MemoryError:
         raise
     except UnidentifiedImageError:
-        return Fault(sample.path, "is no JPEG, PNG, WebP or GIF picture" if encoded else "is empty")
+        return fault("is no JPEG, PNG, WebP or GIF picture" if encoded else "is empty")
     except Exception as error:  # noqa: BLE001 - Pillow's parsers raise anything on hostile bytes
-        return Fault(sample.path, str(error))
+        return fault(str(error))
     digest = hashlib.sha256(encoded).hexdigest()
-    return Facts(replace(sample, sha256=digest), size, mode, form, orientation), grey
+    return Facts(replace(sample, sha256=digest), size, mode, form, turned), grey
+
+
+def _small(picture: ImageFile) -> None:
+    picture.draft("L", (DRAFT_SIDE, DRAFT_SIDE))
 
 
 def grid(picture: Image.Image) -> NDArray[np.uint8]:
     """uint8 [32, 32]: the picture as training sees it, in grey and small."""
-    upright = colored(ImageOps.exif_transpose(picture), "grayscale")
-    return np.asarray(upright.resize((SIDE, SIDE), Image.Resampling.BOX))
+    shown = colored(upright(picture), "grayscale")
+    return np.asarray(shown.resize((SIDE, SIDE), Image.Resampling.BOX))

@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from taxon.training.config import Task
+from taxon.training.config import AutoTask
 from taxon.training.dataset import data, tables
 from taxon.training.dataset.data import Labelled
 from taxon.training.dataset.digits import write_digits
@@ -16,7 +15,7 @@ from taxon.training.errors import TrainingError
 
 
 def open_source(
-    source: str, *, digits_folder: Path, prepared_folder: Path, download: bool, task: Task | Literal["auto"]
+    source: str, *, digits_folder: Path, prepared_folder: Path, download: bool, task: AutoTask
 ) -> tuple[Labelled, NDArray[np.float32] | None]:
     """The samples of a data source, with splits where the source has them.
 

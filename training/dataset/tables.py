@@ -6,17 +6,18 @@ Refuses everything that would have to be guessed.
 import hashlib
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from taxon import csv_rows
+from taxon import csv_rows, labelled_folder
 from taxon.csv_rows import Table
-from taxon.training.config import Task
-from taxon.training.dataset.data import SPLIT_FOLDERS, Fault, Labelled, Sample, check_labels
+from taxon.picture_files import composed
+from taxon.training.config import AutoTask
+from taxon.training.dataset.data import Fault, Labelled, Sample, check_labels
 from taxon.training.errors import TrainingError
 
 SEPARATOR = "|"
@@ -57,16 +58,16 @@ def kind_of(table: Table) -> str:
     )
 
 
-def manifest(table: Table, task: Task | Literal["auto"] = "auto") -> Labelled:
+def manifest(table: Table, task: AutoTask = "auto") -> Labelled:
     """A list of picture files: `path,label[,split][,group]`, paths relative to the CSV file.
 
     Args:
         table: Of the columns above; several labels of one picture are separated by `|`.
-        task: `single_label`, `multi_label`, or `auto`: multi-label if a row has several labels or none.
+        task: `single_label`, `multi_label`, or `auto`: multi-label if a row has several labels.
 
     Raises:
-        TrainingError: A column is missing or unknown, a path leaves the folder or comes twice, a split is unknown,
-            or the labels are of mixed types.
+        TrainingError: A column is missing or unknown, a row of one label has none, a path leaves the folder or comes
+            twice, no file exists, a split is unknown, or the labels are of mixed types.
     """
     for name in ("path", "label"):
         if name not in table.columns:
@@ -74,11 +75,16 @@ def manifest(table: Table, task: Task | Literal["auto"] = "auto") -> Labelled:
     if unknown := [name for name in table.columns if name not in MANIFEST_COLUMNS]:
         raise TrainingError(f"{table.file} has unknown columns {unknown}; known are {', '.join(MANIFEST_COLUMNS)}")
     position = {name: table.columns.index(name) for name in table.columns}
-    listed = [[name.strip() for name in row[position["label"]].split(SEPARATOR) if name.strip()] for row in table.rows]
+    listed = [_names(row[position["label"]]) for row in table.rows]
     if task == "auto":
-        task = "single_label" if all(len(names) == 1 for names in listed) else "multi_label"
+        several = any(SEPARATOR in row[position["label"]] for row in table.rows)
+        task = "multi_label" if several else "single_label"
     if task == "single_label" and (bad := [n for n, names in enumerate(listed) if len(names) != 1]):
-        raise TrainingError(f"{table.line(bad[0])} has {len(listed[bad[0]])} labels where one is needed")
+        found, more = len(listed[bad[0]]), f", as {len(bad) - 1} more rows" if len(bad) > 1 else ""
+        raise TrainingError(
+            f"{table.line(bad[0])} has {found} labels where one is needed{more}: mend it, or ask for "
+            "`--task multi_label` if pictures may have several labels or none"
+        )
     labels = _labels(table, (name for names in listed for name in names))
     index = {label: number for number, label in enumerate(labels)}
     root = table.file.parent.resolve()
@@ -89,32 +95,49 @@ def manifest(table: Table, task: Task | Literal["auto"] = "auto") -> Labelled:
         if path in first_row:
             raise TrainingError(f"{table.line(number)} lists {path.name} again, first in row {first_row[path] + 1}")
         first_row[path] = number
-        split = row[position["split"]].strip().lower() if "split" in position else ""
-        if split and split not in SPLIT_FOLDERS:
-            raise TrainingError(f"{table.line(number)} has the unknown split {split!r}: use train, val or test")
+        word = row[position["split"]].strip() if "split" in position else ""
+        split = labelled_folder.split_named(word)
+        if word and not split:
+            raise TrainingError(f"{table.line(number)} has the unknown split {word!r}: use train, val or test")
         group = row[position["group"]].strip() if "group" in position else ""
-        if not path.is_file():
-            faults.append(Fault(path, "does not exist"))
-            continue
         indices = tuple(sorted({index[name] for name in names}))
+        if not path.is_file():
+            faults.append(Fault(path, "is not a regular file" if path.exists() else "does not exist", indices))
+            continue
         single = task == "single_label"
         samples.append(
             Sample(
                 path,
                 label=indices[0] if single else -1,
                 labels=() if single else indices,
-                split=SPLIT_FOLDERS.get(split, ""),
+                split=split,
                 group=group,
             )
+        )
+    if not samples:
+        text = table.rows[0][position["path"]].strip()
+        hint = ": write / between folders, not \\" if "\\" in text else f", beside {table.file.name}"
+        raise TrainingError(
+            f"{len(faults)} of {len(table.rows)} files of {table.file} do not exist, the first {text}{hint}"
         )
     return Labelled(root, labels, _whole_splits(samples, table), task, tuple(faults))
 
 
+def _names(field: str) -> list[str]:
+    return [composed(name.strip()) for name in field.split(SEPARATOR) if name.strip()]
+
+
 def _inside(root: Path, text: str, where: str) -> Path:
-    path = (root / text).resolve()
+    path = _spelt(root, text).resolve()
     if not text or Path(text).is_absolute() or not path.is_relative_to(root):
         raise TrainingError(f"{where}: the path {text!r} leads out of {root}")
     return path
+
+
+def _spelt(root: Path, text: str) -> Path:
+    """The path, as it is written or in the other spelling of Unicode if that is what is there."""
+    spellings = (text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text))
+    return next((root / one for one in spellings if (root / one).exists()), root / text)
 
 
 def _whole_splits(samples: list[Sample], table: Table) -> tuple[Sample, ...]:
@@ -123,6 +146,13 @@ def _whole_splits(samples: list[Sample], table: Table) -> tuple[Sample, ...]:
         blank = next(sample for sample in samples if not sample.split)
         raise TrainingError(f"{table.file} names the split of some rows, but not of {blank.path.name}")
     return tuple(samples)
+
+
+def _single_labels(table: Table, column: int) -> list[str]:
+    names = [composed(row[column].strip()) for row in table.rows]
+    if "" in names:
+        raise TrainingError(f"{table.line(names.index(''))} has no label: write one, or leave the row out")
+    return names
 
 
 def _labels(table: Table, names: Iterable[str]) -> tuple[str, ...]:
@@ -169,7 +199,7 @@ def pixel_arrays(table: Table) -> tuple[NDArray[np.uint8], list[str]]:
     values = numbers(table, [column for column in range(len(table.columns)) if column != label])
     if values.min() < 0 or values.max() > 255 or not np.array_equal(values, np.round(values)):
         raise TrainingError(f"{table.file} has pixels that are not whole numbers from 0 to 255")
-    names = [row[label].strip() for row in table.rows]
+    names = _single_labels(table, label)
     _labels(table, names)
     return values.astype(np.uint8).reshape(len(names), *shape), names
 
@@ -213,7 +243,7 @@ def feature_rows(table: Table) -> tuple[Labelled, NDArray[np.float32]]:
     if unnamed := sorted({name for name in columns if not name or columns.count(name) > 1}):
         raise TrainingError(f"{table.file} has columns that are blank or double in its header: {unnamed}")
     values = numbers(table, range(len(columns)))
-    names = [row[-1].strip() for row in table.rows]
+    names = _single_labels(table, -1)
     labels = _labels(table, names)
     index = {label: number for number, label in enumerate(labels)}
     samples = tuple(

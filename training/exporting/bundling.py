@@ -7,11 +7,14 @@ classifier came from: a run, a foreign checkpoint or a fusion all arrive as a `C
 import dataclasses
 import importlib.metadata
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from taxon.bundle import store
 from taxon.bundle.manifest import Golden, Manifest, Provenance, Variant, contract
@@ -70,6 +73,7 @@ def publish(
     *,
     ladder: Sequence[Strategy] = graph.LADDER,
     write_graph: WriteGraph = graph.write_graph,
+    check_logits: Callable[[NDArray[np.float32]], None] = lambda _: None,
 ) -> Export:
     """Exports, proves and publishes `<root>/<name>/<next version>`.
 
@@ -80,6 +84,7 @@ def publish(
         settings: Calibration and tolerance.
         ladder: The exporter strategies, tried in turn until one passes the gate.
         write_graph: The exporter.
+        check_logits: Refuses what the network answers: float32 `[pictures, K]`.
 
     Raises:
         ExportError: No strategy passed the gate, or the classifier is not the one that training measured.
@@ -93,6 +98,7 @@ def publish(
     )
     if logits.shape[1] != len(candidate.labels):
         raise ExportError(f"the network answers {logits.shape[1]} scores for {len(candidate.labels)} labels")
+    check_logits(logits)
     measured = metrics.accuracy(parity.scores_of(logits, candidate.task), targets, candidate.task)
     check_measured_again(measured, candidate.expected_accuracy, len(candidate.files))
     calibrated = UNCALIBRATED

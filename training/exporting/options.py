@@ -4,6 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
+from taxon import ranges
 from taxon.bundle import signing
 from taxon.bundle.manifest import check_name
 from taxon.bundle.signing import KeyFileError
@@ -15,7 +16,7 @@ from taxon.training.exporting.candidate import ExportError
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Adds the options of everything that ends in a bundle."""
     parser.add_argument(
-        "--tolerance", type=float, help=f"largest score difference; by default {parity.TOLERANCES} by provider"
+        "--tolerance", type=ranges.share, help=f"largest score difference; by default {parity.TOLERANCES} by provider"
     )
     parser.add_argument(
         "--calibration",
@@ -25,7 +26,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--unknown-coverage",
-        type=coverage,
+        type=ranges.number(0.0, 1.0, above=True),
         metavar="SHARE",
         help='choose the threshold below which the service says "unknown" so that this share of the validation '
         "pictures keeps an answer, for example 0.98; none by default",
@@ -40,7 +41,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--budget",
-        type=float,
+        type=ranges.share,
         default=variants.BUDGET,
         metavar="SHARE",
         help=f"accuracy that a variant may lose ({variants.BUDGET})",
@@ -82,14 +83,6 @@ def model_name(given: str | None, run: Path) -> str:
         )
     except ValueError as error:
         raise ExportError(f"{error}; choose one with --name") from error
-
-
-def coverage(text: str) -> float:
-    """A share above 0 and at most 1, for argparse."""
-    share = float(text)
-    if not 0.0 < share <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text} must be above 0 and at most 1")
-    return share
 
 
 def precisions(text: str) -> tuple[str, ...]:

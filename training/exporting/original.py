@@ -4,20 +4,23 @@ The graph gets the contract's input and output around it (`wrapped`). The proof 
 the original graph in its place: it is fed by torchvision's normalisation, the new one by its own.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
+from numpy.typing import NDArray
 from onnx import TensorProto
 from torch import Tensor, nn
 
+from taxon.bundle import graph_files
 from taxon.bundle.manifest import PixelSpec
-from taxon.bundle.store import sha256
+from taxon.mistaken import MISTAKEN_BYTES, first_line, mistaken_for
 from taxon.training.dataset import data
 from taxon.training.exporting import foreign
 from taxon.training.exporting.candidate import Candidate, ExportError
@@ -26,6 +29,11 @@ from taxon.training.exporting.providers import CPU
 
 OUTPUTS = ("logits", "scores")
 SMALLEST_SCORE = 1e-12
+SUM_TOLERANCE = 1e-2
+"""How far the sum of a picture's scores may lie from 1: float16 rounds each of them."""
+OLDEST_OPSET = 7
+"""From which operators stretch their operands to each other's shapes."""
+FRACTIONS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +51,18 @@ class Original:
     class_count: int | None
     """None if the graph does not say."""
 
+    gives_float32: bool = True
+    """Else another type of fractions, which is cast."""
+
+    @property
+    def opset(self) -> int:
+        """Of ONNX's own operators; 0 if it has none."""
+        return max((entry.version for entry in self.model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+
     @property
     def strategy(self) -> Strategy:
         """How the gate names what it passes: nothing is exported, only wrapped."""
-        opset = next(entry.version for entry in self.model.opset_import if entry.domain in ("", "ai.onnx"))
-        return Strategy("imported", "dynamo", opset, optimize=False)
+        return Strategy("imported", "dynamo", self.opset, optimize=False)
 
 
 class OriginalNetwork(nn.Module):
@@ -62,7 +77,7 @@ class OriginalNetwork(nn.Module):
         try:
             self.session = onnxruntime.InferenceSession(original.model.SerializeToString(), options, providers=[CPU])
         except Exception as error:  # ONNX Runtime has its own exceptions, derived from Exception
-            raise ExportError(f"ONNX Runtime cannot load the graph: {str(error).strip()}") from error
+            raise ExportError(f"ONNX Runtime cannot load the graph: {first_line(error)}") from error
         self.eval()
 
     def __deepcopy__(self, memo: dict[int, object]) -> "OriginalNetwork":
@@ -77,9 +92,45 @@ class OriginalNetwork(nn.Module):
         try:
             (answer,) = self.session.run(None, {self.session.get_inputs()[0].name: np.ascontiguousarray(values)})
         except Exception as error:  # as above
-            raise ExportError(f"the graph fails on a batch of {len(values)}: {str(error).strip()}") from error
-        logits = torch.from_numpy(answer.reshape(len(answer), -1).astype(np.float32))
-        return logits if self.original.gives == "logits" else logits.clamp(min=SMALLEST_SCORE).log()
+            raise ExportError(f"the graph fails on a batch of {len(values)}: {first_line(error)}") from error
+        given = torch.from_numpy(answer.reshape(len(answer), -1).astype(np.float32))
+        if self.original.gives == "logits":
+            return given
+        _check_scores(given)
+        return given.clamp(min=SMALLEST_SCORE).log()
+
+
+def _check_scores(given: Tensor) -> None:
+    """Refuses what is no distribution over classes, whatever it was said to be: float32 `[N, K]`."""
+    sums = given.sum(dim=1)
+    if bool((given >= -SUM_TOLERANCE).all()) and bool(((sums - 1.0).abs() <= SUM_TOLERANCE).all()):
+        return
+    raise ExportError(
+        f"the graph's output is not scores of one label per picture: values go from {given.min():.3g} to "
+        f"{given.max():.3g}, their sums from {sums.min():.3g} to {sums.max():.3g} instead of 1; if there is no softmax "
+        "at its end say --gives logits; a sigmoid is for several labels per picture, which cannot be imported"
+    )
+
+
+def check_logits(logits: NDArray[np.float32]) -> None:
+    """Refuses logits that are scores already: a second softmax would change them all and no comparison would show it.
+
+    Args:
+        logits: float32 `[pictures, K]`, what the graph answers.
+
+    Raises:
+        ExportError: Every row is a distribution, or every value lies between 0 and 1.
+    """
+    if not len(logits) or (logits < 0.0).any() or (logits > 1.0).any() or not np.isfinite(logits).all():
+        return
+    if (np.abs(logits.sum(axis=1) - 1.0) <= SUM_TOLERANCE).all():
+        raise ExportError(
+            "the graph's output is scores, not logits: all are from 0 to 1 and sum to 1; say --gives scores"
+        )
+    raise ExportError(
+        "the graph's output is no logits: all values lie between 0 and 1, as behind a sigmoid, which is for several "
+        "labels per picture and cannot be imported"
+    )
 
 
 def read(path: Path, pixels: PixelSpec, gives: str) -> Original:
@@ -91,18 +142,22 @@ def read(path: Path, pixels: PixelSpec, gives: str) -> Original:
         gives: `logits` or `scores`.
 
     Raises:
-        ExportError: Not ONNX, several inputs or outputs, another shape or type, or a fixed batch.
+        ExportError: Not ONNX, older than opset 7, several inputs or outputs, another shape or type, or a fixed batch.
     """
+    _check_file(path)
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf, onnx and the file system each raise their own
-        raise ExportError(f"{path} is not a whole ONNX graph: {str(error).splitlines()[0]}") from error
+        raise ExportError(f"{path} is not a whole ONNX graph: {first_line(error)}") from error
     weights = {entry.name for entry in model.graph.initializer}
     inputs = [entry for entry in model.graph.input if entry.name not in weights]
     for entries, role in ((inputs, "inputs"), (model.graph.output, "outputs")):
         if len(entries) != 1:
             raise ExportError(f"the graph has {len(entries)} {role} ({', '.join(e.name for e in entries)}), not one")
+    for entry in (inputs[0], model.graph.output[0]):
+        if entry.type.WhichOneof("value") != "tensor_type":
+            raise ExportError(f"the graph's {entry.name!r} is no tensor but {entry.type.WhichOneof('value')}")
     tensor = inputs[0].type.tensor_type
     if tensor.elem_type not in (TensorProto.FLOAT, TensorProto.UINT8):
         raise ExportError("the graph's input is neither float32 nor uint8")
@@ -119,10 +174,40 @@ def read(path: Path, pixels: PixelSpec, gives: str) -> Original:
         raise ExportError(f"the graph takes {given}, the pixels give height, width, channels {pixels.shape}")
     for dim, value in zip(list(dims)[1:], shapes[layout], strict=True):
         dim.dim_value = value
-    last = model.graph.output[0].type.tensor_type.shape.dim
-    classes = last[-1].dim_value if last and last[-1].HasField("dim_value") else None
-    takes_bytes = tensor.elem_type == TensorProto.UINT8
-    return Original(path, model, "nchw" if layout == "nchw" else "nhwc", takes_bytes, gives, classes)
+    answer = model.graph.output[0].type.tensor_type
+    if answer.elem_type not in FRACTIONS:
+        kind = TensorProto.DataType.Name(answer.elem_type)
+        raise ExportError(f"the graph's output is {kind}, scores are fractions: does it give the class alone?")
+    original = Original(
+        path,
+        model,
+        "nchw" if layout == "nchw" else "nhwc",
+        tensor.elem_type == TensorProto.UINT8,
+        gives,
+        _class_count(answer.shape.dim) if answer.HasField("shape") else None,
+        answer.elem_type == TensorProto.FLOAT,
+    )
+    if original.opset < OLDEST_OPSET:
+        raise ExportError(
+            f"the graph is of opset {original.opset}, the oldest that can be wrapped is {OLDEST_OPSET}: export it again"
+        )
+    return original
+
+
+def _check_file(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            mistaken = mistaken_for(file.read(MISTAKEN_BYTES))
+    except OSError as error:
+        raise ExportError(f"{path} cannot be read: {error.strerror}") from error
+    if mistaken:
+        raise ExportError(f"{path} is {mistaken}, not an ONNX graph")
+
+
+def _class_count(dims: Sequence[Any]) -> int | None:
+    """Of one picture's answer, flattened as the wrapper does it: `[N, K]`, `[N, K, 1, 1]`."""
+    lengths = [dim.dim_value if dim.HasField("dim_value") else None for dim in dims[1:]]
+    return math.prod(length for length in lengths if length is not None) if None not in lengths else None
 
 
 def _fits(dims: object, shape: tuple[int, int, int]) -> bool:
@@ -174,7 +259,7 @@ def candidate(
         std=deviations,
         files=tuple(sample.path for sample in held_out.samples),
         answers=foreign.answers(held_out),
-        run_id=f"sha256-{sha256(original.file)[:16]}",
+        run_id=f"sha256-{graph_files.digest(original.file)[:16]}",
         data_digest=data.digest(held_out.samples, held_out.labels),
         expected_accuracy=expected_accuracy,
         recipe={"imported": original.file.name},

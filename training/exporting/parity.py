@@ -22,6 +22,7 @@ from torchvision.transforms.v2 import functional
 
 from taxon.bundle.manifest import GRAPH_OUTPUT, PixelSpec
 from taxon.bundle.picture_limits import PictureError
+from taxon.mistaken import first_line
 from taxon.training.config import Task
 from taxon.training.errors import TrainingError
 from taxon.training.exporting.examples import Array, Example, name_of, to_array
@@ -175,7 +176,7 @@ def open_session(
             path, options, providers=[(provider, chosen)], disabled_optimizers=without
         )
     except Exception as error:
-        raise ParityError(f"ONNX Runtime cannot load {path.name} on {provider}: {error}") from error
+        raise ParityError(f"ONNX Runtime cannot load {path.name} on {provider}: {first_line(error)}") from error
     if session.get_providers()[0] != provider:
         raise ParityError(f"ONNX Runtime gave {session.get_providers()[0]} instead of {provider}")
     return session
@@ -190,7 +191,7 @@ def run(session: onnxruntime.InferenceSession, arrays: Array) -> NDArray[np.floa
     try:
         scores: NDArray[np.float32] = session.run([GRAPH_OUTPUT], {session.get_inputs()[0].name: arrays})[0]
     except Exception as error:
-        raise ParityError(f"the graph fails at batch {len(arrays)}: {error}") from error
+        raise ParityError(f"the graph fails at batch {len(arrays)}: {first_line(error)}") from error
     return scores
 
 

@@ -16,6 +16,8 @@ from taxon.training.exporting.graph import GraphError, Served
 from taxon.training.exporting.original import SMALLEST_SCORE, Original
 
 PREFIX = "imported/"
+OLDEST_IR = 4
+"""In earlier files weights are inputs too, which a bundle's graph must not have."""
 
 
 def write_wrapped(original: Original, served: nn.Module, shape: tuple[int, ...], path: Path) -> None:
@@ -39,16 +41,20 @@ def write_wrapped(original: Original, served: nn.Module, shape: tuple[int, ...],
         "taxon/rows": np.array([0, -1], dtype=np.int64),
         "taxon/smallest": np.array(SMALLEST_SCORE, dtype=np.float32),
     }
-    after = [helper.make_node("Reshape", [answer, "taxon/rows"], ["taxon/flat"])]
+    after = []
+    if not original.gives_float32:
+        after.append(helper.make_node("Cast", [answer], ["taxon/answer"], to=TensorProto.FLOAT))
+        answer = "taxon/answer"
+    after.append(helper.make_node("Reshape", [answer, "taxon/rows"], ["taxon/flat"]))
     logits = "taxon/flat"
     if original.gives == "scores":
         after += [
-            helper.make_node("Max", [logits, "taxon/smallest"], ["taxon/positive"]),
+            _at_least(original.opset, logits, "taxon/smallest", "taxon/positive"),
             helper.make_node("Log", ["taxon/positive"], ["taxon/log"]),
         ]
         logits = "taxon/log"
     after.append(helper.make_node("Div", [logits, "taxon/temperature"], ["taxon/tempered"]))
-    after.append(helper.make_node("Softmax", ["taxon/tempered"], [GRAPH_OUTPUT], axis=-1))
+    after.append(helper.make_node("Softmax", ["taxon/tempered"], [GRAPH_OUTPUT], axis=1))  # -1 is unknown to opset 10
     nodes = [*before, *inner.node, *after]
     del inner.node[:], inner.input[:], inner.output[:]
     inner.node.extend(nodes)
@@ -59,8 +65,15 @@ def write_wrapped(original: Original, served: nn.Module, shape: tuple[int, ...],
     used = {name for node in nodes for name in node.input}
     inner.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items() if name in used)
     del model.metadata_props[:]
+    model.ir_version = max(model.ir_version, OLDEST_IR)
     onnx.save(model, path)
     graph.tidy(path)
+
+
+def _at_least(opset: int, values: str, lowest: str, result: str) -> onnx.NodeProto:
+    if opset < 8:  # its Max takes operands of one shape only
+        return helper.make_node("Clip", [values], [result], min=SMALLEST_SCORE)
+    return helper.make_node("Max", [values, lowest], [result])
 
 
 def _entrance(original: Original, target: str) -> list[onnx.NodeProto]:

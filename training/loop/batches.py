@@ -97,6 +97,31 @@ def cut(order: NDArray[np.int64], batch_size: int, *, rank: int = 0, world: int 
     return [order[start : start + size][rank::world] for start in range(0, len(order) - size + 1, size)]
 
 
+def smallest_part(count: int, batch_size: int, accumulate: int, world: int = 1) -> int:
+    """Samples of the smallest part in which a batch is computed.
+
+    Args:
+        count: Of samples in the split.
+        batch_size: Over all processes.
+        accumulate: Parts asked for.
+        world: Processes.
+
+    Raises:
+        TrainingError: A process would get no sample.
+    """
+    share = min(batch_size, count // world * world) // world
+    if share < 1:
+        raise TrainingError(
+            f"a batch of {min(batch_size, count)} over {world} processes leaves one of them without any"
+        )
+    return share // min(accumulate, share)
+
+
+def parts_of(values: Tensor, accumulate: int) -> tuple[Tensor, ...]:
+    """A batch in so many parts of equal length, give or take one sample; in fewer if there are fewer samples."""
+    return values.tensor_split(min(accumulate, len(values)))
+
+
 def in_turn(count: int, batch_size: int, *, rank: int = 0, world: int = 1) -> list[NDArray[np.int64]]:
     """For evaluation: every sample exactly once over all processes, in order."""
     mine = np.arange(rank, count, world)

@@ -3,19 +3,16 @@
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import UnidentifiedImageError
-from torch import Tensor
 
 from taxon.bundle.pixels import open_picture
 from taxon.training.config import DataOptions, MachineOptions, ModelOptions
 from taxon.training.dataset import data
 from taxon.training.dataset.data import Labelled, Sample
-from taxon.training.dataset.pictures import decode_all, training_spec
+from taxon.training.dataset.pictures import Arrays, decode_all, training_spec
 from taxon.training.dataset.sources import open_source, split_source
 from taxon.training.errors import TrainingError
 from taxon.training.loop.augment import Augmentation
@@ -42,17 +39,6 @@ class Prepared:
     val: LabelledArrays
     """Exactly what the service would make of the files."""
 
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Of one sample as loaded: (height, width, channels), or (features,)."""
-        spec = self.preprocessing.pixels
-        return (len(self.preprocessing.mean),) if spec is None else spec.shape
-
-    def example(self) -> Tensor:
-        """Two samples of zeros, as loaded."""
-        kind = torch.float32 if self.preprocessing.pixels is None else torch.uint8
-        return torch.zeros((2, *self.input_shape), dtype=kind)
-
     def in_epoch(self, epoch: int, augmentation: Augmentation | None, seed: int) -> LabelledArrays:
         """The training split as an epoch sees it; numbers never vary."""
         if augmentation is None:
@@ -60,11 +46,28 @@ class Prepared:
         return replace(self.train, variation=partial(augmentation, seed=seed, epoch=epoch))
 
 
-def load_data(options: DataOptions, network: ModelOptions, machine: MachineOptions) -> Prepared:
-    """Finds, splits and decodes the data of a recipe.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The data of a training before anything is decoded."""
+
+    data: Labelled
+    """Every sample in a split."""
+    preprocessing: Preprocessing
+    values: NDArray[np.float32] | None = None
+    """Of a table of numbers: float32 [rows, F], by `Sample.row`."""
+
+
+def find_data(options: DataOptions, network: ModelOptions, *, only_plan: bool = False) -> Found:
+    """Finds and splits the data of a recipe. Decodes nothing.
+
+    Args:
+        options: Where it is.
+        network: Decides the preprocessing.
+        only_plan: Does not read every file once, so that equal ones stay together and the split does not depend on
+            names; and asks nobody for weights.
 
     Raises:
-        TrainingError: See `open_source`, `split_source`, `choose_preprocessing` and `prepare`.
+        TrainingError: See `open_source`, `split_source`, `choose_preprocessing` and `model.check_weights`.
     """
     found, values = open_source(
         options.source,
@@ -73,11 +76,13 @@ def load_data(options: DataOptions, network: ModelOptions, machine: MachineOptio
         download=options.download,
         task=options.task,
     )
-    if values is None:
+    if network.weights != "none" and not only_plan:
+        model.check_weights(network.name, network.weights)
+    if values is None and not only_plan:
         found = data.with_digests(found)
     found = split_source(found, fraction=options.val_fraction, seed=options.split_seed, validate_on=options.validate_on)
     if values is not None:
-        return prepare_numbers(found, values, network.name)
+        return Found(found, _standardising(found, values, network.name), values)
     preprocessing = choose_preprocessing(
         network.name,
         None if network.weights == "none" else network.weights,
@@ -88,26 +93,22 @@ def load_data(options: DataOptions, network: ModelOptions, machine: MachineOptio
     if options.scaled_decoding and preprocessing.pixels is not None:
         pixels = preprocessing.pixels.model_copy(update={"scaled_decoding": True})
         preprocessing = replace(preprocessing, pixels=pixels)
-    return prepare(found, preprocessing, machine.cache_folder, machine.cache_gib * 2**30)
+    return Found(found, preprocessing)
 
 
-def prepare_numbers(found: Labelled, values: NDArray[np.float32], name: str) -> Prepared:
-    """Takes the splits of a table of numbers; what standardises them is that of the training rows.
+def _standardising(found: Labelled, values: NDArray[np.float32], name: str) -> Preprocessing:
+    """That of the training rows.
 
     Raises:
         TrainingError: The model takes pictures.
     """
     if name != "mlp":
         raise TrainingError(f"the data is a table of numbers, which {name} does not take: use --model mlp")
-    rows = {split: np.asarray([s.row for s in found.split(split)], dtype=np.int64) for split in ("train", "val")}
-    spread = values[rows["train"]].std(axis=0, dtype=np.float64)
-    mean = tuple(values[rows["train"]].mean(axis=0, dtype=np.float64).tolist())
+    rows = np.asarray([sample.row for sample in found.split("train")], dtype=np.int64)
+    spread = values[rows].std(axis=0, dtype=np.float64)
+    mean = tuple(values[rows].mean(axis=0, dtype=np.float64).tolist())
     std = tuple(np.where(spread > 0.0, spread, 1.0).tolist())  # a constant column says nothing, but divides
-    train, val = (
-        LabelledArrays(values[rows[split]], targets_of(found.split(split), len(found.labels), found.task))
-        for split in ("train", "val")
-    )
-    return Prepared(found, Preprocessing(None, mean, std, found.columns), train, val)
+    return Preprocessing(None, mean, std, found.columns)
 
 
 def choose_preprocessing(
@@ -137,34 +138,28 @@ def _commonest_side(samples: list[Sample]) -> int:
     return sides.most_common(1)[0][0] if sides else LARGEST_OWN_SIDE
 
 
-def prepare(found: Labelled, preprocessing: Preprocessing, cache_folder: Path, cache_bytes: float) -> Prepared:
-    """Decodes everything once.
-
-    Args:
-        found: With digests and splits.
-        preprocessing: What to make of each picture.
-        cache_folder: Where decoded pictures are kept.
-        cache_bytes: Up to which size each split is kept.
+def prepare(found: Found, machine: MachineOptions) -> Prepared:
+    """Decodes everything once; numbers are ready as they are.
 
     Raises:
-        TrainingError: A class has no usable picture left in a split.
-        ValueError: The preprocessing is for numbers.
+        TrainingError: A class has no usable picture left in a split, or there is no room for the decoded pictures.
     """
-    spec = preprocessing.pixels
-    if spec is None:
-        raise ValueError("numbers are prepared by `prepare_numbers`")
-    train, train_samples, train_faults = decode_all(
-        found.split("train"), training_spec(spec), cache_folder, cache_bytes
+    kept, splits = found.data, ("train", "val")
+    inputs: list[Arrays | NDArray[np.float32]] = []
+    if (spec := found.preprocessing.pixels) is not None:
+        usable, faults = kept.split("test"), list(kept.faults)
+        for split, wanted in zip(splits, (training_spec(spec), spec), strict=True):
+            arrays, samples, spoilt = decode_all(
+                kept.split(split), wanted, machine.cache_folder, machine.cache_gib * 2**30
+            )
+            inputs.append(arrays)
+            usable, faults = [*usable, *samples], [*faults, *spoilt]
+        kept = replace(kept, samples=tuple(usable), faults=tuple(faults))
+        data.check_covered(kept)
+    elif (values := found.values) is not None:
+        inputs += [values[[sample.row for sample in kept.split(split)]] for split in splits]
+    train, val = (
+        LabelledArrays(arrays, targets_of(kept.split(split), len(kept.labels), kept.task))
+        for arrays, split in zip(inputs, splits, strict=True)
     )
-    val, val_samples, val_faults = decode_all(found.split("val"), spec, cache_folder, cache_bytes)
-    usable = (*train_samples, *val_samples, *found.split("test"))
-    faults = (*found.faults, *train_faults, *val_faults)
-    kept = replace(found, samples=usable, faults=faults)
-    data.check_covered(kept)
-    class_count = len(kept.labels)
-    return Prepared(
-        kept,
-        preprocessing,
-        LabelledArrays(train, targets_of(train_samples, class_count, kept.task)),
-        LabelledArrays(val, targets_of(val_samples, class_count, kept.task)),
-    )
+    return Prepared(kept, found.preprocessing, train, val)

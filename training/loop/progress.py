@@ -1,5 +1,6 @@
 """What a person sees while training runs: a bar on a terminal, plain lines elsewhere."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from taxon.picture_files import printable
 from taxon.training.dataset.data import SPLITS, Labelled
 from taxon.training.runs.checkpoint import Checkpoint
 
@@ -40,11 +42,12 @@ class Display:
         """What is trained on, and every file that is not."""
         self.say(f"run folder {folder}")
         counts = ", ".join(f"{split} {len(data.split(split))}" for split in SPLITS if data.split(split))
-        self.say(f"{len(data.labels)} classes; samples: {counts}")
+        task = "any number of labels each" if data.task == "multi_label" else "one label each"
+        self.say(f"{len(data.labels)} classes, {task}; samples: {counts}")
         if data.faults:
             self.say(f"{len(data.faults)} files cannot be used and were set aside (quarantine.json):")
             for fault in data.faults[:FAULTS_SHOWN]:
-                self.say(f"  {fault.path}: {fault.reason}")
+                self.say(f"  {printable(fault.path)}: {fault.reason}")
             if len(data.faults) > FAULTS_SHOWN:
                 self.say(f"  and {len(data.faults) - FAULTS_SHOWN} more")
 
@@ -75,4 +78,4 @@ class Display:
         """What came out."""
         figures = "  ".join(f"{name} {value:.4f}" for name, value in best.metrics.items())
         self.say(f"best epoch {best.epoch}: {figures}")
-        self.say(f"next: taxon export {folder} --models models --name {folder.name}")
+        self.say(f"next: taxon export {shlex.quote(str(folder))} --models models")

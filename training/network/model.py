@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from taxon.bundle.manifest import PixelSpec
 from taxon.training.errors import TrainingError
 from taxon.training.network.networks import NETWORKS
-from taxon.training.network.weights import fetched, fill, is_file, read_state
+from taxon.training.network.weights import check_reachable, fetched, fill, is_file, read_state
 from taxon.training.suggest import nearest
 
 PLAIN_MEAN, PLAIN_STD = 0.5, 0.25
 TIMM = "timm/"
 """Before the names of timm's models; needs the package timm."""
+TIMM_HUB = "https://huggingface.co/timm/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,15 @@ class Preprocessing:
     std: tuple[float, ...]
     features: tuple[str, ...] = ()
     """What each number is, in their order."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one sample as loaded: (height, width, channels), or (features,)."""
+        return (len(self.mean),) if self.pixels is None else self.pixels.shape
+
+    def example(self, count: int = 2) -> Tensor:
+        """Samples of zeros, as loaded."""
+        return torch.zeros((count, *self.input_shape), dtype=torch.float32 if self.pixels is None else torch.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +155,26 @@ def check_takes(network: nn.Module, example: Tensor) -> None:
         ) from error
 
 
+def check_trains_on_one(network: nn.Module, example: Tensor) -> None:
+    """Runs one sample through a network whose stages are in the modes that they train in.
+
+    Raises:
+        TrainingError: Its batch normalisation has a single value per channel then, which has no spread.
+    """
+    kept = [buffer.clone() for buffer in network.buffers()]
+    try:
+        with torch.no_grad():
+            network(example[:1])
+    except ValueError as error:
+        raise TrainingError(
+            "a part of a batch would hold one sample, of which batch normalisation cannot take statistics: raise "
+            "--batch-size, or lower --accumulate"
+        ) from error
+    finally:
+        for buffer, before in zip(network.buffers(), kept, strict=True):
+            buffer.copy_(before)
+
+
 def replace_head(network: nn.Module, head: str, class_count: int) -> str:
     """Replaces everything after the convolutions by `head`, in place; returns the path of the new module.
 
@@ -228,14 +258,47 @@ def _weights_enum(name: str, weights: str | None) -> Any:
     return published[weights]
 
 
-def _state(name: str, weights: str) -> dict[str, Tensor]:
+def check_weights(name: str, weights: str) -> None:
+    """Fails within seconds where weights cannot be had.
+
+    Args:
+        name: A model name.
+        weights: As for `build`.
+
+    Raises:
+        TrainingError: The file is not there, there are no such weights, or they are not on this machine and nobody
+            answers where they are.
+    """
     if is_file(weights):
-        return read_state(Path(weights))
+        if not Path(weights).exists():
+            raise TrainingError(f"the weights file {weights} does not exist")
+        return
     if name in NETWORKS:
         raise TrainingError(f"{name} has no published weights: give a file, or none")
     if name.startswith(TIMM):
+        _timm(name)
+        address, cached = f"{TIMM_HUB}{name.removeprefix(TIMM)}", _is_in_hub(name)
+    else:
+        address = _weights_enum(name, weights).url
+        cached = Path(torch.hub.get_dir(), "checkpoints", address.rpartition("/")[2]).is_file()
+    if not cached:
+        check_reachable(address, weights, name)
+
+
+def _is_in_hub(name: str) -> bool:
+    """Whether the Hugging Face cache has anything of a model of timm's."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return any(Path(HF_HUB_CACHE).glob(f"models--timm--{name.removeprefix(TIMM)}*"))
+
+
+def _state(name: str, weights: str) -> dict[str, Tensor]:
+    check_weights(name, weights)
+    if is_file(weights):
+        return read_state(Path(weights))
+    if name.startswith(TIMM):
         package, own = _timm(name), name.removeprefix(TIMM)
-        address = f"https://huggingface.co/timm/{own}"
+        address = f"{TIMM_HUB}{own}"
         return fetched(lambda: package.create_model(own, pretrained=True).state_dict(), weights, name, address)
     member = _weights_enum(name, weights)
     return fetched(lambda: member.get_state_dict(progress=False), weights, name, member.url)

@@ -1,22 +1,69 @@
 """Weights files and names → a state that fits a network, or a message that says why it does not."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeGuard
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from taxon.mistaken import first_line
 from taxon.training.errors import TrainingError
+from taxon.training.network import torch_files
 
 AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 """State of the training-only outputs of Inception and GoogLeNet, which we do not build."""
-SUFFIXES = (".pth", ".pt", ".safetensors")
+SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".bin", ".tar")
+STATE_KEYS = ("state", "state_dict", "model_state_dict", "model", "net", "network", "weights")
+"""Where training scripts put the network's state: ours, Lightning's, PyTorch's tutorials', torchvision's."""
+ANSWERS_WITHIN_S = 4.0
+"""A network without a way out can keep a download waiting for minutes."""
 
 
 def is_file(weights: str) -> bool:
     """Whether `weights` means a file rather than a published name."""
     return Path(weights).suffix in SUFFIXES or "/" in weights
+
+
+def check_reachable(address: str, weights: str, name: str) -> None:
+    """Fails within seconds where nothing can be downloaded.
+
+    Args:
+        address: Where the weights are.
+        weights: Their name.
+        name: The model's.
+
+    Raises:
+        TrainingError: Nobody answers; the message says what to do instead.
+    """
+    failures: list[OSError | None] = []
+
+    def ask() -> None:
+        try:
+            urlopen(Request(address, method="HEAD"), timeout=ANSWERS_WITHIN_S).close()  # noqa: S310 - a library's own
+        except HTTPError:
+            failures.append(None)  # somebody answered
+        except OSError as error:
+            failures.append(error)
+        else:
+            failures.append(None)
+
+    asking = threading.Thread(target=ask, daemon=True)  # looking up a name has no time limit of its own
+    asking.start()
+    asking.join(ANSWERS_WITHIN_S)
+    failure = failures[0] if failures else TimeoutError(f"no answer within {ANSWERS_WITHIN_S:g} s")
+    if failure is not None:
+        raise not_downloaded(weights, name, address, failure) from failure
+
+
+def not_downloaded(weights: str, name: str, address: str, error: BaseException) -> TrainingError:
+    """Says what to do instead; arguments as for `check_reachable`."""
+    return TrainingError(
+        f"the weights {weights} of {name} could not be downloaded ({first_line(error)}): fetch {address} on a machine "
+        "with a network and pass the file with --weights FILE, or train from scratch with --weights none"
+    )
 
 
 def fetched(fetch: Callable[[], dict[str, Tensor]], weights: str, name: str, address: str) -> dict[str, Tensor]:
@@ -34,33 +81,68 @@ def fetched(fetch: Callable[[], dict[str, Tensor]], weights: str, name: str, add
     try:
         return dict(fetch())
     except Exception as error:  # each of the download libraries has its own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TrainingError(
-            f"the weights {weights} of {name} could not be downloaded ({reason}): fetch {address} on a machine "
-            "with a network and pass the file with --weights FILE, or train from scratch with --weights none"
-        ) from error
+        raise not_downloaded(weights, name, address, error) from error
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """The state in a `.pth`, `.pt` or `.safetensors` file, without running any code that is in it.
 
     Raises:
-        TrainingError: Missing, damaged, or no state of a network.
+        TrainingError: Missing, damaged, no state of a network, or several of them.
     """
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise TrainingError(f"the weights file {path} does not exist") from error
-    except Exception as error:  # both loaders raise many kinds on foreign bytes
-        raise TrainingError(f"the weights file {path} cannot be read: {error}") from error
-    for key in ("state", "state_dict", "model"):  # our checkpoints, Lightning's, torchvision's scripts'
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    content = torch_files.read(path, "weights file")
+    while not _is_state(content):
+        content = _held(content, path)
+    # Of torch.compile, wherever it was applied; networks have no such module of their own.
+    return {key.replace("_orig_mod.", ""): value for key, value in content.items()}
+
+
+def _is_state(content: object) -> TypeGuard[dict[str, Tensor]]:
+    return (
+        isinstance(content, dict)
+        and bool(content)
+        and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
+    )
+
+
+def _held(content: object, path: Path) -> object:
+    """What a training script wrapped: the entry of a usual name, or the only one that is a state."""
+    entries = content if isinstance(content, dict) else {}
+    states = {key: value for key, value in entries.items() if isinstance(value, dict) and _holds_state(value)}
+    usual = [key for key in STATE_KEYS if key in states]
+    if len(usual) > 1 or (not usual and len(states) > 1):
+        raise TrainingError(f"the weights file {path} holds several states, {[*states]}: save the one alone")
+    if not states:
         raise TrainingError(f"the weights file {path} holds no state of a network")
-    return {key.removeprefix("module.").removeprefix("_orig_mod."): value for key, value in content.items()}
+    return states[usual[0]] if usual else next(iter(states.values()))
+
+
+def _holds_state(content: Mapping[object, object]) -> bool:
+    return _is_state(content) or any(_is_state(content.get(key)) for key in STATE_KEYS)
+
+
+def unwrapped(state: dict[str, Tensor], own: Mapping[str, Tensor], weights: str) -> dict[str, Tensor]:
+    """The state under the network's own names, where wrappers have put their names before them: `module.`, Lightning's
+    `model.`, averages with counters beside them.
+
+    Args:
+        state: As read.
+        own: The network's.
+        weights: The file or name, for messages.
+
+    Raises:
+        TrainingError: Several parts of the state would do.
+    """
+    needed = [key for key in own if not key.endswith("num_batches_tracked")]
+    if not needed or any(key in state for key in needed):
+        return state
+    first = needed[0]
+    prefixes = [key.removesuffix(first) for key in state if key.endswith(f".{first}")]
+    counts = {prefix: sum(prefix + key in state for key in needed) for prefix in prefixes}
+    best = [prefix for prefix, count in counts.items() if count == max(counts.values())]
+    if len(best) > 1:
+        raise TrainingError(f"the weights {weights} hold several networks, {best}: save the one alone")
+    return {key.removeprefix(best[0]): state[key] for key in state if key.startswith(best[0])} if best else state
 
 
 def fill(network: nn.Module, state: dict[str, Tensor], head: str, *, name: str, weights: str) -> tuple[str, ...]:
@@ -81,6 +163,7 @@ def fill(network: nn.Module, state: dict[str, Tensor], head: str, *, name: str, 
             shapes.
     """
     own = network.state_dict()
+    state = unwrapped(state, own, weights)
     state = {key: value for key, value in state.items() if not key.startswith(AUXILIARY) or key in own}
     dropped = [
         key for key in state if key.startswith(f"{head}.") and own.get(key, state[key]).shape != state[key].shape

@@ -6,41 +6,41 @@ from torch import Tensor, nn
 from taxon.training import flags
 from taxon.training.config import Recipe
 from taxon.training.loop.augment import normalised
-from taxon.training.loop.batches import cut
+from taxon.training.loop.batches import cut, smallest_part
 from taxon.training.loop.distill import Teacher
 from taxon.training.loop.order import permutation
-from taxon.training.loop.prepare import Prepared
+from taxon.training.loop.prepare import Found
 from taxon.training.network import model, stages
-from taxon.training.plan import Phase, phases
+from taxon.training.plan import Phase, check_parts, phases
 
 OPTIMIZER_SLOTS = {"sgd": 1, "adam": 2, "adamw": 2}
 """Numbers that the optimiser keeps for each parameter."""
 
 
-def describe(recipe: Recipe, prepared: Prepared) -> str:
+def describe(recipe: Recipe, found: Found) -> str:
     """The resolved recipe, and for each phase its stages, steps and memory.
 
     Args:
         recipe: Resolved.
-        prepared: The data.
+        found: The data, not decoded.
 
     Raises:
         TrainingError: The model or its stages do not fit.
     """
-    settings, options = recipe.model, recipe.optim
-    loaded = model.load(
-        settings.name, len(prepared.data.labels), channels=len(prepared.preprocessing.mean), head=settings.head
-    )
+    settings, options, preprocessing = recipe.model, recipe.optim, found.preprocessing
+    loaded = model.load(settings.name, len(found.data.labels), channels=len(preprocessing.mean), head=settings.head)
     network = loaded.network
-    example = normalised(prepared.example(), prepared.preprocessing.mean, prepared.preprocessing.std)
+    example = normalised(preprocessing.example(), preprocessing.mean, preprocessing.std)
     model.check_takes(network, example)
+    count = len(found.data.split("train"))
+    check_parts(loaded, recipe, example, smallest_part(count, options.batch_size, options.accumulate))
     samples = -(-options.batch_size // options.accumulate)
     parts = stages.stages(network, loaded.head)
-    steps = len(cut(permutation(0, 0, len(prepared.train)), options.batch_size))
+    steps = len(cut(permutation(0, 0, count), options.batch_size))
     lines = [flags.to_toml(recipe)]
     teacher = None
     if recipe.distill.teacher is not None:
-        teacher = Teacher(recipe.distill, prepared.data.labels, prepared.data.task, prepared.preprocessing)
+        teacher = Teacher(recipe.distill, found.data.labels, found.data.task, preprocessing)
         lines.append(
             f"teacher: run {teacher.run_id}, {sum(p.numel() for p in teacher.network.parameters()):,} parameters; "
             f"{teacher.weight:g} of the loss, at temperature {teacher.temperature:g}"

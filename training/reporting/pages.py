@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-from PIL import Image, ImageOps
+from PIL import Image
 
 from taxon import __version__
-from taxon.bundle.pixels import colored, open_picture
+from taxon.bundle.pixels import colored, load, open_picture, upright
 
 TEMPLATES = Path(__file__).parent / "templates"
 THUMBNAIL = 120
@@ -47,9 +47,11 @@ def png_url(file: Path) -> str:
 
 def thumbnail(path: Path) -> str:
     """A picture as a data URL, at most 120 pixels long; small ones are enlarged so that they can be seen."""
-    with open_picture(path) as stored:
-        stored.draft("RGB", (2 * THUMBNAIL, 2 * THUMBNAIL))
-        small = colored(ImageOps.exif_transpose(stored), "rgb").convert("RGB")
+    given = path.read_bytes()
+    stored = load(
+        open_picture(BytesIO(given)), given, lambda opened: opened.draft("RGB", (2 * THUMBNAIL, 2 * THUMBNAIL))
+    )
+    small = colored(upright(stored), "rgb").convert("RGB")
     scale = THUMBNAIL / max(small.size)
     size = (max(1, round(small.width * scale)), max(1, round(small.height * scale)))
     small = small.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR)

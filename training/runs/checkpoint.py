@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from taxon.bundle.atomic_files import replacing
 from taxon.bundle.manifest import PixelSpec
 from taxon.training.errors import TrainingError
-from taxon.training.network import model
+from taxon.training.network import model, torch_files
 
 FORMAT = 1
 
@@ -70,12 +70,7 @@ class Checkpoint:
         Raises:
             TrainingError: Missing, damaged, or not a checkpoint of ours.
         """
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except FileNotFoundError as error:
-            raise TrainingError(f"there is no checkpoint {path}") from error
-        except Exception as error:  # torch raises many kinds on foreign bytes
-            raise TrainingError(f"the checkpoint {path} cannot be read: {error}") from error
+        content = torch_files.read(path, "checkpoint")
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise TrainingError(f"{path} is not a checkpoint of this release")
         try:

@@ -192,12 +192,30 @@ def open_or_create(folder: Path, source: Labelled, recipe: Recipe, parents: Sequ
     if not (folder / "run.json").exists():
         return Run.create(folder, source, flags.to_toml(recipe), seed=recipe.run.seed, parents=parents)
     run = Run.open(folder)
-    changed = flags.differences(flags.checked(flags.read_toml(str(folder / "recipe.toml"))), recipe)
+    changed = _recipe_differences(folder, recipe)
     if run.data_digest != data.digest(source.samples, source.labels):
         changed.append(f"the data: {_data_difference(run, source)}")
+    _check_same(folder, changed)
+    return run
+
+
+def check_recipe(folder: Path, recipe: Recipe) -> None:
+    """What `open_or_create` can say before the data is read.
+
+    Raises:
+        TrainingError: The folder holds a run of another recipe.
+    """
+    if (folder / "run.json").exists():
+        _check_same(folder, _recipe_differences(folder, recipe))
+
+
+def _recipe_differences(folder: Path, recipe: Recipe) -> list[str]:
+    return flags.differences(flags.checked(flags.read_toml(str(folder / "recipe.toml"))), recipe)
+
+
+def _check_same(folder: Path, changed: Sequence[str]) -> None:
     if changed:
         raise TrainingError(f"{folder} holds a run that differs; choose another --out, or undo: {'; '.join(changed)}")
-    return run
 
 
 def _data_difference(run: Run, source: Labelled) -> str:

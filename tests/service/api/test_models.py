@@ -4,8 +4,14 @@ import grpc
 
 from taxon.bundle import version_labels
 from taxon.bundle.manifest import Thresholds
+from taxon.service.api.classification import ClassificationService
+from taxon.service.models.model import Model
+from taxon.service.models.repository import Repository
+from taxon.service.runtime.description import Description
+from taxon.service.telemetry.metrics import Metrics
 from taxon.v1 import classification_service_pb2 as pb
 from tests.fakes import FEATURE_NAMES, picture, toy_bundle
+from tests.tensor_models import simple
 from tests.waiting import until
 
 
@@ -43,6 +49,43 @@ async def test_list_models_in_pages(serve, tmp_path, refused):
     for error, field in ((negative, "page_size"), (nonsense, "page_token")):
         assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
         assert error.others["BadRequest"].field_violations[0].field == field
+
+
+async def test_pages_fit_a_clients_usual_limit(tmp_path):
+    """Five versions of one and a half megabyte each; a model that alone is more than a page comes without its labels."""
+    manifest = toy_bundle(tmp_path).manifest
+    repository = Repository()
+    for name, version, count in [*(("many", version, 3000) for version in range(1, 6)), ("more", 1, 8000)]:
+        labels = tuple(f"{number:05} {'x' * 500}" for number in range(count))
+        described = manifest.model_copy(update={"name": name, "version": version, "labels": labels})
+        description = Description(name, version, [], [], {}, 1, [1], "CPUExecutionProvider")
+        repository.publish(Model(version, description, described, None, 0))
+    service = ClassificationService(None, repository, Metrics(), 1.0)
+    listed, token = [], ""
+    while True:
+        page = await service.ListModels(pb.ListModelsRequest(page_token=token), None)
+        assert page.ByteSize() < 4 * 2**20
+        listed += page.models
+        token = page.next_page_token
+        if not token:
+            break
+    whole = await service.GetModel(pb.GetModelRequest(model_name="more"), None)
+    assert [(model.name, model.version, len(model.labels)) for model in listed] == [
+        *(("many", str(version), 3000) for version in range(1, 6)),
+        ("more", "1", 0),
+    ]
+    assert len(whole.model.labels) == 8000
+
+
+async def test_a_call_without_a_name_says_that_only_graphs_are_served(serve, tmp_path, refused):
+    """They are loaded; NOT_SERVING would let the caller wait for ever."""
+    simple(tmp_path / "models")
+    async with serve(tmp_path / "models") as running:
+        for request in (pb.GetModelRequest(), pb.GetModelRequest(model_name="simple")):
+            error = await refused(running.stub.GetModel(request))
+            assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
+            assert "by ModelInfer" in error.message
+            assert "simple" in error.message
 
 
 async def test_versions_and_labels_choose_the_version(serve, models, refused):

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,27 @@ def test_a_class_of_one_picture_cannot_be_split(tmp_path):
     write_picture(tmp_path / "lone" / "0.png", 120, 99)
     with pytest.raises(TrainingError, match=r"\['lone'\] have no usable picture in the val split"):
         data.with_splits(data.with_digests(data.scan(tmp_path)), 0.2)
+
+
+def test_a_class_whose_files_are_all_damaged_says_how_many_and_why(tmp_path):
+    write_folder(tmp_path, 4)
+    for number in range(3):
+        (tmp_path / "spoilt").mkdir(exist_ok=True)
+        (tmp_path / "spoilt" / f"{number}.jpg").write_bytes(b"nothing" * (number + 1))
+    found = data.with_splits(data.with_digests(data.scan(tmp_path)), 0.25)
+    faults = [data.Fault(sample.path, "is damaged", sample.classes) for sample in found.samples if sample.label == 2]
+    kept = [sample for sample in found.samples if sample.label != 2]
+    with pytest.raises(TrainingError, match=r"3 of 3 files of 'spoilt' cannot be used, the first, .*\.jpg: is damaged"):
+        data.check_covered(dataclasses.replace(found, samples=tuple(kept), faults=tuple(faults)))
+
+
+def test_a_class_of_empty_files_says_so(tmp_path):
+    write_folder(tmp_path, 4)
+    (tmp_path / "hollow").mkdir()
+    for number in range(3):
+        (tmp_path / "hollow" / f"{number}.jpg").touch()
+    with pytest.raises(TrainingError, match=r"3 of 3 files of 'hollow' cannot be used, the first, .*0\.jpg: is empty"):
+        data.with_splits(data.with_digests(data.scan(tmp_path)), 0.25)
 
 
 def test_the_digest_changes_with_any_picture_label_or_split_but_not_with_names(tmp_path):

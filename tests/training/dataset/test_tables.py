@@ -1,3 +1,5 @@
+import unicodedata
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,25 @@ def test_a_quoted_comma_is_part_of_the_name(pictures):
     assert found.labels == ("cat, big", "dog")
 
 
+def test_no_label_is_one_of_a_multi_label_list_that_is_asked_for(pictures):
+    found = manifest(pictures, "path,label\ndark/000.png,a\nlight/000.png,\ndark/001.png,c\n", task="multi_label")
+    assert [sample.labels for sample in found.samples] == [(0,), (), (1,)]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_both_spellings_of_unicode_are_the_same_file_and_label(pictures, form):
+    (pictures / "dark" / "000.png").rename(pictures / "dark" / unicodedata.normalize(form, "\u00e9.png"))
+    lines = ["path,label", "dark/\u00e9.png,caf\u00e9", "light/000.png,b", "light/001.png,cafe\u0301"]
+    found = manifest(pictures, "\n".join(lines))
+    assert found.labels == ("b", "caf\u00e9")
+    assert len(found.samples) == 3
+
+
+def test_splits_are_known_by_their_usual_names(pictures):
+    found = manifest(pictures, "path,label,split\ndark/000.png,d,Training\nlight/000.png,l,TEST\n")
+    assert [sample.split for sample in found.samples] == ["train", "test"]
+
+
 def test_several_labels_make_it_multi_label(pictures):
     found = manifest(pictures, "path,label\ndark/000.png,b|a\nlight/000.png,\ndark/001.png,c\n")
     assert found.task == "multi_label"
@@ -77,6 +98,15 @@ def test_a_missing_file_is_set_aside_by_name(pictures):
         ("path,label\n", "no rows"),
         ("path,label\ndark/000.png,d\nlight/000.png,d\n", "only the class 'd'"),
         ('path,label\n"dark/000.png,d\n', "cannot be read as CSV"),
+        ("path,label\ndark/000.png,d\nlight/000.png,l\nlight/001.png,\n", "row 3 has 0 labels.*--task multi_label"),
+        ("path,label\ndark/000.png,\nlight/000.png,l\nlight/001.png,\n", "row 1 has 0 .* as 1 more rows"),
+        ("path;label\ndark/000.png;d\n", "separated by semicolons: save it with commas"),
+        ("path\tlabel\ndark/000.png\td\n", "separated by tabs"),
+        (
+            "path,label\nbase\\dark.png,d\nbase\\light.png,l\n",
+            r"2 of 2 files .* do not exist, the first base\\dark.png: .* not \\",
+        ),
+        ("path,label\ndork/000.png,d\nloght/000.png,l\n", "2 of 2 files .* do not exist, the first dork/000.png"),
     ],
 )
 def test_lists_that_would_have_to_be_guessed_are_refused(pictures, text, message):
@@ -137,6 +167,14 @@ def test_the_last_column_of_a_table_of_numbers_is_the_label(tmp_path):
     np.testing.assert_array_equal(values, np.float32([[1, 2.5], [-300, 4]]))
     assert (found.labels, [sample.row for sample in found.samples]) == (("a", "b"), [0, 1])
     assert found.columns == ("width", "height")
+
+
+@pytest.mark.parametrize("header", ["width,height,kind", "label,pixel0"])
+def test_a_row_without_a_label_is_no_class_of_its_own(tmp_path, header):
+    (tmp_path / "f.csv").write_text(f"{header}\n" + ("1,2,a\n1,2,\n1,2,b\n" if "kind" in header else "a,1\n,1\n"))
+    table = tables.read_table(tmp_path / "f.csv")
+    with pytest.raises(TrainingError, match="row 2 has no label"):
+        (tables.feature_rows if "kind" in header else tables.pixel_arrays)(table)
 
 
 @pytest.mark.parametrize("field", ["", "nan", "inf", "n/a"])

@@ -1,0 +1,79 @@
+"""PNG files without the metadata that Pillow would refuse them for: text and colour profiles that inflate to more than
+it allows, damaged chunks that no pixel needs. A picture that decodes is not sunk by what is written beside it.
+
+Everything else stays byte for byte, so that no other picture changes.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+NEEDED = (b"tRNS", b"acTL", b"fcTL", b"fdAT")
+"""Chunks that may be left out by their name, and yet are pixels: transparency, animation."""
+SHORTEST = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9}
+MOST_TEXT = 2**20
+"""Pillow's `MAX_TEXT_CHUNK`: of one text or profile, inflated."""
+MOST_TEXTS = 64 * 2**20
+"""Pillow's `MAX_TEXT_MEMORY`: of all of them together."""
+
+
+def without_spoilt_metadata(encoded: bytes) -> bytes:
+    """The same bytes, or those without such chunks. What is no PNG, or breaks off, is returned as it is."""
+    if not encoded.startswith(SIGNATURE):
+        return encoded
+    kept, texts, whole = [SIGNATURE], 0, True
+    for kind, start, end in _chunks(encoded):
+        is_metadata = kind[0] & 0x20 and kind not in NEEDED
+        if is_metadata:
+            content = encoded[start + 8 : end - 4]
+            length = _text_length(kind, content)
+            if _is_spoilt(kind, encoded[start:end]) or length is None or texts + length > MOST_TEXTS:
+                whole = False
+                continue
+            texts += length
+        kept.append(encoded[start:end])
+    return encoded if whole else b"".join(kept)
+
+
+def _chunks(encoded: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(kind, where it starts, where it ends) of each; the last may be what is left of one."""
+    at = len(SIGNATURE)
+    while at < len(encoded):
+        if at + 12 > len(encoded):
+            yield b"\0\0\0\0", at, len(encoded)
+            return
+        length, kind = struct.unpack_from(">I4s", encoded, at)
+        yield kind, at, min(at + 12 + length, len(encoded))
+        at += 12 + length
+
+
+def _is_spoilt(kind: bytes, chunk: bytes) -> bool:
+    length = int.from_bytes(chunk[:4])
+    if len(chunk) != length + 12 or length < SHORTEST.get(kind, 0):
+        return True
+    return zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:])
+
+
+def _text_length(kind: bytes, content: bytes) -> int | None:
+    """Bytes of a text or profile, inflated; 0 of anything else, None if it is spoilt or too long."""
+    if kind == b"tEXt":
+        return len(content)
+    if kind in (b"zTXt", b"iCCP"):
+        _, _, rest = content.partition(b"\0")
+        return _inflated_length(rest[1:]) if rest[:1] == b"\0" else None
+    if kind == b"iTXt":
+        _, _, rest = content.partition(b"\0")
+        if rest[:1] != b"\1":
+            return len(content)
+        text = rest[2:].split(b"\0", 2)
+        return _inflated_length(text[2]) if rest[1:2] == b"\0" and len(text) > 2 else 0
+    return 0
+
+
+def _inflated_length(packed: bytes) -> int | None:
+    try:
+        text = zlib.decompressobj().decompress(packed, MOST_TEXT + 1)
+    except zlib.error:
+        return 0  # Pillow takes it for none
+    return None if len(text) >= MOST_TEXT else len(text)

@@ -1,0 +1,214 @@
+"""A folder of labelled pictures → which file is of which class and split: the one reading of such folders, for
+training, the doctor, export, promotion and `taxon classify --labelled`.
+
+Knows names only (see `picture_files`): opens no file. What it cannot tell it refuses; what it leaves out it names.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from taxon.picture_files import FolderError, check_name, composed, direct, pictures, printable, subfolders
+
+SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "trn": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+    "tst": "test",
+}
+FILLERS = {"set", "data", "dataset", "split", "images", "pictures"}
+"""What people write behind a split's word: `training_set`, `Test Images`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledFile:
+    """One picture by its name."""
+
+    path: Path
+    label: int
+    """Index of its class."""
+    split: str = ""
+    """`train`, `val`, `test`, or empty where the folder has no splits."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledFolder:
+    """Everything that a folder holds."""
+
+    labels: tuple[str, ...]
+    """Sorted as strings, in Unicode's composed form (NFC)."""
+    files: tuple[LabelledFile, ...]
+    others: tuple[tuple[Path, str], ...]
+    """What is left out, and why."""
+
+
+def read(folder: Path) -> LabelledFolder:
+    """Reads `<class>/**/*.jpg`, or the same inside folders for training, validation and test by their usual names.
+
+    Hidden files are passed over. Symbolic links are followed.
+
+    Raises:
+        FolderError: The folder is missing, a class has no pictures, there are fewer than two classes, a split
+            has other classes than training, a name is not UTF-8, or folders may be classes and splits alike.
+    """
+    if not folder.is_dir():
+        raise FolderError(f"{printable(folder)} is not a folder")
+    check_name(folder.resolve())
+    try:
+        return _read(folder)
+    except OSError as error:
+        raise FolderError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def _read(folder: Path) -> LabelledFolder:
+    splits, others = _splits(folder)
+    named = _classes(splits.get("train") or next(iter(splits.values())))
+    labels = tuple(named)
+    check_labels(labels, f"{folder}{_deeper(folder, labels)}")
+    files: list[LabelledFile] = []
+    for split, part in splits.items():
+        classes = _classes(part)
+        _check_same_classes(labels, classes, part)
+        others += [(path, "lies in no class's folder") for path in sorted(direct(part))]
+        for index, label in enumerate(labels):
+            found, left_out = pictures(classes[label])
+            if not found and split in ("", "train"):
+                raise FolderError(_no_pictures(classes[label], left_out))
+            files += [LabelledFile(path, index, split) for path in found]
+            others += left_out
+    return LabelledFolder(labels, tuple(files), tuple(others))
+
+
+def read_class_or_classes(folder: Path) -> list[tuple[Path, str]]:
+    """Every picture with its label. A folder that holds pictures itself is one class, called by its name.
+
+    Raises:
+        FolderError: See `read`; or it holds pictures and folders of pictures, so that it may be either.
+    """
+    if not folder.is_dir() or not any(direct(folder)):
+        found = read(folder)
+        return [(file.path, found.labels[file.label]) for file in found.files]
+    for inner in subfolders(folder):
+        if pictures(inner)[0]:
+            raise FolderError(
+                f"{folder} holds pictures, and so does its folder {inner.name}: whether it is one class or several "
+                "cannot be told; give the folder above it, or move the pictures"
+            )
+    return [(path, composed(folder.resolve().name)) for path in pictures(folder)[0]]
+
+
+def split_named(word: str) -> str:
+    """The split that a word means: `train` for `Training_Set`. Empty if it means none."""
+    words = [part for part in re.split(r"[\W_]+", word.casefold()) if part and part not in FILLERS]
+    if len(words) != 1:
+        return ""
+    (only,) = words
+    return SPLIT_WORDS.get(only) or SPLIT_WORDS.get(only.removesuffix("set"), "")
+
+
+def _splits(folder: Path) -> tuple[dict[str, Path], list[tuple[Path, str]]]:
+    """The folder of each split, `train` first, or the folder itself as the split without a name; and what lies beside
+    them.
+    """
+    inner = subfolders(folder)
+    named: dict[str, list[Path]] = {}
+    for entry in inner:
+        check_name(entry)
+        if split := split_named(entry.name):
+            named.setdefault(split, []).append(entry)
+    if not any(subfolders(entry) for entries in named.values() for entry in entries):
+        if train := [entry.name for entry in named.get("train", ())]:
+            raise FolderError(
+                f"the name of {folder / train[0]} means the training split, which needs one folder of pictures per "
+                "class: make them, or if it is a class itself, rename it, or list the files in a CSV file of path,label"
+            )
+        _check_classes_are_none_of_splits(folder, inner)
+        return {"": folder}, []
+    for split, entries in named.items():
+        if len(entries) > 1:
+            both = " and ".join(entry.name for entry in entries)
+            raise FolderError(f"{folder} has {both}, which all mean the {split} split: keep one of them")
+    beside = [entry for entry in inner if not split_named(entry.name) and (pictures(entry)[0] or subfolders(entry))]
+    if beside and (len(named) == 1 or "train" not in named):
+        splits, rest = (", ".join(entry.name for entry in some) for some in ([*_firsts(named)], beside))
+        raise FolderError(
+            f"{folder} holds {splits}, whose name means a split, beside {rest}: whether these are splits or classes "
+            "cannot be told; rename them, or list the files in a CSV file of path,label,split"
+        )
+    others = [(entry, "lies beside the folders of the splits and is not read") for entry in beside]
+    return {split: named[split][0] for split in ("train", "val", "test") if split in named}, others
+
+
+def _firsts(named: dict[str, list[Path]]) -> Iterable[Path]:
+    return (entries[0] for entries in named.values())
+
+
+def _check_classes_are_none_of_splits(folder: Path, inner: Sequence[Path]) -> None:
+    """Refuses "classes" that are splits by names that nobody knows: all hold the same folders, or say so in part."""
+    held = [{entry.name for entry in subfolders(part)} for part in inner if not any(direct(part))]
+    same = len(inner) > 1 and len(held) == len(inner) and all(one == held[0] for one in held) and len(held[0]) > 1
+    words = [set(re.split(r"[\W_]+", part.name.casefold())) for part in inner if subfolders(part)]
+    said = {split for word, split in SPLIT_WORDS.items() for part in words if word in part}
+    if same or len(said) > 1:
+        raise FolderError(
+            f"the folders {', '.join(part.name for part in inner)} in {folder} look like splits, not classes: call "
+            "them train, val and test, or list the files in a CSV file of path,label,split"
+        )
+
+
+def _classes(folder: Path) -> dict[str, Path]:
+    """The folder of each class, by its label."""
+    found: dict[str, Path] = {}
+    for entry in subfolders(folder):
+        check_name(entry)
+        label = composed(entry.name)
+        if label in found:
+            raise FolderError(
+                f"{folder} has two folders that are both called {label!r}, in two spellings of Unicode: join them"
+            )
+        found[label] = entry
+    return dict(sorted(found.items()))
+
+
+def _check_same_classes(labels: Sequence[str], found: Iterable[str], folder: Path) -> None:
+    more, fewer = sorted(set(found) - set(labels)), sorted(set(labels) - set(found))
+    if more or fewer:
+        faults = [f"unknown {more}"] if more else []
+        faults += [f"missing {fewer}"] if fewer else []
+        raise FolderError(f"{folder} must have the classes of training, but has {' and '.join(faults)}")
+
+
+def check_labels(labels: Sequence[str], where: str) -> None:
+    """Refuses class lists that no classifier can be trained on.
+
+    Raises:
+        FolderError: Fewer than two classes, or a name with spaces around it.
+    """
+    if len(labels) < 2:
+        found = f"only the class {labels[0]!r}" if labels else "no class"
+        raise FolderError(f"{where} holds {found}: a classifier needs two classes or more, each a folder of pictures")
+    if padded := [label for label in labels if label != label.strip()]:
+        raise FolderError(f"the classes {padded} in {where} have spaces around their names: rename them")
+
+
+def _deeper(folder: Path, labels: Sequence[str]) -> str:
+    """Where the classes may be, if the folder holds one folder of folders."""
+    if len(labels) == 1 and len(subfolders(inner := subfolders(folder)[0])) > 1 and not any(direct(inner)):
+        return f" (not {inner}?)"
+    return ""
+
+
+def _no_pictures(folder: Path, others: Sequence[tuple[Path, str]]) -> str:
+    if not others:
+        return f"the class folder {folder} has no pictures: it is empty"
+    path, reason = others[0]
+    return (
+        f"the class folder {folder} has no pictures: none of its {len(others)} files can be used, the first, "
+        f"{path.name}, is {reason.removeprefix('is ')}"
+    )

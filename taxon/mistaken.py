@@ -1,0 +1,29 @@
+"""What is wrong with a file, in one sentence: what it rather is than what it should be, and what a library that could
+not read it has to say.
+"""
+
+MISTAKEN_BYTES = 512
+"""Enough of a file's beginning to tell."""
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def mistaken_for(beginning: bytes) -> str:
+    """What the file rather is, with what to do; empty if nothing that is known.
+
+    Args:
+        beginning: Its first `MISTAKEN_BYTES` bytes, or all.
+    """
+    if not beginning:
+        return "empty"
+    if beginning.startswith(LFS_POINTER):
+        return "a git-LFS pointer (run `git lfs pull`)"
+    start = beginning.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return "a web page (the download failed)"
+    return ""
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says of its failure, without the advice and the traces that follow."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,111 @@
+"""Which files below a folder are pictures, by their names, and how such names are compared and printed.
+
+Opens no file. Hidden files are passed over, symbolic links are followed, everything else that is left out is named.
+"""
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif")
+NOT_A_PICTURE = f"not a picture by its name ({', '.join(EXTENSIONS)})"
+CLUTTER = ("Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
+"""What systems leave in folders, beside hidden files."""
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class FolderError(ValueError):
+    """A folder of pictures that cannot be read as it is. The message is one sentence that says what to do."""
+
+
+def pictures(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """The pictures below a folder, sorted, and what else is there with the reason why it is none.
+
+    Raises:
+        FolderError: A name is not UTF-8.
+    """
+    found: list[Path] = []
+    others: list[tuple[Path, str]] = []
+    _walk(folder, frozenset(), found, others)
+    return found, others
+
+
+def _walk(folder: Path, above: frozenset[str], found: list[Path], others: list[tuple[Path, str]]) -> None:
+    """`above` are the real paths of the folders that led here: a link to one of them would never end."""
+    real = os.path.realpath(folder)
+    if real in above:
+        others.append((folder, "is a symbolic link to a folder that holds it"))
+        return
+    try:
+        with os.scandir(folder) as listed:
+            entries = sorted((entry for entry in listed if not _is_clutter(entry.name)), key=lambda entry: entry.name)
+    except OSError as error:
+        others.append((folder, f"cannot be read: {error.strerror}"))
+        return
+    inner = []
+    for entry in entries:
+        path = folder / entry.name
+        check_name(path)
+        if entry.is_dir():
+            inner.append(path)
+        elif not entry.is_file():  # a pipe would be waited for
+            others.append((path, "is a broken symbolic link" if entry.is_symlink() else "is not a regular file"))
+        elif entry.name.lower().endswith(EXTENSIONS):
+            found.append(path)
+        else:
+            others.append((path, NOT_A_PICTURE))
+    for path in inner:
+        _walk(path, above | {real}, found, others)
+
+
+def _is_clutter(name: str) -> bool:
+    return name.startswith(".") or name in CLUTTER
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder that may mean something, sorted by name."""
+    with os.scandir(folder) as listed:
+        return sorted(folder / entry.name for entry in listed if not _is_clutter(entry.name) and entry.is_dir())
+
+
+def direct(folder: Path) -> Iterator[Path]:
+    """The pictures that lie in the folder itself."""
+    with os.scandir(folder) as listed:
+        for entry in listed:
+            if not _is_clutter(entry.name) and entry.name.lower().endswith(EXTENSIONS) and entry.is_file():
+                yield folder / entry.name
+
+
+def check_name(path: Path) -> None:
+    """Refuses names that could not be written into a list or printed on a line.
+
+    Raises:
+        FolderError: The path is not UTF-8, or has a line end or another control character in it.
+    """
+    if not is_utf8(str(path)):
+        raise FolderError(f"the name of {printable(path)} is not UTF-8: rename it")
+    if CONTROL.search(str(path)):
+        raise FolderError(f"the name of {printable(path)} has a control character in it: rename it")
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a name, as the system gave it, is text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(path: Path | str) -> str:
+    """The path on one line: what is not UTF-8, and control characters, as their numbers."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def composed(name: str) -> str:
+    """The one spelling of a name: macOS writes `é` as two characters, others as one."""
+    return unicodedata.normalize("NFC", name)
