@@ -73,13 +73,6 @@ def test_nobody_waits_for_a_permit():
         pass
 
 
-def test_a_refusal_says_if_calls_wait_to_be_taken_up_at_all():
-    error = Permits(256, Board(1), 0, lambda: 0.5).refusal(2.0)
-    assert "calls wait 2000 ms before they are taken up" in str(error)
-    assert 1.5 <= error.retry_s <= 3.0  # the longer of the two waits
-    assert 0.375 <= Permits(256, Board(1), 0, lambda: 0.5).refusal(0.1).retry_s <= 0.75
-
-
 def test_all_fronts_share_the_permits():
     board = Board(2)
     first, second = (Permits(2, board, front, lambda: 0.0) for front in (0, 1))
