@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from taxon.bundle.pixels import EXIF_ORIENTATION, MAX_SCANS, colored, has_too_many_scans, open_picture
+from taxon.bundle import jpeg
+from taxon.bundle.pixels import EXIF_ORIENTATION, colored, open_picture
 from taxon.training.dataset.data import Fault, Sample
 from taxon.training.dataset.pictures import LIMITS
 from taxon.training.errors import TrainingError
@@ -84,8 +85,8 @@ def look(sample: Sample) -> tuple[Facts, NDArray[np.uint8]] | Fault:
             size, mode, form = picture.size, picture.mode, picture.format or ""
             if size[0] * size[1] > LIMITS.max_pixels:
                 return Fault(sample.path, f"has {size[0]}x{size[1]} pixels, at most {LIMITS.max_pixels} are allowed")
-            if picture.info.get("progressive") and has_too_many_scans(encoded):
-                return Fault(sample.path, f"has more than {MAX_SCANS} scans")
+            if picture.info.get("progressive") and jpeg.has_too_many_scans(encoded):
+                return Fault(sample.path, f"has more than {jpeg.MAX_SCANS} scans")
             orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
             picture.draft("L", (DRAFT_SIDE, DRAFT_SIDE))
             picture.load()
