@@ -76,7 +76,8 @@ def coefficients(
 def _rounded(values: Floats) -> Floats:
     """To the nearest integer, halves away from zero."""
     whole = np.trunc(values)
-    return whole + np.sign(values) * (np.abs(values - whole) >= 0.5)
+    away: Floats = np.sign(values) * (np.abs(values - whole) >= 0.5)
+    return whole + away
 
 
 def _bilinear(at: Floats) -> Floats:

@@ -19,6 +19,16 @@ class Side:
     """Black pixels in front of it, where the crop is larger than the resized picture."""
 
     @property
+    def begin(self) -> float:
+        """Where what becomes the kept part begins in the picture."""
+        return self.first * self.length / self.target
+
+    @property
+    def extent(self) -> float:
+        """How much of the picture becomes the kept part: exactly its length if all of it does."""
+        return self.count * self.length / self.target
+
+    @property
     def scale(self) -> float:
         """Pixels of the picture for each of the resized one."""
         return self.length / self.target

@@ -2,17 +2,22 @@
 
 Pillow feeds the same library piece by piece and copies each row; simplejpeg decodes in one call into an array that
 Pillow then takes as it is. Whatever simplejpeg does not decode without any remark (a damaged file, CMYK, an odd
-sub-sampling) is decoded by Pillow, so that its verdict is the only one. Knows nothing of limits, colours or sizes.
+sub-sampling) is decoded by Pillow, so that its verdict is the only one; damage may so cost two decodings. Knows nothing
+of limits, colours or sizes.
 """
 
 import re
 
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
+
+try:
+    import simplejpeg
+except ImportError:  # extra `pixels`; Pillow gives the same bits
+    simplejpeg = None
 
 # A scan of a progressive JPEG may be 12 bytes long and costs a pass over the whole picture: 110 kB can take six
 # seconds. Encoders write ten scans, the most thorough some seventy.
@@ -42,7 +47,7 @@ def decoded(picture: ImageFile, encoded: bytes) -> NDArray[np.uint8] | None:
     Raises:
         MemoryError: The picture does not fit.
     """
-    if not isinstance(picture, JpegImageFile) or picture.mode not in COLORSPACES:
+    if simplejpeg is None or not isinstance(picture, JpegImageFile) or picture.mode not in COLORSPACES:
         return None
     width, height = picture.size
     scale, _ = picture.decoderconfig or (1, 0)

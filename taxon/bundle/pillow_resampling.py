@@ -72,4 +72,4 @@ def _exact(side: Side) -> tuple[float, float] | None:
     last = side.first + side.count
     if not is_power_of_two or side.length == side.target or last * side.length > EXACT_FLOATS:
         return None
-    return side.first * side.scale, last * side.scale
+    return side.begin, side.begin + side.extent

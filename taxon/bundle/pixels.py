@@ -100,7 +100,7 @@ def decode(encoded: bytes, spec: PixelSpec, limits: Limits = Limits()) -> NDArra
         raise PictureUndecodableError(f"the picture is damaged: {error}", detected_format) from error
     resized = resized_size(stated[::-1] if turn in SIDEWAYS else stated, spec.resize)
     x, y = sides(upright.size, resized, spec.crop)
-    if spec.resampler == "simd" and spec.interpolation != "nearest":
+    if _resizes_with_simd(spec):
         part = simd_resampling.resized_crop(upright, x, y, spec.interpolation)
     else:
         part = pillow_resampling.resized_crop(upright, array if upright is loaded else None, x, y, spec.interpolation)
@@ -112,6 +112,15 @@ def decode(encoded: bytes, spec: PixelSpec, limits: Limits = Limits()) -> NDArra
     framed = np.zeros(spec.shape, dtype=np.uint8)
     framed[y.before : y.before + y.count, x.before : x.before + x.count] = kept
     return framed
+
+
+def why_slow(spec: PixelSpec) -> str | None:
+    """Why `decode` resizes far more slowly here than it should, with the same result; None if it does not."""
+    return simd_resampling.why_slow() if _resizes_with_simd(spec) else None
+
+
+def _resizes_with_simd(spec: PixelSpec) -> bool:
+    return spec.resampler == "simd" and spec.interpolation != "nearest"
 
 
 def _scale_down(picture: JpegImageFile, resize: int | tuple[int, int]) -> None:
