@@ -12,10 +12,10 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from taxon.bundle import jpeg
-from taxon.bundle.pixels import EXIF_ORIENTATION, colored, open_picture
+from taxon.bundle.pixels import EXIF_ORIENTATION, ORIENTATIONS, colored, open_picture
 from taxon.training.dataset.data import Fault, Sample
 from taxon.training.dataset.pictures import LIMITS
 from taxon.training.errors import TrainingError
@@ -89,8 +89,10 @@ def look(sample: Sample) -> tuple[Facts, NDArray[np.uint8]] | Fault:
                 return Fault(sample.path, f"has more than {jpeg.MAX_SCANS} scans")
             orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
             picture.draft("L", (DRAFT_SIDE, DRAFT_SIDE))
-            picture.load()
-            grey = grid(picture)
+            array = jpeg.decoded(picture, encoded)
+            if array is None:
+                picture.load()
+            grey = grid(picture if array is None else jpeg.over(array), orientation)
     except MemoryError:
         raise
     except UnidentifiedImageError:
@@ -101,7 +103,8 @@ def look(sample: Sample) -> tuple[Facts, NDArray[np.uint8]] | Fault:
     return Facts(replace(sample, sha256=digest), size, mode, form, orientation), grey
 
 
-def grid(picture: Image.Image) -> NDArray[np.uint8]:
-    """uint8 [32, 32]: the picture as training sees it, in grey and small."""
-    upright = colored(ImageOps.exif_transpose(picture), "grayscale")
+def grid(picture: Image.Image, orientation: int = 1) -> NDArray[np.uint8]:
+    """uint8 [32, 32]: the picture as training sees it, in grey and small. `orientation` is EXIF's."""
+    turn = ORIENTATIONS.get(orientation)
+    upright = colored(picture if turn is None else picture.transpose(turn), "grayscale")
     return np.asarray(upright.resize((SIDE, SIDE), Image.Resampling.BOX))

@@ -192,7 +192,7 @@ def open_or_create(folder: Path, source: Labelled, recipe: Recipe, parents: Sequ
     if not (folder / "run.json").exists():
         return Run.create(folder, source, flags.to_toml(recipe), seed=recipe.run.seed, parents=parents)
     run = Run.open(folder)
-    changed = flags.differences(flags.checked(flags.read_toml(str(folder / "recipe.toml"))), recipe)
+    changed = flags.differences(flags.checked(flags.read_resolved(folder)), recipe)
     if run.data_digest != data.digest(source.samples, source.labels):
         changed.append(f"the data: {_data_difference(run, source)}")
     if changed:
