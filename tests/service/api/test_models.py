@@ -52,7 +52,7 @@ async def test_list_models_in_pages(serve, tmp_path, refused):
 
 
 async def test_pages_fit_a_clients_usual_limit(tmp_path):
-    """Five versions of one and a half megabyte each; a model that alone is more than a page comes without its labels."""
+    """Five versions of one and a half megabyte each; a model that alone exceeds a page comes without its labels."""
     manifest = toy_bundle(tmp_path).manifest
     repository = Repository()
     for name, version, count in [*(("many", version, 3000) for version in range(1, 6)), ("more", 1, 8000)]:
