@@ -8,7 +8,7 @@ from pathlib import Path
 
 from taxon.service.machine import available_cores
 
-PACKAGES = ("taxon", "onnxruntime", "grpcio", "protobuf", "pillow", "numpy")
+PACKAGES = ("taxon", "onnxruntime", "grpcio", "protobuf", "pillow", "numpy", "simplejpeg", "cykooz-resizer")
 
 
 def conditions() -> dict[str, object]:
@@ -19,11 +19,12 @@ def conditions() -> dict[str, object]:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         if line.startswith("model name")
     }
+    installed = {(found.metadata["Name"] or "").lower() for found in importlib.metadata.distributions()}
     return {
         "command": shlex.join(["python", *words]),
         "versions": {
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in PACKAGES},
+            **{name: importlib.metadata.version(name) for name in PACKAGES if name in installed},
         },
         "cores": available_cores(),
         "processor": ", ".join(sorted(models)),

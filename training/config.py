@@ -55,6 +55,11 @@ class DataOptions(_Section):
         False, description="decode JPEG files of many megapixels at a half, a quarter or an eighth of their sides, in "
         "training and in the service: several times as fast, and slightly other pixels"
     )  # fmt: skip
+    resampler: Literal["pillow", "simd"] = Field(
+        "simd", description="whose arithmetic resizes pictures, in training and in the service: fast_image_resize's, "
+        "the same bytes on every processor, or Pillow's, which weights from elsewhere were trained with and which "
+        "takes several times as long"
+    )  # fmt: skip
 
 
 class ModelOptions(_Section):

@@ -15,6 +15,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from taxon.bundle import pixels
 from taxon.training.config import Recipe
 from taxon.training.errors import TrainingError
 from taxon.training.loop import features, optim, order
@@ -86,6 +87,8 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
     display.introduce(run.folder, prepared.data)
     if machine.emulates(recipe.run.precision):
         display.say("this processor emulates bf16, many times slower than fp32: use --precision fp32")
+    if preprocessing.pixels is not None and (reason := pixels.why_slow(preprocessing.pixels)):
+        display.say(f"pictures are resized slowly, by NumPy: {reason}")
 
     # Network.
     network = loaded.network

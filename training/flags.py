@@ -61,10 +61,11 @@ def parse(argv: list[str], parser: argparse.ArgumentParser) -> Call:
     out, resume, dry_run = given.pop("out"), given.pop("resume"), given.pop("dry_run")
     assignments, file = given.pop("set"), given.pop("recipe")
     if resume is not None:
-        out, file = resume, str(resume / "recipe.toml")
-    if file is None and "data.source" not in given:
-        file = EMBEDDED
-    values = read_toml(file) if file is not None else {}
+        out, values = resume, read_resolved(resume)
+    else:
+        if file is None and "data.source" not in given:
+            file = EMBEDDED
+        values = read_toml(file) if file is not None else {}
     for assignment in assignments:
         _assign(values, assignment)
     for key, value in given.items():
@@ -122,6 +123,17 @@ def read_toml(file: str) -> dict[str, Any]:
         raise TrainingError(f"there is no recipe {file}{nearest(file, recipe_names())}") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise TrainingError(f"the recipe {file} cannot be read: {error}") from error
+
+
+def read_resolved(folder: Path) -> dict[str, Any]:
+    """The recipe of a run, which names every option that there was. Runs older than the choice had Pillow's resize.
+
+    Raises:
+        TrainingError: See `read_toml`.
+    """
+    values = read_toml(str(folder / "recipe.toml"))
+    values.setdefault("data", {}).setdefault("resampler", "pillow")
+    return values
 
 
 def _assign(values: dict[str, Any], assignment: str) -> None:

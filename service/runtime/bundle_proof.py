@@ -13,7 +13,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from taxon.bundle import proof
+from taxon.bundle import pixels, proof
 from taxon.bundle.manifest import GRAPH_INPUTS, GRAPH_OUTPUT, BundleError, Manifest, Variant
 from taxon.bundle.picture_limits import Limits
 from taxon.bundle.proof import Array
@@ -64,6 +64,8 @@ def prove(
     session = open_session(bundle.folder / variant.file, device.provider, thread_count, options, variant.precision)
     release_freed_memory()
     check_graph(session, bundle.manifest)
+    if bundle.manifest.pixels is not None and (reason := pixels.why_slow(bundle.manifest.pixels)):
+        log.warning("pictures are resized slowly, by NumPy", model=bundle.manifest.name, reason=reason)
     given = proof.inputs(bundle.manifest, bundle.read, limits)
     largest_difference, run_s = _replay(session, bundle.manifest, variant, given, buckets)
     return Proven(bundle.manifest, variant, session, run_s, largest_difference)

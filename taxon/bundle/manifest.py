@@ -84,6 +84,10 @@ class PixelSpec(_Part):
     """Whether JPEG decoders may halve a picture's sides up to three times before its colours are converted, as long
     as both stay at least twice what `resize` makes of them.
     """
+    resampler: Literal["pillow", "simd"] = Field(default="pillow", exclude_if="pillow".__eq__)
+    """Whose arithmetic resizes: Pillow's, as torchvision's is, or the faster one of `fixed_point`, the same on every
+    processor. `nearest` is Pillow's in both.
+    """
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -1,13 +1,12 @@
 """Encoded bytes → the uint8 array that a graph takes. Training's evaluation, the export check and the
-service all call `decode`, with the same pinned Pillow, so there is nothing between them to differ.
+service all call `decode`, with the same pinned libraries, so there is nothing between them to differ.
 
 Resize and crop are bit-equal to torchvision's `Resize` and `CenterCrop` on PIL pictures, but for what
-`scaled_decoding` changes. Normalisation is not here: it is in the graph. Colour profiles are ignored, as in
-torchvision.
+`scaled_decoding` and the resampler `simd` change. Normalisation is not here: it is in the graph. Colour profiles are
+ignored, as in torchvision.
 """
 
 import math
-import re
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +18,8 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from taxon.bundle import pillow_guard
+from taxon.bundle import jpeg, pillow_guard, pillow_resampling, simd_resampling
+from taxon.bundle.geometry import resized_size, sides
 from taxon.bundle.jpeg_end import endings, has_every_scan
 from taxon.bundle.manifest import PixelSpec
 from taxon.bundle.picture_limits import Limits, PictureTooLargeError, PictureUndecodableError
@@ -27,13 +27,6 @@ from taxon.bundle.png_metadata import without_spoilt_metadata
 
 # Scaled decoding leaves at least so many times the target's sides, so that the resize still filters.
 SCALED_AT_LEAST = 2
-
-# A scan of a progressive JPEG may be 12 bytes long and costs a pass over the whole picture: 110 kB can take six
-# seconds. Encoders write ten scans, the most thorough some seventy.
-MAX_SCANS = 100
-NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-"""In a scan's data 0xFF is followed by 0 or by the number of a restart; any number of 0xFF may precede a marker."""
-SOS, EOI = 0xDA, 0xD9
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 EXIF_ORIENTATION = 0x0112
@@ -75,7 +68,7 @@ def load(picture: ImageFile, encoded: bytes, prepare: Callable[[ImageFile], obje
     Args:
         picture: Opened, within all limits.
         encoded: What it was opened from.
-        prepare: Says how it is to be decoded, before it is.
+        prepare: Says how it is to be decoded, before it is; may have been called already.
 
     Raises:
         Exception: As `open_picture`; OSError if pixels are missing.
@@ -110,7 +103,7 @@ def decode(encoded: bytes, spec: PixelSpec, limits: Limits = Limits()) -> NDArra
     if len(encoded) > limits.max_bytes:
         raise PictureTooLargeError(len(encoded), limits)
     try:
-        picture: Image.Image = (opened := open_picture(BytesIO(encoded)))
+        picture = open_picture(BytesIO(encoded))
     except MemoryError:
         raise
     except UnidentifiedImageError as error:
@@ -118,12 +111,12 @@ def decode(encoded: bytes, spec: PixelSpec, limits: Limits = Limits()) -> NDArra
     except Exception as error:  # Pillow's parsers raise anything on hostile bytes
         raise PictureUndecodableError(f"the picture's header is damaged: {error}") from error
     # A strip of 1x10000 pixels passes the first limit and would be resized to gigabytes.
-    pixel_count = max(math.prod(picture.size), math.prod(_resized_size(picture.size, spec.resize)))
+    pixel_count = max(math.prod(picture.size), math.prod(resized_size(picture.size, spec.resize)))
     if pixel_count > limits.max_pixels:
         raise PictureTooLargeError(len(encoded), limits, pixel_count)
     detected_format = picture.format or ""
-    if picture.info.get("progressive") and has_too_many_scans(encoded):
-        raise PictureUndecodableError(f"the picture has more than {MAX_SCANS} scans", detected_format)
+    if picture.info.get("progressive") and jpeg.has_too_many_scans(encoded):
+        raise PictureUndecodableError(f"the picture has more than {jpeg.MAX_SCANS} scans", detected_format)
     stated = picture.size
 
     def prepare(opened: ImageFile) -> None:
@@ -131,39 +124,44 @@ def decode(encoded: bytes, spec: PixelSpec, limits: Limits = Limits()) -> NDArra
             _scale_down(opened, spec.resize)
 
     try:
-        picture = load(opened, encoded, prepare)
+        prepare(picture)
+        array = jpeg.decoded(picture, encoded)
+        loaded = load(picture, encoded, prepare) if array is None else jpeg.over(array)
         turn = _turn(picture)
-        picture = colored(picture if turn is None else picture.transpose(turn), spec.color)
+        shown = colored(loaded if turn is None else loaded.transpose(turn), spec.color)
     except MemoryError:
         raise
     except Exception as error:  # as above
         raise PictureUndecodableError(f"the picture is damaged: {error}", detected_format) from error
-    resized = _resized_size(stated[::-1] if turn in SIDEWAYS else stated, spec.resize)
-    if picture.size != resized:
-        picture = picture.resize(resized, Image.Resampling[spec.interpolation.upper()])
-    picture = _center_crop(picture, spec.crop)
-    if spec.color == "rgb" and picture.mode == "L":
-        picture = picture.convert("RGB")
-    array = np.asarray(picture, dtype=np.uint8)
-    return np.ascontiguousarray(array.reshape(spec.shape))
+    resized = resized_size(stated[::-1] if turn in SIDEWAYS else stated, spec.resize)
+    x, y = sides(shown.size, resized, spec.crop)
+    if _resizes_with_simd(spec):
+        part = simd_resampling.resized_crop(shown, x, y, spec.interpolation)
+    else:
+        part = pillow_resampling.resized_crop(shown, array if shown is loaded else None, x, y, spec.interpolation)
+    if spec.color == "rgb" and part.mode == "L":
+        part = part.convert("RGB")
+    kept = np.asarray(part, dtype=np.uint8).reshape(y.count, x.count, spec.shape[2])
+    if kept.shape == spec.shape:
+        return np.ascontiguousarray(kept)
+    framed = np.zeros(spec.shape, dtype=np.uint8)
+    framed[y.before : y.before + y.count, x.before : x.before + x.count] = kept
+    return framed
 
 
-def has_too_many_scans(encoded: bytes) -> bool:
-    """Walks a JPEG from marker to marker, as decoders do (ITU T.81, annex B); whatever lies between is passed over."""
-    at, count = 2, 0
-    while count <= MAX_SCANS and (found := NEXT_MARKER.search(encoded, at)):
-        marker = encoded[found.start() + 1]
-        if marker == EOI:
-            break
-        count += marker == SOS
-        at = found.end() + int.from_bytes(encoded[found.end() : found.end() + 2])
-    return count > MAX_SCANS
+def why_slow(spec: PixelSpec) -> str | None:
+    """Why `decode` resizes far more slowly here than it should, with the same result; None if it does not."""
+    return simd_resampling.why_slow() if _resizes_with_simd(spec) else None
+
+
+def _resizes_with_simd(spec: PixelSpec) -> bool:
+    return spec.resampler == "simd" and spec.interpolation != "nearest"
 
 
 def _scale_down(picture: JpegImageFile, resize: int | tuple[int, int]) -> None:
     """Has the decoder leave out what only a larger target would need."""
     sideways = _turn(picture) in SIDEWAYS
-    width, height = _resized_size(picture.size[::-1] if sideways else picture.size, resize)
+    width, height = resized_size(picture.size[::-1] if sideways else picture.size, resize)
     stored = (height, width) if sideways else (width, height)
     picture.draft(None, (SCALED_AT_LEAST * stored[0], SCALED_AT_LEAST * stored[1]))
 
@@ -200,25 +198,3 @@ def colored(picture: Image.Image, color: str) -> Image.Image:
         picture = Image.alpha_composite(Image.new("RGBA", transparent.size, "white"), transparent)
     mode = "RGB" if color == "rgb" else "L"
     return picture if picture.mode in (mode, "L") else picture.convert(mode)
-
-
-def _resized_size(size: tuple[int, int], resize: int | tuple[int, int]) -> tuple[int, int]:
-    """(width, height), with torchvision's rounding."""
-    if isinstance(resize, tuple):
-        return resize[1], resize[0]
-    width, height = size
-    if width <= height:
-        return resize, int(resize * height / width)
-    return int(resize * width / height), resize
-
-
-def _center_crop(picture: Image.Image, crop: tuple[int, int]) -> Image.Image:
-    """Crops to (height, width); Pillow fills what lies outside with black."""
-    height, width = crop
-    left, top = _crop_start(picture.width, width), _crop_start(picture.height, height)
-    return picture.crop((left, top, left + width, top + height))
-
-
-def _crop_start(length: int, crop: int) -> int:
-    """With torchvision's rounding, which differs between cropping and padding."""
-    return round((length - crop) / 2) if length >= crop else -((crop - length) // 2)

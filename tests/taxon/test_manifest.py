@@ -98,6 +98,17 @@ def test_scaled_decoding_shows_only_where_it_is_used():
     assert json.loads(scaled.contract()["taxon.pixels"])["scaled_decoding"] is True
 
 
+def test_a_resampler_shows_only_where_it_is_not_pillows():
+    without = parse(changed(pixels={**VALID["pixels"], "resampler": "pillow"}))
+    assert without == parse(json.dumps(VALID))
+    assert "resampler" not in without.model_dump_json() + "".join(without.contract().values())
+    simd = parse(changed(pixels={**VALID["pixels"], "resampler": "simd"}))
+    assert parse(simd.model_dump_json()) == simd
+    assert json.loads(simd.contract()["taxon.pixels"])["resampler"] == "simd"
+    with pytest.raises(BundleError, match="resampler"):
+        parse(changed(pixels={**VALID["pixels"], "resampler": "opencv"}))
+
+
 @pytest.mark.parametrize("name", ["", "Pets", "a/b", "-a", "a" * 64, ".hidden", "a b"])
 def test_names_that_are_no_folder_names_are_refused(name):
     with pytest.raises(ValueError, match="must match"):

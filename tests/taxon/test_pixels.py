@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from PIL.JpegImagePlugin import JpegImageFile
 
+from taxon.bundle import jpeg
 from taxon.bundle.manifest import PixelSpec
 from taxon.bundle.picture_limits import Limits, PictureError, PictureTooLargeError, PictureUndecodableError
 from taxon.bundle.pixels import decode
@@ -263,8 +263,8 @@ def waves(width: int, height: int) -> Image.Image:
 )
 def test_scaled_decoding_leaves_twice_the_target(monkeypatch, size, decoded):
     sizes = []
-    load = JpegImageFile.load
-    monkeypatch.setattr(JpegImageFile, "load", lambda picture: sizes.append(picture.size) or load(picture))
+    decoded_by = jpeg.decoded
+    monkeypatch.setattr(jpeg, "decoded", lambda picture, data: sizes.append(picture.size) or decoded_by(picture, data))
     encoded = encode(waves(*size), "JPEG", quality=95)
     array = decode(encoded, SCALED)
     assert sizes[0] == decoded
@@ -274,8 +274,8 @@ def test_scaled_decoding_leaves_twice_the_target(monkeypatch, size, decoded):
 
 def test_scaled_decoding_looks_at_both_sides(monkeypatch):
     sizes = []
-    load = JpegImageFile.load
-    monkeypatch.setattr(JpegImageFile, "load", lambda picture: sizes.append(picture.size) or load(picture))
+    decoded_by = jpeg.decoded
+    monkeypatch.setattr(jpeg, "decoded", lambda picture, data: sizes.append(picture.size) or decoded_by(picture, data))
     decode(encode(waves(400, 100), "JPEG"), PixelSpec(resize=(20, 30), crop=(20, 30), scaled_decoding=True))
     assert sizes[0] == (200, 50)
 

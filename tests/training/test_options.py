@@ -20,9 +20,13 @@ def here(tmp_path, monkeypatch):
     torch.set_num_threads(threads)
 
 
-def train(here, *words: str) -> Run:
+def recipe_words() -> list[str]:
     base = ["--data", "pictures", "--model", "small_cnn", "--epochs", "6", "--batch-size", "8", "--no-report"]
-    assert main([*base, "--out", "run", *words]) == 0
+    return [*base, "--out", "run"]
+
+
+def train(here, *words: str) -> Run:
+    assert main([*recipe_words(), *words]) == 0
     return Run.open(here / "run")
 
 
@@ -69,6 +73,21 @@ def test_each_option_trains(here, words):
 
 def test_scaled_decoding_is_kept_with_the_weights(here):
     assert train(here, "--scaled-decoding").checkpoint().pixels.scaled_decoding
+
+
+def test_the_resampler_is_kept_with_the_weights(here):
+    assert train(here).checkpoint().pixels.resampler == "simd"
+    shutil.rmtree(here / "run")
+    run = train(here, "--resampler", "pillow")
+    assert run.checkpoint().pixels.resampler == "pillow"
+
+
+def test_a_run_from_before_there_were_resamplers_goes_on_with_pillows(here):
+    run = train(here, "--resampler", "pillow")
+    recipe = run.folder / "recipe.toml"
+    recipe.write_text("".join(line for line in recipe.read_text().splitlines(True) if "resampler" not in line))
+    assert main(["--resume", "run"]) == 0
+    assert main([*recipe_words(), "--resampler", "simd"]) == 2
 
 
 @pytest.mark.slow

@@ -29,6 +29,12 @@ def main(argv: list[str]) -> int:
         help="decode large JPEG pictures at a half, a quarter or an eighth of their sides, although training did not; "
         "refused if that changes the accuracy",
     )
+    parser.add_argument(
+        "--resampler",
+        choices=["pillow", "simd"],
+        help="whose arithmetic resizes pictures, in the service too: Pillow's, or fast_image_resize's, several times "
+        "as fast; by default as in training, and pillow with --checkpoint; refused if another changes the accuracy",
+    )
     add_foreign(parser)
     add_settings(parser)
     options = parser.parse_args(argv)
@@ -40,8 +46,8 @@ def main(argv: list[str]) -> int:
         name = model_name(options.name, options.run or options.checkpoint.with_suffix(""))
         chosen = settings(options)
         candidate = from_run(options.run) if options.run else _from_checkpoint(options)
-        if options.scaled_decoding:
-            candidate = candidate.with_scaled_decoding()
+        changes = {"scaled_decoding": options.scaled_decoding, "resampler": options.resampler}
+        candidate = candidate.with_pixels(**{name: value for name, value in changes.items() if value})
         export = bundling.publish(candidate, options.models, name, chosen)
     except (TrainingError, BundleError) as error:
         sys.stderr.write(f"taxon export: {error}\n")

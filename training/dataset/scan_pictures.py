@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
-from taxon.bundle.pixels import MAX_SCANS, colored, has_too_many_scans, load, open_picture, orientation, upright
+from taxon.bundle import jpeg
+from taxon.bundle.pixels import ORIENTATIONS, colored, load, open_picture, orientation
 from taxon.training.dataset.data import Fault, Sample
 from taxon.training.dataset.pictures import LIMITS
 from taxon.training.errors import TrainingError
@@ -89,10 +90,12 @@ def look(sample: Sample) -> tuple[Facts, NDArray[np.uint8]] | Fault:
             size, mode, form = picture.size, picture.mode, picture.format or ""
             if size[0] * size[1] > LIMITS.max_pixels:
                 return fault(f"has {size[0]}x{size[1]} pixels, at most {LIMITS.max_pixels} are allowed")
-            if picture.info.get("progressive") and has_too_many_scans(encoded):
-                return fault(f"has more than {MAX_SCANS} scans")
+            if picture.info.get("progressive") and jpeg.has_too_many_scans(encoded):
+                return fault(f"has more than {jpeg.MAX_SCANS} scans")
             turned = orientation(picture)
-            grey = grid(load(picture, encoded, _small))
+            _small(picture)
+            array = jpeg.decoded(picture, encoded)
+            grey = grid(load(picture, encoded, _small) if array is None else jpeg.over(array), turned)
     except MemoryError:
         raise
     except UnidentifiedImageError:
@@ -107,7 +110,8 @@ def _small(picture: ImageFile) -> None:
     picture.draft("L", (DRAFT_SIDE, DRAFT_SIDE))
 
 
-def grid(picture: Image.Image) -> NDArray[np.uint8]:
-    """uint8 [32, 32]: the picture as training sees it, in grey and small."""
-    shown = colored(upright(picture), "grayscale")
+def grid(picture: Image.Image, turned: int = 1) -> NDArray[np.uint8]:
+    """uint8 [32, 32]: the picture as training sees it, in grey and small. `turned` is EXIF's orientation."""
+    turn = ORIENTATIONS.get(turned)
+    shown = colored(picture if turn is None else picture.transpose(turn), "grayscale")
     return np.asarray(shown.resize((SIDE, SIDE), Image.Resampling.BOX))

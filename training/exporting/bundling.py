@@ -31,7 +31,10 @@ from taxon.training.loop import metrics
 
 GRAPH_FILE = "model.onnx"
 MAKERS = {"fp16": variants.half_precision, "int8": variants.eight_bits}
-LIBRARIES = ("taxon", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow")
+LIBRARIES = (
+    *("taxon", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu"),
+    *("numpy", "pillow", "simplejpeg", "cykooz-resizer"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,5 +233,5 @@ def library_versions() -> dict[str, str]:
         try:
             versions[library] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:
-            continue  # of the two builds of ONNX Runtime one is installed
+            continue  # of the two builds of ONNX Runtime one is installed; a resizer is not everywhere
     return versions

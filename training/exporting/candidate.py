@@ -63,15 +63,16 @@ class Candidate:
             return FeaturesInput(shape=(len(self.mean),), names=self.features)
         return ImageInput(shape=self.pixels.shape)
 
-    def with_scaled_decoding(self) -> Self:
-        """The same, with large JPEG pictures decoded at a fraction of their sides.
+    def with_pixels(self, **changes: bool | str) -> Self:
+        """The same, but for some fields of `pixels`, whose options have the same names.
 
         Raises:
             ExportError: It takes no pictures.
         """
-        if self.pixels is None:
-            raise ExportError("--scaled-decoding is about pictures, and the classifier takes numbers")
-        return replace(self, pixels=self.pixels.model_copy(update={"scaled_decoding": True}))
+        if self.pixels is None and changes:
+            option = next(iter(changes)).replace("_", "-")
+            raise ExportError(f"--{option} is about pictures, and the classifier takes numbers")
+        return replace(self, pixels=self.pixels and self.pixels.model_copy(update=changes))
 
 
 def target_matrix(answers: Sequence[Sequence[str]], labels: Sequence[str]) -> NDArray[np.bool_]:

@@ -90,9 +90,9 @@ def find_data(options: DataOptions, network: ModelOptions, *, only_plan: bool = 
         image_size=options.image_size,
         color=options.color,
     )
-    if options.scaled_decoding and preprocessing.pixels is not None:
-        pixels = preprocessing.pixels.model_copy(update={"scaled_decoding": True})
-        preprocessing = replace(preprocessing, pixels=pixels)
+    if preprocessing.pixels is not None:
+        changes = {"scaled_decoding": options.scaled_decoding, "resampler": options.resampler}
+        preprocessing = replace(preprocessing, pixels=preprocessing.pixels.model_copy(update=changes))
     return Found(found, preprocessing)
 
 

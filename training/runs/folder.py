@@ -210,7 +210,7 @@ def check_recipe(folder: Path, recipe: Recipe) -> None:
 
 
 def _recipe_differences(folder: Path, recipe: Recipe) -> list[str]:
-    return flags.differences(flags.checked(flags.read_toml(str(folder / "recipe.toml"))), recipe)
+    return flags.differences(flags.checked(flags.read_resolved(folder)), recipe)
 
 
 def _check_same(folder: Path, changed: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from taxon.bundle import store
+from taxon.bundle import pixels, store
 from taxon.bundle.manifest import BundleError, Variant
 from taxon.bundle.picture_limits import Limits
 from taxon.service.runtime import bundle_proof
@@ -197,3 +197,16 @@ def test_features_are_one_tensor(tmp_path):
     described = describe(toy_bundle(tmp_path, features=True).manifest, "fp32", CPU, BUCKETS, 128)
     assert [(spec.name, spec.datatype, spec.shape) for spec in described.inputs] == [("features", "FP32", (-1, 4))]
     assert described.formats == {}
+
+
+# What the log says beside
+
+
+def test_why_pictures_are_resized_slowly_is_logged(tmp_path, monkeypatch):
+    monkeypatch.setattr(pixels, "why_slow", lambda spec: "no wheel")
+    bundles = toy_bundle(tmp_path), toy_bundle(tmp_path, "numbers", features=True)
+    with capture_logs() as events:
+        for bundle in bundles:
+            prove(bundle, "fp32", Device(CPU), 1, [1], Limits())
+    slow = [event for event in events if event["event"] == "pictures are resized slowly, by NumPy"]
+    assert [(event["model"], event["reason"]) for event in slow] == [("colors", "no wheel")]

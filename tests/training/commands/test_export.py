@@ -69,6 +69,13 @@ def test_scaled_decoding_goes_into_the_bundle(run, tmp_path):
     assert not plain.scaled_decoding
 
 
+@pytest.mark.parametrize("resampler", ["simd", "pillow"])
+def test_another_resampler_goes_into_the_bundle(run, tmp_path, resampler):
+    words = [str(run.folder), "--models", str(tmp_path / "models"), "--name", "pets"]
+    assert export.main([*words, "--resampler", resampler]) == 0
+    assert store.read(tmp_path / "models", "pets", 1).manifest.pixels.resampler == resampler
+
+
 def refuse(capsys, *words):
     assert export.main([*map(str, words)]) == 2
     message = capsys.readouterr().err
