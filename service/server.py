@@ -182,7 +182,7 @@ class Server:
         await self._control.load_all()
         self.loaded.set()
         if count := len(self.repository):
-            log.info("loaded", models=count, refused=self.repository.refused_count)
+            log.info("serving", models=count, refused=self.repository.refused_count)
         else:
             log.error("nothing is servable; staying up as NOT_SERVING", folder=str(self._settings.models))
 
