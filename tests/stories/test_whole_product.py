@@ -58,6 +58,7 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # fmt: off
     trained = taxon("train", "--data", folder / "data", "--model", "resnet18", "--weights", "none", "--image-size", 48,
                     "--epochs", 2, "--threads", 2, "--out", folder / "run",
+                    "--resampler", "pillow",  # torchvision's own, which the scores are compared with
                     "--cache-folder", folder / "cache")
     # fmt: on
     assert "broken.jpg" in trained.stdout + trained.stderr
