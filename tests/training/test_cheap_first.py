@@ -12,7 +12,7 @@ from PIL import Image
 from taxon.training.commands.train import main
 from taxon.training.dataset import pictures
 from taxon.training.errors import TrainingError
-from taxon.training.network import model, weights
+from taxon.training.network import model, published
 from tests.training.folders import write_folder
 
 
@@ -52,8 +52,8 @@ class TestBeforeDecoding:
 
     def test_a_network_that_never_answers_is_given_up(self, capfd, tmp_path, monkeypatch):
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-        monkeypatch.setattr(weights, "ANSWERS_WITHIN_S", 0.05)
-        monkeypatch.setattr(weights, "urlopen", lambda *_, **__: threading.Event().wait(1) or io.BytesIO())
+        monkeypatch.setattr(published, "ANSWERS_WITHIN_S", 0.05)
+        monkeypatch.setattr(published, "urlopen", lambda *_, **__: threading.Event().wait(1) or io.BytesIO())
         assert "no answer within 0.05 s" in refused(capfd, "--model", "resnet18")
 
     def test_weights_that_are_not_there(self, capfd):

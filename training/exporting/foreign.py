@@ -35,7 +35,7 @@ def from_checkpoint(weights: Path, name: str, labels: Path, folder: Path, wanted
 
     Args:
         weights: Read with `weights_only`: no code runs.
-        name: A model of `training.model.names()`.
+        name: A model of `network.published.names()`.
         labels: Text file, one label a line, in the order of the logits.
         folder: Labelled folder of validation pictures.
         wanted: The preprocessing.

@@ -18,7 +18,7 @@ from taxon.training.errors import TrainingError
 from taxon.training.loop.augment import Augmentation
 from taxon.training.loop.batches import LabelledArrays, targets_of
 from taxon.training.loop.order import hashed
-from taxon.training.network import model
+from taxon.training.network import model, published
 from taxon.training.network.model import Preprocessing
 from taxon.training.network.networks import NETWORKS
 
@@ -67,7 +67,7 @@ def find_data(options: DataOptions, network: ModelOptions, *, only_plan: bool = 
             names; and asks nobody for weights.
 
     Raises:
-        TrainingError: See `open_source`, `split_source`, `choose_preprocessing` and `model.check_weights`.
+        TrainingError: See `open_source`, `split_source`, `choose_preprocessing` and `published.check_weights`.
     """
     found, values = open_source(
         options.source,
@@ -77,7 +77,7 @@ def find_data(options: DataOptions, network: ModelOptions, *, only_plan: bool = 
         task=options.task,
     )
     if network.weights != "none" and not only_plan:
-        model.check_weights(network.name, network.weights)
+        published.check_weights(network.name, network.weights)
     if values is None and not only_plan:
         found = data.with_digests(found)
     found = split_source(found, fraction=options.val_fraction, seed=options.split_seed, validate_on=options.validate_on)

@@ -5,7 +5,6 @@ Knows where a network's head is. Knows nothing of data, of which layers train, o
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,13 +14,11 @@ from torch import Tensor, nn
 from taxon.bundle.manifest import PixelSpec
 from taxon.training.errors import TrainingError
 from taxon.training.network.networks import NETWORKS
-from taxon.training.network.weights import check_reachable, fetched, fill, is_file, read_state
+from taxon.training.network.published import TIMM, names, state_of, timm_package, weights_enum
+from taxon.training.network.weights import fill, is_file
 from taxon.training.suggest import nearest
 
 PLAIN_MEAN, PLAIN_STD = 0.5, 0.25
-TIMM = "timm/"
-"""Before the names of timm's models; needs the package timm."""
-TIMM_HUB = "https://huggingface.co/timm/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +56,11 @@ class Loaded:
     """Keys of the weights file whose shape belongs to another class count; they start random."""
 
 
-def names() -> list[str]:
-    """Every model that `build` knows."""
-    return [*NETWORKS, *torchvision.models.list_models(module=torchvision.models)]
-
-
 def build(name: str, class_count: int, *, channels: int = 3, weights: str | None = None) -> nn.Module:
     """Builds a network that maps float32 [N, C, H, W] (`mlp`: [N, C]) to logits [N, K].
 
     Args:
-        name: One of `names()`.
+        name: One of `published.names()`.
         class_count: K.
         channels: 3 or 1; for `mlp` the number of features.
         weights: A torchvision weights name (`DEFAULT`, `IMAGENET1K_V1`), a `.pth`, `.pt` or `.safetensors`
@@ -93,7 +85,7 @@ def load(name: str, class_count: int, *, channels: int = 3, weights: str | None 
     network = _plain(name, class_count, channels)
     dropped: tuple[str, ...] = ()
     if weights is not None:
-        dropped = fill(network, _state(name, weights), head_path(network), name=name, weights=weights)
+        dropped = fill(network, state_of(name, weights), head_path(network), name=name, weights=weights)
     path = head_path(network)
     if head != "linear":
         path = replace_head(network, head, class_count)
@@ -106,7 +98,9 @@ def _plain(name: str, class_count: int, channels: int) -> nn.Module:
     if name in NETWORKS:
         return NETWORKS[name](class_count, channels)
     if name.startswith(TIMM):
-        own: nn.Module = _timm(name).create_model(name.removeprefix(TIMM), num_classes=class_count, in_chans=channels)
+        own: nn.Module = timm_package(name).create_model(
+            name.removeprefix(TIMM), num_classes=class_count, in_chans=channels
+        )
         return own
     if name not in names():
         raise TrainingError(f"there is no model {name!r}{nearest(name, names())}")
@@ -219,11 +213,11 @@ def preprocessing(
         pixels = PixelSpec(resize=image_size, crop=(image_size, image_size), color=color)
         return Preprocessing(pixels, (PLAIN_MEAN,) * channels, (PLAIN_STD,) * channels)
     if name.startswith(TIMM):
-        published = _timm(name).get_pretrained_cfg(name.removeprefix(TIMM))
+        published = timm_package(name).get_pretrained_cfg(name.removeprefix(TIMM))
         crop, mean, std, interpolation = published.input_size[1], published.mean, published.std, published.interpolation
         resize = int(crop / published.crop_pct)
     else:
-        preset = _weights_enum(name, None if weights is None or is_file(weights) else weights).transforms()
+        preset = weights_enum(name, None if weights is None or is_file(weights) else weights).transforms()
         resize, crop, interpolation = preset.resize_size[0], preset.crop_size[0], preset.interpolation.value
         mean, std = preset.mean, preset.std
     if image_size is not None:
@@ -233,72 +227,3 @@ def preprocessing(
     if channels == 1:
         mean, std = (sum(mean) / 3,), (sum(std) / 3,)
     return Preprocessing(pixels, mean, std)
-
-
-def _timm(name: str) -> Any:
-    try:
-        import timm
-    except ImportError as error:
-        raise TrainingError(f"{name} needs the package timm: pip install 'taxon[timm]'") from error
-    if not timm.is_model(name.removeprefix(TIMM)):
-        raise TrainingError(f"timm has no model {name!r}{nearest(name.removeprefix(TIMM), timm.list_models())}")
-    return timm
-
-
-def _weights_enum(name: str, weights: str | None) -> Any:
-    if name not in torchvision.models.list_models(module=torchvision.models):
-        raise TrainingError(f"there is no model {name!r}{nearest(name, names())}")
-    published = torchvision.models.get_model_weights(name)
-    if weights is None or weights == "DEFAULT":
-        return published.DEFAULT
-    if weights not in published.__members__:
-        raise TrainingError(
-            f"{name} has no weights {weights!r}: choose one of {[*published.__members__]}, a file, or none"
-        )
-    return published[weights]
-
-
-def check_weights(name: str, weights: str) -> None:
-    """Fails within seconds where weights cannot be had.
-
-    Args:
-        name: A model name.
-        weights: As for `build`.
-
-    Raises:
-        TrainingError: The file is not there, there are no such weights, or they are not on this machine and nobody
-            answers where they are.
-    """
-    if is_file(weights):
-        if not Path(weights).exists():
-            raise TrainingError(f"the weights file {weights} does not exist")
-        return
-    if name in NETWORKS:
-        raise TrainingError(f"{name} has no published weights: give a file, or none")
-    if name.startswith(TIMM):
-        _timm(name)
-        address, cached = f"{TIMM_HUB}{name.removeprefix(TIMM)}", _is_in_hub(name)
-    else:
-        address = _weights_enum(name, weights).url
-        cached = Path(torch.hub.get_dir(), "checkpoints", address.rpartition("/")[2]).is_file()
-    if not cached:
-        check_reachable(address, weights, name)
-
-
-def _is_in_hub(name: str) -> bool:
-    """Whether the Hugging Face cache has anything of a model of timm's."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return any(Path(HF_HUB_CACHE).glob(f"models--timm--{name.removeprefix(TIMM)}*"))
-
-
-def _state(name: str, weights: str) -> dict[str, Tensor]:
-    check_weights(name, weights)
-    if is_file(weights):
-        return read_state(Path(weights))
-    if name.startswith(TIMM):
-        package, own = _timm(name), name.removeprefix(TIMM)
-        address = f"{TIMM_HUB}{own}"
-        return fetched(lambda: package.create_model(own, pretrained=True).state_dict(), weights, name, address)
-    member = _weights_enum(name, weights)
-    return fetched(lambda: member.get_state_dict(progress=False), weights, name, member.url)

@@ -1,15 +1,11 @@
-"""Weights files and names → a state that fits a network, or a message that says why it does not."""
+"""Weights files → a state that fits a network, or a message that says why it does not."""
 
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeGuard
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 from torch import Tensor, nn
 
-from taxon.mistaken import first_line
 from taxon.training.errors import TrainingError
 from taxon.training.network import torch_files
 
@@ -18,70 +14,11 @@ AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 SUFFIXES = (".pth", ".pt", ".safetensors", ".ckpt", ".bin", ".tar")
 STATE_KEYS = ("state", "state_dict", "model_state_dict", "model", "net", "network", "weights")
 """Where training scripts put the network's state: ours, Lightning's, PyTorch's tutorials', torchvision's."""
-ANSWERS_WITHIN_S = 4.0
-"""A network without a way out can keep a download waiting for minutes."""
 
 
 def is_file(weights: str) -> bool:
     """Whether `weights` means a file rather than a published name."""
     return Path(weights).suffix in SUFFIXES or "/" in weights
-
-
-def check_reachable(address: str, weights: str, name: str) -> None:
-    """Fails within seconds where nothing can be downloaded.
-
-    Args:
-        address: Where the weights are.
-        weights: Their name.
-        name: The model's.
-
-    Raises:
-        TrainingError: Nobody answers; the message says what to do instead.
-    """
-    failures: list[OSError | None] = []
-
-    def ask() -> None:
-        try:
-            urlopen(Request(address, method="HEAD"), timeout=ANSWERS_WITHIN_S).close()  # noqa: S310 - a library's own
-        except HTTPError:
-            failures.append(None)  # somebody answered
-        except OSError as error:
-            failures.append(error)
-        else:
-            failures.append(None)
-
-    asking = threading.Thread(target=ask, daemon=True)  # looking up a name has no time limit of its own
-    asking.start()
-    asking.join(ANSWERS_WITHIN_S)
-    failure = failures[0] if failures else TimeoutError(f"no answer within {ANSWERS_WITHIN_S:g} s")
-    if failure is not None:
-        raise not_downloaded(weights, name, address, failure) from failure
-
-
-def not_downloaded(weights: str, name: str, address: str, error: BaseException) -> TrainingError:
-    """Says what to do instead; arguments as for `check_reachable`."""
-    return TrainingError(
-        f"the weights {weights} of {name} could not be downloaded ({first_line(error)}): fetch {address} on a machine "
-        "with a network and pass the file with --weights FILE, or train from scratch with --weights none"
-    )
-
-
-def fetched(fetch: Callable[[], dict[str, Tensor]], weights: str, name: str, address: str) -> dict[str, Tensor]:
-    """Published weights, from the cache on this machine or the network.
-
-    Args:
-        fetch: Gets them.
-        weights: Their name.
-        name: The model's.
-        address: Where a person finds them.
-
-    Raises:
-        TrainingError: They could not be had; the message says what to do instead.
-    """
-    try:
-        return dict(fetch())
-    except Exception as error:  # each of the download libraries has its own
-        raise not_downloaded(weights, name, address, error) from error
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
