@@ -183,7 +183,7 @@ def test_a_graph_is_no_classifier(repository):
     assert repository.find("simple", "").manifest is None
     with pytest.raises(FieldInvalidError, match="has no manifest"):
         repository.find_classifier("simple", "")
-    with pytest.raises(NotServingError, match="no model is loaded"):
+    with pytest.raises(FieldInvalidError, match="ModelInfer"):
         repository.find_classifier("", "")
 
 

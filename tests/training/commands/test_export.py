@@ -90,7 +90,7 @@ def test_a_folder_that_is_no_run(tmp_path, capsys):
 
 def test_a_run_without_a_checkpoint(run, tmp_path, capsys):
     run.best_path.unlink()
-    assert "no checkpoint" in refuse(capsys, run.folder, "--models", tmp_path / "models")
+    assert "best.pt does not exist" in refuse(capsys, run.folder, "--models", tmp_path / "models")
 
 
 def test_a_name_that_cannot_be_a_folder(run, tmp_path, capsys):

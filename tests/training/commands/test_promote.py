@@ -75,10 +75,15 @@ def test_the_first_promotion_compares_with_the_version_before(repository):
     assert stable(repository) is None
 
 
-@pytest.mark.parametrize("version", ["9", "0"])
-def test_a_version_that_is_not_there(repository, version, capsys):
-    assert call(repository, version) == 2
+def test_a_version_that_is_not_there(repository, capsys):
+    assert call(repository, 9) == 2
     assert "has no version" in capsys.readouterr().err
+
+
+def test_a_version_that_cannot_be(repository, capsys):
+    with pytest.raises(SystemExit):
+        call(repository, 0)
+    assert "is not a whole number from 1" in capsys.readouterr().err
 
 
 def test_promoting_the_default_is_an_error(repository, capsys):
