@@ -9,14 +9,8 @@ from taxon.service.scheduling.arena import Input
 from taxon.service.scheduling.batching import Outcome
 
 
-class Listen(NamedTuple):
-    """Owner → front: speak gRPC there."""
-
-    address: str
-
-
 class Listening(NamedTuple):
-    """Front → owner: it does."""
+    """Front → owner: it speaks gRPC."""
 
     port: int
 

@@ -130,7 +130,7 @@ async def test_cancelled_calls_never_reach_a_model(real, models):
         for call in calls:
             call.cancel()
         await until(lambda: running.counted("taxon_in_flight_inputs") == 0)
-        assert running.server.pool.waiting_count == 0  # at once, not when the worker comes back
+        assert running.server.pool.dispatcher.waiting_count == 0  # at once, not when the worker comes back
         os.kill(running.server.pool.pids[0], signal.SIGCONT)
         assert await label(running, RED) == "red"
         assert running.counted("taxon_batch_size_sum", model="colors") == 1

@@ -86,7 +86,7 @@ async def test_unloading_ends_when_the_last_caller_leaves_the_queue(opened):
     unloading = asyncio.create_task(one.pool.unload(model))
     await settled()
     assert not unloading.done()
-    one.pool.leave(waiting)
+    one.pool.dispatcher.leave(waiting)
     await asyncio.wait_for(unloading, 20)
     loading.cancel()
 
