@@ -50,7 +50,8 @@ class FrontProcess:
 
     async def serve(self) -> None:
         """Until drained, or until the owner has gone."""
-        self._channel.send(Listening(await self._front.start(self._settings.listen)))
+        await self._front.start(self._settings.listen)
+        self._channel.send(Listening())
         await self._ended.wait()
         self._channel.close()
 

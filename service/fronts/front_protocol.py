@@ -12,8 +12,6 @@ from taxon.service.scheduling.batching import Outcome
 class Listening(NamedTuple):
     """Front → owner: it speaks gRPC."""
 
-    port: int
-
 
 class Update(NamedTuple):
     """Owner → front: what is known of the models now, and whether the server serves."""

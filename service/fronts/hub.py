@@ -52,7 +52,7 @@ class FrontHandle:
         self.jobs: dict[int, Job] = {}
         self.settled = asyncio.Event()
         """Set once it has gone and nothing that it submitted is worked on."""
-        self.listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.listening = False
         self.process = ChildProcess(
             PROGRAM, descriptors, words, lambda message: hub.receive(self, message), lambda: hub.bury(self)
         )
@@ -94,13 +94,13 @@ class Hub:
         self._update: Update | None = None
         self._telling = False
         self._reserved: socket.socket | None = None
-        self._emptied = asyncio.Event()
+        self._complete, self._emptied = asyncio.Event(), asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def pids(self) -> list[int]:
         """Of the processes that listen."""
-        return [front.process.pid for front in self._fronts.values() if front.listening.done()]
+        return [front.process.pid for front in self._fronts.values() if front.listening]
 
     async def start(self, address: str) -> int:
         """Starts every front. Returns the port that they share.
@@ -113,10 +113,12 @@ class Hub:
         bound: int = self._reserved.getsockname()[1]
         self._settings = self._settings.model_copy(update={"listen": f"{host}:{bound}"})
         self._places.fill()
-        waiting = [front.listening for front in self._fronts.values()]
-        done, _ = await asyncio.wait(waiting, timeout=START_S)
-        if len(done) < len(self._arenas):
-            raise StartError(f"{len(self._arenas) - len(done)} of {len(self._arenas)} fronts did not start")
+        try:
+            async with asyncio.timeout(START_S):
+                await self._complete.wait()
+        except TimeoutError:
+            count = len(self._arenas)
+            raise StartError(f"{count - len(self.pids)} of {count} fronts did not start; see the log") from None
         return bound
 
     def update(self, known: Known, serving: bool) -> None:
@@ -214,8 +216,9 @@ class Hub:
                 front.asking.told(message)
             case Listening():
                 self._places.works(front.number)
-                if not front.listening.done():
-                    front.listening.set_result(message.port)
+                front.listening = True
+                if len(self.pids) == len(self._arenas):
+                    self._complete.set()
         self._board.predicted_wait_s = self._line.predicted_wait_s()
 
     def _submit(self, front: FrontHandle, message: Submit) -> None:

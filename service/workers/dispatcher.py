@@ -128,7 +128,8 @@ class Dispatcher:
 
     def give(self) -> None:
         """What waits, to whoever is free."""
-        self._give_pictures()
+        if self._layout.decoders:
+            self._give_pictures()
         self._give_batches()
         self.wake()
 
