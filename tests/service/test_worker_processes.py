@@ -3,9 +3,12 @@
 import asyncio
 import os
 import signal
+import struct
 import sys
 import time
+import zlib
 from io import BytesIO
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -178,13 +181,40 @@ async def test_a_decode_bomb_holds_nobody_up(real, models):
     assert sorted(spent)[len(spent) // 2] < max(bombs_s) / 3
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_header_that_inflates_to_60_mb_holds_nobody_up(real, models):
+    """Metadata of a PNG are nobody's concern: neither this process, which speaks gRPC, nor a worker opens them."""
+    text = chunk(b"zTXt", b"key\0\0" + zlib.compress(bytes(1_000_000), 9))
+    encoded = RED[:33] + 60 * text + RED[33:]
+    assert len(encoded) < 100_000
+    async with real(models, "--workers", "1") as running:
+        assert await label(running, RED) == "red"
+        spent_s, (worker,) = time.process_time(), running.server.pool.pids
+        worked_s = cpu_s(worker)
+        for _ in range(10):
+            assert await label(running, encoded) == "red"
+        assert time.process_time() - spent_s < 0.3
+        assert cpu_s(worker) - worked_s < 0.5  # inflating takes 5
+
+
+def chunk(kind, content):
+    """Of a PNG."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def cpu_s(pid):
+    """What a process has computed, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize(("workers", "write"), [("1", toy_bundle), ("2", toy_bundle), ("2", simple)])
 async def test_a_model_that_ends_its_process_is_refused_and_the_healthy_ones_never_notice(
-    mortal, models, refused, workers
+    mortal, models, refused, workers, write
 ):
+    """A bundle, or a graph without a manifest."""
     async with mortal(models, "--workers", workers, *CONTROL) as running:
         await until(lambda: running.server.pool.serving_count == int(workers))
-        toy_bundle(models, "aborts")
+        write(models, "aborts")
         loading = asyncio.ensure_future(
             refused(stub_of(running).RepositoryModelLoad(oip.RepositoryModelLoadRequest(model_name="aborts")))
         )

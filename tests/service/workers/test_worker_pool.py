@@ -227,26 +227,25 @@ async def test_what_decoders_take_is_not_charged_to_those_who_run(opened):
     assert one.pool.dispatcher._queues.get(model).costs()[4] < 0.05
 
 
-async def test_a_large_picture_is_decoded_alone_and_run_with_others(opened):
-    """What decoders take for it is learnt: the next one is let in, or not, by that."""
+async def test_a_large_picture_that_was_decoded_is_run_with_others(opened):
     one = opened(decoders=1)
     model = await one.load()
-    busy, large, small = one.submit(tensors(model), job(model, alone=True), job(model))
-    one.submit(tensors(model))  # a batch runs, another is ready
-    for _ in range(20):
-        one.workers[1].decode(seconds=2.0)
-        (more,) = one.submit(job(model, alone=True))
-        if small.decode_s:
-            break
+    one.submit(tensors(model), tensors(model))  # one runs, one is ready
+    large, small = one.submit(job(model, alone=True), job(model))
+    one.workers[1].decode()
+    one.workers[1].decode()
+    one.workers[0].run()
+    assert one.workers[0].told(Run)[-1].inputs == [large.input, small.input]
+
+
+async def test_what_decoding_a_large_picture_takes_counts_when_one_wants_in(opened):
+    one = opened(decoders=1)
+    model = await one.load()
+    one.submit(job(model, time.monotonic() + 0.15, alone=True))
     one.workers[1].decode(seconds=2.0)
-    assert large.input.shape == (2, 2, 3)
-    one.workers[0].run()
-    one.workers[0].run()
-    together = one.workers[0].owes[0].inputs
-    assert {large.input, small.input, more.input} <= set(together)
-    assert busy.outcome.batch_size == 1
     with pytest.raises(DeadlineTooShortError):
-        one.submit(job(model, time.monotonic() + 0.25, alone=True))
+        one.submit(job(model, time.monotonic() + 0.15, alone=True))
+    one.submit(job(model, time.monotonic() + 0.15))
 
 
 # Who may come in
