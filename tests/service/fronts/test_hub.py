@@ -243,8 +243,8 @@ async def test_changes_of_one_moment_are_told_once(one):
 
 async def test_figures_are_added_up_and_those_of_a_dead_front_left_out(one):
     asking = asyncio.create_task(one.hub.statistics())
-    await asyncio.sleep(0)
     first, second = FakeFront.started
+    await until(lambda: first.told(Ask))
     (asked,) = first.told(Ask)
     first.say(Told(asked.number, {7: Figures(success_count=3)}))
     second.die()
