@@ -8,12 +8,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 
 import pydantic
 import structlog
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
 
 from taxon.bundle import atomic_files, signing
 from taxon.bundle.signing import KeyFileError
@@ -30,10 +31,10 @@ from taxon.service.runtime.device import Device, choose_device
 from taxon.service.scheduling.arena import Arena
 from taxon.service.scheduling.board import Board
 from taxon.service.telemetry import logs
-from taxon.service.telemetry.families import Added, Family, read_families
+from taxon.service.telemetry.families import Added
 from taxon.service.telemetry.metrics import Metrics, MetricsPage
 from taxon.service.telemetry.statistics import Figures, Key
-from taxon.service.workers.executor import LocalExecutor
+from taxon.service.workers.executor import Executor
 from taxon.service.workers.layout import layout
 from taxon.service.workers.worker_pool import WorkerPool
 from taxon.service.workers.worker_process import StartWorker, WorkerProcesses
@@ -205,9 +206,10 @@ class Server:
         )
 
     def _speak(self, board: Board, arenas: list[Arena]) -> Front | Hub:
+        line, apart = self.pool.dispatcher, self._layout.decoders > 0
         if self._layout.fronts > 1:
-            return Hub(self._settings, self.pool, self._control, board, arenas)
-        executor = LocalExecutor(self.pool, arenas[0], decodes_apart=self._layout.decoders > 0)
+            return Hub(self._settings, line, self._control, board, arenas, decodes_apart=apart)
+        executor = Executor(line, arenas[0], decodes_apart=apart)
 
         async def statistics() -> Mapping[Key, Figures]:
             return self.metrics.statistics.all
@@ -221,9 +223,9 @@ class Server:
             return self.metrics.registry
         loop = asyncio.get_running_loop()
 
-        def read() -> list[list[Family]]:
-            theirs = asyncio.run_coroutine_threadsafe(hub.families(), loop).result()
-            return [read_families(self.metrics.registry), *theirs]
+        def read() -> list[Iterable[Metric]]:
+            theirs = asyncio.run_coroutine_threadsafe(hub.metrics(), loop).result()
+            return [self.metrics.registry.collect(), *theirs]
 
         registry = CollectorRegistry()
         registry.register(Added(read))

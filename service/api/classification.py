@@ -166,7 +166,7 @@ def _choice(request: pb.ClassifyRequest) -> Choice:
 
 
 def _response(answer: Answer) -> pb.ClassifyResponse:
-    model, timing = answer.model, answer.timing
+    model, scored = answer.model, answer.scored
     labels = model.description.labels[GRAPH_OUTPUT]
     response = pb.ClassifyResponse(
         unknown=answer.ranked.unknown,
@@ -180,11 +180,11 @@ def _response(answer: Answer) -> pb.ClassifyResponse:
     for index, score in zip(answer.ranked.indexes, answer.ranked.scores, strict=True):
         add(label=labels[index], class_index=index, score=score)
     told = response.timing
-    told.batch_size = timing.batch_size
-    _put(told.preprocess_duration, timing.preprocess_s)
-    _put(told.queue_duration, timing.queue_s)
-    _put(told.inference_duration, timing.inference_s)
-    _put(told.total_duration, timing.total_s)
+    told.batch_size = scored.batch_size
+    _put(told.preprocess_duration, scored.preprocess_s)
+    _put(told.queue_duration, scored.queue_s)
+    _put(told.inference_duration, scored.inference_s)
+    _put(told.total_duration, scored.total_s)
     return response
 
 

@@ -13,12 +13,12 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from taxon import freed_memory
 from taxon.bundle import pixels, proof
 from taxon.bundle.manifest import GRAPH_INPUTS, GRAPH_OUTPUT, BundleError, Manifest, Variant
 from taxon.bundle.picture_limits import Limits
 from taxon.bundle.proof import Array
 from taxon.bundle.store import Bundle
-from taxon.service.machine import release_freed_memory
 from taxon.service.runtime.description import FORMAT_NHWC, Description
 from taxon.service.runtime.device import CPU, TENSORRT, Device
 from taxon.service.runtime.session import Session, Tensor, merged, open_session, profile
@@ -62,7 +62,7 @@ def prove(
     fixed = profile(GRAPH_INPUTS[bundle.manifest.input.kind], bundle.manifest.input.shape, buckets[-1])
     options = merged({TENSORRT: fixed}, variant.provider_options, device.options)
     session = open_session(bundle.folder / variant.file, device.provider, thread_count, options, variant.precision)
-    release_freed_memory()
+    freed_memory.release()  # opening a graph takes three times what is kept of it
     check_graph(session, bundle.manifest)
     if bundle.manifest.pixels is not None and (reason := pixels.why_slow(bundle.manifest.pixels)):
         log.warning("pictures are resized slowly, by NumPy", model=bundle.manifest.name, reason=reason)

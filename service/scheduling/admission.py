@@ -5,7 +5,7 @@ Pure bookkeeping over what waits and what steps take; knows nothing of processes
 
 import random
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 
 from taxon.service.errors import DeadlineTooShortError, NotServingError, QueueFullError
@@ -17,6 +17,8 @@ from taxon.service.scheduling.model_queue import ModelQueue
 MARGIN = 1.15
 # So long after the last ordinary picture, large ones may have every worker.
 QUIET_S = 1.0
+# Pictures that a decoder gets at once: few, so that none waits while another decoder is idle.
+MOST_DECODED = 4
 # One call a second is let in against the estimates, if an idle server would answer it by what was proven.
 PROBE_S = 1.0
 MIN_RETRY_S = 0.02
@@ -74,27 +76,32 @@ class Queues:
     def __init__(self, max_queued_count: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_queued_count = max_queued_count  # only told to callers
         self._clock = clock
-        self._queues: list[ModelQueue] = []
+        self._queues: dict[int, ModelQueue] = {}
         self._ordinary_at = -QUIET_S
         self._turn_s = 0.0
 
     def add(self, queue: ModelQueue) -> None:
         """Adds a queue; it starts level with the others."""
         queue.used_s = self._turn_s
-        self._queues.append(queue)
+        self._queues[queue.model] = queue
 
-    def remove(self, queue: ModelQueue) -> None:
-        """Takes a queue out."""
-        self._queues.remove(queue)
+    def get(self, model: int) -> ModelQueue | None:
+        """The queue of a model, if there is one."""
+        return self._queues.get(model)
+
+    def remove(self, model: int) -> Sequence[Job]:
+        """Takes a model's queue out. Returns what waited in it."""
+        queue = self._queues.pop(model, None)
+        return queue.empty() if queue else ()
 
     def empty(self) -> list[Job]:
         """Takes out everything that waits."""
-        return [job for queue in self._queues for job in queue.empty()]
+        return [job for queue in self._queues.values() for job in queue.empty()]
 
     @property
     def waiting_count(self) -> int:
         """Inputs that wait."""
-        return sum(queue.waiting_count for queue in self._queues)
+        return sum(queue.waiting_count for queue in self._queues.values())
 
     def predicted_s(self, worker_count: int, busy_s: float) -> float:
         """How long a new input waits before a worker takes it.
@@ -103,7 +110,12 @@ class Queues:
             worker_count: Workers that serve.
             busy_s: Until the first of them is free.
         """
-        return busy_s + sum(queue.backlog_s() for queue in self._queues) / max(1, worker_count)
+        return busy_s + sum(queue.backlog_s() for queue in self._queues.values()) / max(1, worker_count)
+
+    def decoding_s(self, decoder_count: int) -> float:
+        """How long a new picture waits before a decoder takes it."""
+        waiting = [queue for queue in self._queues.values() if queue.undecoded]
+        return sum(len(queue.undecoded) * queue.apart_s.seconds() for queue in waiting) / max(1, decoder_count)
 
     def admit(self, queue: ModelQueue, job: Job, worker_count: int, busy_s: float) -> None:
         """Lets a job in, or not; whoever asks queues it then.
@@ -119,7 +131,7 @@ class Queues:
         remaining_s = job.deadline - now
         costs = queue.costs()
         apart_s = queue.apart_s.seconds() if job.input.dtype is None else 0.0
-        own_s = queue.alone_s.seconds() if job.alone else apart_s + costs[1]
+        own_s = queue.large_cost_s() if job.alone else apart_s + costs[1]
         if own_s > remaining_s:
             if self._is_probe(queue, job, remaining_s):
                 return
@@ -164,17 +176,29 @@ class Queues:
         large_may_run = large_count < max(1, worker_count - 1) or quiet
         waiting = [
             queue
-            for queue in self._queues
+            for queue in self._queues.values()
             if (queue.ordinary or (queue.alone and large_may_run)) and queue.model in models
         ]
         if not waiting:
             return None
         queue = min(waiting, key=lambda queue: queue.used_s)
         self._turn_s = max(self._turn_s, queue.used_s)
-        for other in self._queues:
+        for other in self._queues.values():
             if not other.waiting_count:
                 other.used_s = max(other.used_s, self._turn_s)  # idleness earns no claim
         return queue, queue.take(self._clock(), worker_count, large_may_run)
+
+    def next_pictures(self, decoder_count: int) -> tuple[ModelQueue, Sequence[Job]] | None:
+        """What a free decoder should do now: the oldest picture, and its share of what waits for the same model; None
+        if nothing waits.
+        """
+        waiting = [queue for queue in self._queues.values() if queue.undecoded]
+        if not waiting:
+            return None
+        queue = min(waiting, key=lambda queue: queue.undecoded[0].queued_at)
+        share = min(MOST_DECODED, -(-sum(len(queue.undecoded) for queue in waiting) // decoder_count))
+        jobs, queue.undecoded = queue.undecoded[:share], queue.undecoded[share:]
+        return queue, jobs
 
 
 def retry_delay_s(overhang_s: float) -> float:

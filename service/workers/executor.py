@@ -1,11 +1,7 @@
-"""Where models run, as the line sees it: an input goes in, scores come out.
-
-`LocalExecutor` is in the process that owns the workers; a front beside others has a `RemoteExecutor`, see `fronts`.
-"""
+"""Where models run, as the line sees it: an input goes in, scores come out."""
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,14 +12,48 @@ from taxon.service.scheduling.admission import retry_delay_s
 from taxon.service.scheduling.arena import Arena, Input
 from taxon.service.scheduling.batching import Job, Outcome, Scored
 from taxon.service.scheduling.picture_size import Encoded, is_large
-from taxon.service.workers.worker_pool import WorkerPool
 
 Payload = Encoded | NDArray[Any]
 """An encoded picture, or what the graph takes without the batch axis."""
 
 
-class Executor(Protocol):
-    """Runs inputs."""
+class Line(Protocol):
+    """Who takes jobs on: the pool of this process, or what stands for it in a front of its own."""
+
+    def submit(self, job: Job) -> None:
+        """Takes an input in; `job.deliver` is told the outcome, once.
+
+        Raises:
+            ServiceError: It may not come in.
+        """
+        ...
+
+    def leave(self, job: Job) -> None:
+        """The caller of a job has left; it is still delivered."""
+        ...
+
+    def predicted_wait_s(self) -> float:
+        """How long a new input would wait."""
+        ...
+
+
+class Executor:
+    """Runs inputs, each by way of a block of shared memory."""
+
+    def __init__(self, line: Line, arena: Arena, number: int = 0, *, decodes_apart: bool) -> None:
+        """Submits nothing yet.
+
+        Args:
+            line: Who takes jobs on.
+            arena: Of this process.
+            number: Of the arena, among those that workers know.
+            decodes_apart: Whether pictures are decoded in place by one process for another.
+        """
+        self._line = line
+        self._arena = arena
+        self._number = number
+        self._decodes_apart = decodes_apart
+        self._loop = asyncio.get_running_loop()
 
     async def submit(
         self, model: int, payload: Payload, deadline: float, priority: int = 0, room_bytes: int = 0
@@ -41,45 +71,24 @@ class Executor(Protocol):
             ServiceError: See `service.errors`.
             PictureError: See `taxon.bundle.picture_limits`.
         """
-        ...
-
-    def predicted_wait_s(self) -> float:
-        """How long a new input would wait."""
-        ...
-
-
-class LocalExecutor:
-    """The workers of this process."""
-
-    def __init__(self, pool: WorkerPool, arena: Arena, *, decodes_apart: bool) -> None:
-        """Submits nothing yet.
-
-        Args:
-            pool: Of the workers.
-            arena: Of this process.
-            decodes_apart: Whether pictures are decoded in place by one process for another.
-        """
-        self._pool = pool
-        self._decodes_apart = decodes_apart
-        self._arena = arena
-        self._loop = asyncio.get_running_loop()
-
-    async def submit(
-        self, model: int, payload: Payload, deadline: float, priority: int = 0, room_bytes: int = 0
-    ) -> Scored:
-        """See `Executor`."""
-        arena = self._arena
-        given = unplaced(payload, 0)
+        arena, number = self._arena, self._number
+        if isinstance(payload, np.ndarray):
+            given, alone = Input(number, -1, payload.nbytes, payload.dtype, payload.shape), False
+        else:
+            given, alone = Input(number, -1, len(payload)), is_large(payload)
         byte_count = max(given.byte_count, room_bytes if self._decodes_apart else 0)
         if not arena.reserve(byte_count):
-            raise no_room(arena, self.predicted_wait_s())
+            raise self._no_room()
         future: asyncio.Future[Scored] = self._loop.create_future()
         delivered = False
 
         def bring(job: Job) -> None:
             # As late as can be: what waits is in the caller's message, and a block of its own would be a second copy.
-            job.input = placed(arena, job.input, payload, byte_count, self.predicted_wait_s)
-            job.bring = None
+            offset = arena.allocate(byte_count)
+            if offset is None:
+                raise self._no_room()
+            arena.write(offset, payload)
+            job.input, job.bring = given._replace(offset=offset), None
 
         def deliver(outcome: Outcome) -> None:
             nonlocal delivered
@@ -87,12 +96,16 @@ class LocalExecutor:
             if not job.bring:
                 arena.free(job.input.offset)
             arena.release(byte_count)
-            settle(future, outcome)
+            if future.done() or outcome is None:
+                return
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
 
-        alone = not isinstance(payload, np.ndarray) and is_large(payload)
         job = Job(model, given, deadline, time.monotonic(), deliver, priority, alone, bring=bring)
         try:
-            self._pool.submit(job)
+            self._line.submit(job)
         except Exception:
             arena.release(byte_count)
             raise
@@ -102,49 +115,18 @@ class LocalExecutor:
             if not delivered:
                 if not job.bring:
                     arena.abandon(job.input.offset)
-                self._pool.leave(job)
+                self._line.leave(job)
             raise
 
     def predicted_wait_s(self) -> float:
-        """See `Executor`."""
-        return self._pool.predicted_wait_s()
+        """How long a new input would wait."""
+        return self._line.predicted_wait_s()
 
-
-def unplaced(payload: Payload, arena: int) -> Input:
-    """What is known of an input before it has a block."""
-    if isinstance(payload, np.ndarray):
-        return Input(arena, -1, payload.nbytes, payload.dtype, payload.shape)
-    return Input(arena, -1, len(payload))
-
-
-def placed(
-    arena: Arena, given: Input, payload: Payload, byte_count: int, predicted_wait_s: Callable[[], float]
-) -> Input:
-    """Writes an input into a block of so many bytes: the one copy on its way to a worker.
-
-    Raises:
-        QueueFullError: There is no room for it.
-    """
-    offset = arena.allocate(byte_count)
-    if offset is None:
-        raise no_room(arena, predicted_wait_s())
-    arena.write(offset, payload)
-    return given._replace(offset=offset)
-
-
-def no_room(arena: Arena, wait_s: float) -> QueueFullError:
-    """What a caller is told whose input the arena cannot hold."""
-    count = arena.reserved_count
-    return QueueFullError(
-        "the inputs in the server fill its memory", retry_delay_s(wait_s), queued_count=count, max_queued_count=count
-    )
-
-
-def settle(future: "asyncio.Future[Scored]", outcome: Outcome) -> None:
-    """Wakes a caller, if it still waits."""
-    if future.done() or outcome is None:
-        return
-    if isinstance(outcome, Exception):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)
+    def _no_room(self) -> QueueFullError:
+        count = self._arena.reserved_count
+        return QueueFullError(
+            "the inputs in the server fill its memory",
+            retry_delay_s(self.predicted_wait_s()),
+            queued_count=count,
+            max_queued_count=count,
+        )

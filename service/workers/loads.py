@@ -172,8 +172,3 @@ class Loads:
         del self._known[known.order.model]
         if not known.answer.done():
             known.answer.set_result(Loaded(known.order.model, reason))
-
-    @property
-    def unproven(self) -> bool:
-        """Whether a model still waits for its proof, or for a worker that serves it."""
-        return any(not known.answer.done() for known in self._known.values())

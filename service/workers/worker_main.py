@@ -5,9 +5,7 @@ GPU the inputs of the next batch are gathered while one runs. Knows models, pict
 queues or other workers. Ends when the server closes the socket.
 """
 
-import ctypes
 import os
-import signal
 import socket
 import sys
 import threading
@@ -30,6 +28,7 @@ from taxon.service.runtime.bundle_proof import describe, prove
 from taxon.service.runtime.graph_proof import prove_graph
 from taxon.service.scheduling.arena import ArenaView, Input
 from taxon.service.telemetry import logs
+from taxon.service.workers.child_process import begin
 from taxon.service.workers.worker_protocol import (
     Decode,
     Decoded,
@@ -45,7 +44,6 @@ from taxon.service.workers.worker_protocol import (
 
 NICENESS = 5  # the front answers refusals and health while every core runs models
 READ_BYTES = 2**18
-PR_SET_PDEATHSIG = 1
 
 Array = NDArray[Any]
 
@@ -228,11 +226,7 @@ def main(argv: list[str]) -> None:
     Args:
         argv: Descriptors of the socket and of every arena, joined by commas; settings as JSON.
     """
-    # A worker that hangs in native code would outlive a server that is killed.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    # Signals to the whole group reach the server too, which drains; this process ends when its socket closes.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    begin()
     os.nice(NICENESS)
     socket_number, *arena_numbers = map(int, argv[0].split(","))
     settings = WorkerSettings.from_json(argv[1])

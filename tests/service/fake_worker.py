@@ -12,7 +12,7 @@ SCORES = np.array([0.75, 0.25], np.float32)
 
 
 class FakeWorker:
-    """See `WorkerHandle`. One that is told nothing hangs; one that is killed ends, as a process does."""
+    """See `ChildProcess`. One that is told nothing hangs; one that is killed ends, as a process does."""
 
     def __init__(self, pid, number, role, on_message, on_end):
         self.pid, self.number, self.role = pid, number, role
@@ -44,7 +44,7 @@ class FakeWorker:
     def close(self):
         self.closed = True
 
-    def wait(self, timeout_s):
+    def wait(self):
         self.waits += 1
         return self.status
 

@@ -279,10 +279,10 @@ async def test_a_caller_who_leaves_takes_every_entry_along(serve, models):
         entries = [pb.ClassifyRequest(image=GREEN)] * 256
         call = running.stub.BatchClassify(pb.BatchClassifyRequest(requests=entries), timeout=30)
         await until(lambda: running.counted("taxon_in_flight_inputs") == 32)
-        assert running.server.pool.waiting_count > 0
+        assert running.server.pool.dispatcher.waiting_count > 0
         call.cancel()
         await until(lambda: running.counted("taxon_in_flight_inputs") == 0)
-        assert running.server.pool.waiting_count == 0
+        assert running.server.pool.dispatcher.waiting_count == 0
         gate.set()
         reply = await running.stub.Classify(pb.ClassifyRequest(image=RED), timeout=10)
         assert running.counted("taxon_batch_size_sum", model="colors") == 1

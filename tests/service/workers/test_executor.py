@@ -8,7 +8,7 @@ import pytest
 from taxon.service.errors import InferenceFailedError, NotServingError, QueueFullError
 from taxon.service.scheduling.arena import Arena
 from taxon.service.scheduling.batching import Scored
-from taxon.service.workers.executor import LocalExecutor
+from taxon.service.workers.executor import Executor
 
 SCORED = Scored(np.ones(3, np.float32), 0.0, 0.0, 0.0, 1)
 SOON = 1e12
@@ -52,7 +52,7 @@ async def asking(executor, payload):
 
 
 async def test_what_waits_has_no_copy_and_what_is_brought_has_one(pool, arena):
-    call = await asking(LocalExecutor(pool, arena, decodes_apart=False), b"picture")
+    call = await asking(Executor(pool, arena, decodes_apart=False), b"picture")
     (job,) = pool.jobs
     assert (arena.held_count, arena.reserved_count) == (0, 1)
     job.bring(job)
@@ -65,7 +65,7 @@ async def test_what_waits_has_no_copy_and_what_is_brought_has_one(pool, arena):
 
 
 async def test_what_does_not_fit_is_refused_even_before_it_is_copied(pool, arena):
-    executor = LocalExecutor(pool, arena, decodes_apart=False)
+    executor = Executor(pool, arena, decodes_apart=False)
     call = await asking(executor, bytes(6000))
     with pytest.raises(QueueFullError, match="fill its memory") as failure:
         await executor.submit(1, bytes(3000), SOON)
@@ -78,7 +78,7 @@ async def test_what_does_not_fit_is_refused_even_before_it_is_copied(pool, arena
 
 
 async def test_an_array_has_room_for_what_its_picture_becomes(pool, arena):
-    executor = LocalExecutor(pool, arena, decodes_apart=True)
+    executor = Executor(pool, arena, decodes_apart=True)
     task = asyncio.create_task(executor.submit(1, b"picture", SOON, room_bytes=5000))
     await asyncio.sleep(0)
     with pytest.raises(QueueFullError):
@@ -89,13 +89,13 @@ async def test_an_array_has_room_for_what_its_picture_becomes(pool, arena):
 async def test_who_is_not_let_in_leaves_nothing_behind(pool, arena):
     pool.refusal = NotServingError("x")
     with pytest.raises(NotServingError):
-        await LocalExecutor(pool, arena, decodes_apart=False).submit(1, b"picture", SOON)
+        await Executor(pool, arena, decodes_apart=False).submit(1, b"picture", SOON)
     assert (arena.held_count, arena.reserved_count) == (0, 0)
 
 
 @pytest.mark.parametrize("brought", [False, True])
 async def test_who_leaves_is_said_to_have_left(pool, arena, brought):
-    call = await asking(LocalExecutor(pool, arena, decodes_apart=False), b"picture")
+    call = await asking(Executor(pool, arena, decodes_apart=False), b"picture")
     (job,) = pool.jobs
     if brought:
         job.bring(job)

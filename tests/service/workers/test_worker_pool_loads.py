@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from taxon.service.errors import NotServingError
+from taxon.service.errors import NotServingError, QueueFullError
 from taxon.service.workers import worker_slots
 from taxon.service.workers.worker_protocol import Load, Run
 from taxon.service.workers.worker_slots import Patience
@@ -171,6 +171,26 @@ async def test_a_death_over_a_batch_is_not_the_fault_of_the_load_behind_it(opene
     assert not (await loading).refused
 
 
+async def test_while_every_worker_loads_the_wait_is_what_the_last_load_took(opened):
+    one = opened(workers=1)
+    model, work = await one.load(), one.pool.dispatcher
+    loading = one.begin_load("second")
+    await settled()
+    one.workers.extras[0].prove()
+    assert one.workers.loading == [one.workers[0]]
+    assert 0 < work.load_s < 10
+    work.load_s = 20.0
+    assert 15 < work.predicted_wait_s() <= 20
+    with pytest.raises(QueueFullError):
+        one.submit(*(job(model, time.monotonic() + 10) for _ in range(2)))  # the first may be a probe
+    one.submit(job(model, time.monotonic() + 60))
+    work.load_s = -2.0  # so late: as long again
+    assert 2 <= work.predicted_wait_s() < 5
+    one.workers[0].prove()
+    await loading
+    assert work.predicted_wait_s() < 0.1
+
+
 # An extra worker for proofs
 
 
@@ -220,7 +240,7 @@ async def test_a_model_that_ends_extra_workers_is_refused_without_harm(opened):
     assert "status -6" in (await loading).refused
     assert len(one.workers.extras) == 2
     assert one.workers[0].told(Load) == [Load(healthy, "healthy", 1, None)]
-    assert one.pool.restart_count == 0
+    assert len(one.workers.started) == 3
 
 
 async def test_an_extra_worker_that_hangs_is_ended(opened):
@@ -236,13 +256,13 @@ async def test_an_extra_worker_that_hangs_is_ended(opened):
 async def test_extra_workers_that_cannot_be_started_are_tried_again_but_not_more_and_more_often(opened, monkeypatch):
     one = opened(workers=1)
     await one.load("healthy")
-    monkeypatch.setattr(worker_slots, "LONGEST_PAUSE_S", 0.02)
+    monkeypatch.setattr(worker_slots, "EXTRA_PAUSE_S", 0.002)
     one.workers.refuses = lambda number: number < 0
     before = len(one.workers.tries)
     loads = [one.begin_load("first"), one.begin_load("second")]
     began = time.monotonic()
     await until(lambda: len(one.workers.tries) - before > 60)
-    rounds = (time.monotonic() - began) / (0.02 / 10)
+    rounds = (time.monotonic() - began) / 0.002
     assert len(one.workers.tries) - before <= 2 * (rounds + 4)
     one.workers.refuses = lambda number: False
     await until(lambda: one.workers.extras)
