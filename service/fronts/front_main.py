@@ -11,7 +11,7 @@ from typing import Any
 
 from taxon.service.config import Settings
 from taxon.service.fronts.asking import Asking
-from taxon.service.fronts.front import Front, Shared
+from taxon.service.fronts.front import Front, Shared, memory_of
 from taxon.service.fronts.front_protocol import Ask, Delivered, Drain, Listen, Listening, Told, Update
 from taxon.service.fronts.remote import RemoteControl, RemoteExecutor
 from taxon.service.machine import keep_freed_memory
@@ -34,13 +34,15 @@ class FrontProcess:
         self._tasks: set[asyncio.Task[None]] = set()
         self._channel = Channel(owner, self._receive, self._ended.set)
         self._asking = Asking(self._channel.send, self._answer)
-        self._executor = RemoteExecutor(self._channel, arena, board, number)
+        memory = memory_of(settings)
+        self._executor = RemoteExecutor(self._channel, arena, memory, board, number)
         self._metrics = Metrics()
         shared = Shared(
             Repository(),
             self._executor,
             RemoteControl(self._asking),
             board,
+            memory,
             lambda: self._asking.ask("statistics"),
         )
         self._front = Front(settings, shared, self._metrics, number, shares_port=True)

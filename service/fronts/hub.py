@@ -181,6 +181,10 @@ class Hub:
             log.warning("fronts did not end in time, killing them", fronts=sorted(self._fronts))
         self.kill()
 
+    async def close(self) -> None:
+        """Ends at once. Without effect after a drain."""
+        self.kill()
+
     def kill(self) -> None:
         """Ends every front at once."""
         self._closing = True
@@ -267,7 +271,8 @@ class Hub:
             time.monotonic(),
             deliver,
             message.priority,
-            message.alone,
+            alone=message.decoding_bytes > 0,
+            decoding_bytes=message.decoding_bytes,
         )
         front.jobs[number] = job
         try:

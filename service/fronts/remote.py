@@ -9,7 +9,7 @@ from taxon.service.fronts.front_protocol import Delivered, Leave, Submit
 from taxon.service.scheduling.arena import Arena
 from taxon.service.scheduling.batching import Scored
 from taxon.service.scheduling.board import Board
-from taxon.service.scheduling.picture_size import is_large
+from taxon.service.scheduling.memory import Memory
 from taxon.service.workers.channel import Channel
 from taxon.service.workers.executor import Payload, no_room, placed, settle, unplaced
 
@@ -17,9 +17,10 @@ from taxon.service.workers.executor import Payload, no_room, placed, settle, unp
 class RemoteExecutor:
     """See `executor.Executor`."""
 
-    def __init__(self, channel: Channel, arena: Arena, board: Board, front: int) -> None:
+    def __init__(self, channel: Channel, arena: Arena, memory: Memory, board: Board, front: int) -> None:
         self._channel = channel
         self._arena = arena
+        self._memory = memory
         self._board = board
         self._front = front
         self._loop = asyncio.get_running_loop()
@@ -31,6 +32,7 @@ class RemoteExecutor:
     ) -> Scored:
         """See `Executor`."""
         arena, given = self._arena, unplaced(payload, self._front)
+        decoding_bytes = 0 if isinstance(payload, np.ndarray) else self._memory.to_decode(payload)
         byte_count = max(given.byte_count, room_bytes)
         if not arena.reserve(byte_count):
             raise no_room(arena, self.predicted_wait_s())
@@ -39,8 +41,7 @@ class RemoteExecutor:
         number = self._next
         future: asyncio.Future[Scored] = self._loop.create_future()
         self._submitted[number] = given.offset, byte_count, future
-        alone = not isinstance(payload, np.ndarray) and is_large(payload)
-        self._channel.send_soon(Submit(number, model, given, deadline, priority, alone))
+        self._channel.send_soon(Submit(number, model, given, deadline, priority, decoding_bytes))
         try:
             return await future
         except asyncio.CancelledError:

@@ -3,6 +3,7 @@
 Pure bookkeeping over what waits and what steps take; knows nothing of processes or sockets, see `worker_pool`.
 """
 
+import math
 import random
 import time
 from collections.abc import Callable, Container, Iterator
@@ -150,7 +151,7 @@ class Queues:
         return True
 
     def next_batch(
-        self, worker_count: int, large_count: int, models: Container[int]
+        self, worker_count: int, large_count: int, models: Container[int], decoding_room: float = math.inf
     ) -> tuple[ModelQueue, Taken] | None:
         """What a free worker should do now; None if nothing. The model that has had the least worker time of late
         goes first. Large pictures leave one worker to the others, as long as there are others.
@@ -159,14 +160,11 @@ class Queues:
             worker_count: Workers that serve.
             large_count: Large pictures that are being worked on.
             models: What the free worker has.
+            decoding_room: Bytes that are left for decoding large pictures.
         """
         quiet = self._clock() - self._ordinary_at > QUIET_S
-        large_may_run = large_count < max(1, worker_count - 1) or quiet
-        waiting = [
-            queue
-            for queue in self._queues
-            if (queue.ordinary or (queue.alone and large_may_run)) and queue.model in models
-        ]
+        large_room = decoding_room if large_count < max(1, worker_count - 1) or quiet else -1
+        waiting = [queue for queue in self._queues if queue.model in models and queue.has_work(large_room)]
         if not waiting:
             return None
         queue = min(waiting, key=lambda queue: queue.used_s)
@@ -174,7 +172,7 @@ class Queues:
         for other in self._queues:
             if not other.waiting_count:
                 other.used_s = max(other.used_s, self._turn_s)  # idleness earns no claim
-        return queue, queue.take(self._clock(), worker_count, large_may_run)
+        return queue, queue.take(self._clock(), worker_count, large_room)
 
 
 def retry_delay_s(overhang_s: float) -> float:

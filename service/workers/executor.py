@@ -15,7 +15,8 @@ from taxon.service.errors import QueueFullError
 from taxon.service.scheduling.admission import retry_delay_s
 from taxon.service.scheduling.arena import Arena, Input
 from taxon.service.scheduling.batching import Job, Outcome, Scored
-from taxon.service.scheduling.picture_size import Encoded, is_large
+from taxon.service.scheduling.memory import Memory
+from taxon.service.scheduling.picture_size import Encoded
 from taxon.service.workers.worker_pool import WorkerPool
 
 Payload = Encoded | NDArray[Any]
@@ -51,17 +52,19 @@ class Executor(Protocol):
 class LocalExecutor:
     """The workers of this process."""
 
-    def __init__(self, pool: WorkerPool, arena: Arena, *, decodes_apart: bool) -> None:
+    def __init__(self, pool: WorkerPool, arena: Arena, memory: Memory, *, decodes_apart: bool) -> None:
         """Submits nothing yet.
 
         Args:
             pool: Of the workers.
             arena: Of this process.
+            memory: Of the server.
             decodes_apart: Whether pictures are decoded in place by one process for another.
         """
         self._pool = pool
         self._decodes_apart = decodes_apart
         self._arena = arena
+        self._memory = memory
         self._loop = asyncio.get_running_loop()
 
     async def submit(
@@ -70,6 +73,7 @@ class LocalExecutor:
         """See `Executor`."""
         arena = self._arena
         given = unplaced(payload, 0)
+        decoding_bytes = 0 if isinstance(payload, np.ndarray) else self._memory.to_decode(payload)
         byte_count = max(given.byte_count, room_bytes if self._decodes_apart else 0)
         if not arena.reserve(byte_count):
             raise no_room(arena, self.predicted_wait_s())
@@ -89,8 +93,17 @@ class LocalExecutor:
             arena.release(byte_count)
             settle(future, outcome)
 
-        alone = not isinstance(payload, np.ndarray) and is_large(payload)
-        job = Job(model, given, deadline, time.monotonic(), deliver, priority, alone, bring=bring)
+        job = Job(
+            model,
+            given,
+            deadline,
+            time.monotonic(),
+            deliver,
+            priority,
+            alone=decoding_bytes > 0,
+            decoding_bytes=decoding_bytes,
+            bring=bring,
+        )
         try:
             self._pool.submit(job)
         except Exception:

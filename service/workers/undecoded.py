@@ -62,16 +62,30 @@ class Undecoded:
             return 0.0
         return len(self._waiting) * self._waiting[0][0].apart_s.seconds() / self._decoder_count
 
-    def orders(self, slots: Iterable[WorkerSlot]) -> Iterator[tuple[WorkerSlot, Decode]]:
-        """What idle decoders should do now; each is taken to be doing so then."""
+    def orders(self, slots: Iterable[WorkerSlot], max_bytes: float) -> Iterator[tuple[WorkerSlot, Decode]]:
+        """What idle decoders should do now; each is taken to be doing so then.
+
+        Args:
+            slots: Of all workers.
+            max_bytes: Of large pictures that are being decoded.
+        """
+        slots = list(slots)
+        room = max_bytes - sum(slot.decoding_bytes for slot in slots)
         for slot in slots:
             if not self._waiting:
                 return
             if slot.role != "decode" or slot.decoding:
                 continue
             share = min(MOST_DECODED, -(-len(self._waiting) // self._decoder_count))
-            queue, manifest, _ = self._waiting[0]
+            queue, manifest, first = self._waiting[0]
+            if first.decoding_bytes > room:
+                return  # until one that is being decoded is done
+            if first.alone:
+                share = 1
             while self._waiting and len(slot.decoding) < share and self._waiting[0][0] is queue:
+                if slot.decoding and self._waiting[0][2].alone:
+                    break
                 slot.decoding += brought([self._waiting.popleft()[2]])
+            room -= slot.decoding_bytes
             if jobs := slot.decoding:
                 yield slot, Decode(manifest, [job.input for job in jobs], [job.deadline for job in jobs])

@@ -5,6 +5,7 @@ a worker proves is `loads`'; what a worker does with it is `worker_main`'s.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import Any
 import structlog
 
 from taxon.bundle.manifest import Manifest
-from taxon.service.errors import DeadlineTooShortError, NotServingError
+from taxon.service.errors import DeadlineTooShortError, InferenceFailedError, NotServingError
 from taxon.service.runtime.description import GraphConfig
 from taxon.service.scheduling.admission import Queues
 from taxon.service.scheduling.batching import Job, Outcome, Scored, brought
@@ -48,6 +49,7 @@ class WorkerPool:
         max_queued_count: int,
         on_change: Callable[[], None],
         on_lost: Callable[[int, str], None],
+        max_decoding_bytes: float = math.inf,
     ) -> None:
         """Starts the processes. Must be called on the event loop.
 
@@ -58,10 +60,12 @@ class WorkerPool:
             max_queued_count: Permits of the server; only told to callers.
             on_change: Told when it may have changed what can run.
             on_lost: Told of a model that no worker can run any more, and why.
+            max_decoding_bytes: Of large pictures that are being decoded, in all workers together.
         """
         self._layout = layout
         self._on_change = on_change
         self._on_lost = on_lost
+        self._max_decoding_bytes = max_decoding_bytes
         self._queues = Queues(max_queued_count)
         self._by_model: dict[int, tuple[ModelQueue, Manifest | None]] = {}
         self._undecoded = Undecoded(layout.decoders)
@@ -217,7 +221,8 @@ class WorkerPool:
         free.sort(key=lambda slot: len(slot.batches), reverse=True)  # the emptiest is last, and first served
         while free:
             large_count = sum(slot.has_large_picture for slot in self._slots)
-            chosen = self._queues.next_batch(self.serving_count, large_count, free[-1].models)
+            room = self._max_decoding_bytes - sum(slot.decoding_bytes for slot in self._slots)
+            chosen = self._queues.next_batch(self.serving_count, large_count, free[-1].models, room)
             if chosen is None:
                 free.pop()
                 continue
@@ -244,7 +249,7 @@ class WorkerPool:
         slot.handle.send(Run(batch.queue.model, batch.taken.bucket, inputs, deadlines))
 
     def _give_pictures(self) -> None:
-        for slot, order in self._undecoded.orders(self._slots):
+        for slot, order in self._undecoded.orders(self._slots, self._max_decoding_bytes):
             self._slots.watch_run(slot)
             slot.handle.send(order)
 
@@ -318,20 +323,44 @@ class WorkerPool:
         self._give_loads()
         self._on_change()
 
-    def _count_death(self, slot: WorkerSlot, status: int) -> None:
-        """Tells the callers whose inputs a worker had when it ended, and the models that it had to load."""
-        died = NotServingError("the worker that held this call died")
-        for batch in slot.batches:
-            self._tell(batch.taken.batch, died)
-        self._tell(slot.decoding, died)
+    def _count_death(self, slot: WorkerSlot, status: int, of_its_work: bool) -> None:
+        """Gives the inputs that a worker had when it ended to others, or tells their callers; so for models to load."""
+        for index, batch in enumerate(slot.batches):
+            jobs = batch.taken.batch
+            for job in jobs:
+                if index:  # it only lay ready
+                    self._run_elsewhere(job)
+                else:
+                    self._run_again(job, fatal=(of_its_work and len(jobs) == 1) or (slot.hangs and job.suspect))
+        fatal = of_its_work and len(slot.decoding) == 1
+        for job in slot.decoding:  # its array may lie where it was: it cannot be decoded again
+            job.deliver(_fatal() if fatal else _died())
         self._loads.died(slot, status)
         self._loads.find_lost(self._slots, self._layout.workers)
         if not self.serving_count:
             self._tell([*self._queues.empty(), *self._undecoded.empty()], NotServingError("no worker is ready"))
-        self._emptied.set()
         if slot.extra:  # of others, a successor will be started
             self._give_loads()
+        self._give_batches()
+        self._emptied.set()
         self._on_change()
+
+    def _run_again(self, job: Job, *, fatal: bool) -> None:
+        """What may have ended a worker is run once more, alone; what has is given to no other."""
+        if fatal:
+            job.deliver(_fatal())
+        elif job.suspect:
+            job.deliver(_died())
+        else:
+            job.suspect = True
+            self._run_elsewhere(job)
+
+    def _run_elsewhere(self, job: Job) -> None:
+        found = self._by_model.get(job.model)
+        if found and any(slot.serves and job.model in slot.models for slot in self._slots):
+            found[0].insert(job)
+        else:
+            job.deliver(_died())
 
     def _lose(self, known: Known, reason: str) -> None:
         log.error("no worker can run this model any more", **known.label, reason=reason)
@@ -345,3 +374,11 @@ class WorkerPool:
     def _tell(self, jobs: Sequence[Job], outcome: Outcome) -> None:
         for job in jobs:
             job.deliver(outcome)
+
+
+def _died() -> NotServingError:
+    return NotServingError("the worker that held this call died")
+
+
+def _fatal() -> InferenceFailedError:
+    return InferenceFailedError("a worker ended over this input")

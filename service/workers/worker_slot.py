@@ -46,6 +46,8 @@ class WorkerSlot:
     """What it decodes."""
     watchdog: asyncio.TimerHandle | None = None
     """Kills it if what it does now takes too long."""
+    hangs: bool = False
+    """Whether the watchdog has."""
 
     @property
     def runs(self) -> bool:
@@ -72,6 +74,12 @@ class WorkerSlot:
     def has_large_picture(self) -> bool:
         """Whether it works on an input that runs alone."""
         return any(batch.taken.batch[0].alone for batch in self.batches)
+
+    @property
+    def decoding_bytes(self) -> int:
+        """Memory for the large pictures that it has to decode."""
+        alone = sum(batch.taken.batch[0].decoding_bytes for batch in self.batches)
+        return alone + sum(job.decoding_bytes for job in self.decoding)
 
     def watch(self, watchdog: asyncio.TimerHandle | None) -> None:
         """Replaces the watchdog."""
