@@ -3,7 +3,6 @@ of what ends the process. Only ONNX Runtime's own lines are as it writes them.
 """
 
 import logging
-import os
 import sys
 from types import TracebackType
 from typing import Literal
@@ -40,8 +39,6 @@ def configure(form: Literal["json", "console"], level: Literal["debug", "info", 
     logging.basicConfig(handlers=[handler], level=LEVELS[level], force=True)
     logging.captureWarnings(True)
     sys.excepthook = _tell
-    # gRPC's own lines are no JSON, and what they tell of has ended a call or a connection.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
