@@ -5,11 +5,12 @@ Lives on one event loop. Who may come in and what is next are `admission`'s deci
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from taxon.service.errors import DeadlineTooShortError, NotServingError
+from taxon.service.errors import DeadlineTooShortError, InferenceFailedError, NotServingError
 from taxon.service.scheduling.admission import Queues
 from taxon.service.scheduling.arena import Input
 from taxon.service.scheduling.batching import Job, Outcome, Scored, Taken, brought
@@ -23,14 +24,18 @@ from taxon.service.workers.worker_slots import WorkerSlots
 class Dispatcher:
     """What waits, and what workers have of it."""
 
-    def __init__(self, slots: WorkerSlots, layout: Layout, max_queued_count: int) -> None:
+    def __init__(
+        self, slots: WorkerSlots, layout: Layout, max_queued_count: int, max_decoding_bytes: float = math.inf
+    ) -> None:
         """Nothing waits.
 
         Args:
             slots: Of the workers.
             layout: How many of which kind.
             max_queued_count: Permits of the server; only told to callers.
+            max_decoding_bytes: Of large pictures that are being decoded, in all workers together.
         """
+        self._max_decoding_bytes = max_decoding_bytes
         self._slots = slots
         self._layout = layout
         self._queues = Queues(max_queued_count)
@@ -59,13 +64,39 @@ class Dispatcher:
         """Gives up a model, and what waits for it with this outcome."""
         tell(self._queues.remove(model), outcome)
 
-    def lose(self, slot: WorkerSlot) -> None:
-        """Tells the callers whose inputs a worker had when it ended; if it was the last one, those who wait too."""
-        for batch in slot.batches:
-            tell(batch.taken.batch, NotServingError("the worker that held this call died"))
+    def lose(self, slot: WorkerSlot, *, of_its_work: bool) -> None:
+        """Gives the inputs that a worker had when it ended to others, or tells their callers; if it was the last one,
+        those who wait too.
+
+        Args:
+            slot: Whose process has ended.
+            of_its_work: Whether it ended of what it did: not because somebody killed it.
+        """
+        for index, batch in enumerate(slot.batches):
+            jobs = batch.taken.batch
+            alone = of_its_work and len(jobs) == 1
+            for job in jobs:
+                if slot.role == "decode":  # an array may lie where the picture was: it cannot be decoded again
+                    job.deliver(_fatal() if alone else _died())
+                elif index:  # it only lay ready
+                    self._run_elsewhere(job)
+                elif alone or (slot.hangs and job.suspect):  # what has ended a worker is given to no other
+                    job.deliver(_fatal())
+                elif job.suspect:
+                    job.deliver(_died())
+                else:  # what may have is run once more, alone
+                    job.suspect = True
+                    self._run_elsewhere(job)
         if not self._slots.serving_count:
             tell(self._queues.empty(), NotServingError("no worker is ready"))
-        self.wake()
+        self.give()
+
+    def _run_elsewhere(self, job: Job) -> None:
+        queue = self._queues.get(job.model)
+        if queue and any(slot.serves and job.model in slot.models for slot in self._slots):
+            queue.insert(job)
+        else:
+            job.deliver(_died())
 
     def wake(self) -> None:
         """Has whoever waits for a model's end look again."""
@@ -136,7 +167,7 @@ class Dispatcher:
     def _give_pictures(self) -> None:
         for slot in self._slots:
             while slot.role == "decode" and not slot.batches:
-                chosen = self._queues.next_pictures(self._layout.decoders)
+                chosen = self._queues.next_pictures(self._layout.decoders, self._decoding_room())
                 if chosen is None:
                     return
                 queue, jobs = chosen[0], brought(chosen[1])
@@ -151,7 +182,8 @@ class Dispatcher:
         free.sort(key=lambda slot: len(slot.batches), reverse=True)  # the emptiest is last, and first served
         while free:
             large_count = sum(slot.has_large_picture for slot in self._slots)
-            chosen = self._queues.next_batch(self._slots.serving_count, large_count, free[-1].models)
+            room = self._decoding_room()
+            chosen = self._queues.next_batch(self._slots.serving_count, large_count, free[-1].models, room)
             if chosen is None:
                 free.pop()
                 continue
@@ -170,6 +202,9 @@ class Dispatcher:
                 if not slot.has_room(depth, now):
                     free.pop()
 
+    def _decoding_room(self) -> float:
+        return self._max_decoding_bytes - sum(slot.decoding_bytes for slot in self._slots)
+
     def _give(self, slot: WorkerSlot, batch: Batch, order: Run | Decode) -> None:
         if not slot.batches:
             self._slots.watch_run(slot)
@@ -185,7 +220,8 @@ class Dispatcher:
                 job.deliver(NotServingError("the model is being unloaded"))
             else:
                 (queue.large_s if job.alone else queue.apart_s).learn(seconds)
-                job.input, job.decode_s, job.alone = outcome, seconds, False  # an array as any other
+                job.input, job.decode_s = outcome, seconds
+                job.alone, job.decoding_bytes = False, 0  # an array as any other
                 queue.insert(job)
 
     def _deliver(self, batch: Batch, done: Done) -> None:
@@ -210,6 +246,14 @@ def tell(jobs: Sequence[Job], outcome: Outcome) -> None:
     """Tells all of them the same."""
     for job in jobs:
         job.deliver(outcome)
+
+
+def _died() -> NotServingError:
+    return NotServingError("the worker that held this call died")
+
+
+def _fatal() -> InferenceFailedError:
+    return InferenceFailedError("a worker ended over this input")
 
 
 def _places(jobs: Sequence[Job]) -> tuple[list[Input], list[float]]:

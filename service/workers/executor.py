@@ -11,7 +11,8 @@ from taxon.service.errors import QueueFullError
 from taxon.service.scheduling.admission import retry_delay_s
 from taxon.service.scheduling.arena import Arena, Input
 from taxon.service.scheduling.batching import Job, Outcome, Scored
-from taxon.service.scheduling.picture_size import Encoded, is_large
+from taxon.service.scheduling.memory import Memory
+from taxon.service.scheduling.picture_size import Encoded
 
 Payload = Encoded | NDArray[Any]
 """An encoded picture, or what the graph takes without the batch axis."""
@@ -40,17 +41,19 @@ class Line(Protocol):
 class Executor:
     """Runs inputs, each by way of a block of shared memory."""
 
-    def __init__(self, line: Line, arena: Arena, number: int = 0, *, decodes_apart: bool) -> None:
+    def __init__(self, line: Line, arena: Arena, memory: Memory, number: int = 0, *, decodes_apart: bool) -> None:
         """Submits nothing yet.
 
         Args:
             line: Who takes jobs on.
             arena: Of this process.
+            memory: Of the server.
             number: Of the arena, among those that workers know.
             decodes_apart: Whether pictures are decoded in place by one process for another.
         """
         self._line = line
         self._arena = arena
+        self._memory = memory
         self._number = number
         self._decodes_apart = decodes_apart
         self._loop = asyncio.get_running_loop()
@@ -73,9 +76,9 @@ class Executor:
         """
         arena, number = self._arena, self._number
         if isinstance(payload, np.ndarray):
-            given, alone = Input(number, -1, payload.nbytes, payload.dtype, payload.shape), False
+            given, decoding_bytes = Input(number, -1, payload.nbytes, payload.dtype, payload.shape), 0
         else:
-            given, alone = Input(number, -1, len(payload)), is_large(payload)
+            given, decoding_bytes = Input(number, -1, len(payload)), self._memory.to_decode(payload)
         byte_count = max(given.byte_count, room_bytes if self._decodes_apart else 0)
         if not arena.reserve(byte_count):
             raise self._no_room()
@@ -103,7 +106,17 @@ class Executor:
             else:
                 future.set_result(outcome)
 
-        job = Job(model, given, deadline, time.monotonic(), deliver, priority, alone, bring=bring)
+        job = Job(
+            model,
+            given,
+            deadline,
+            time.monotonic(),
+            deliver,
+            priority,
+            alone=decoding_bytes > 0,
+            decoding_bytes=decoding_bytes,
+            bring=bring,
+        )
         try:
             self._line.submit(job)
         except Exception:

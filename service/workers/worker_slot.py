@@ -46,6 +46,8 @@ class WorkerSlot:
     """What it has to do, the one that it does first."""
     watchdog: asyncio.TimerHandle | None = None
     """Kills it if what it does now takes too long."""
+    hangs: bool = False
+    """Whether the watchdog has."""
 
     @property
     def runs(self) -> bool:
@@ -72,6 +74,11 @@ class WorkerSlot:
     def has_large_picture(self) -> bool:
         """Whether it works on an input that runs alone."""
         return any(batch.taken.batch[0].alone for batch in self.batches)
+
+    @property
+    def decoding_bytes(self) -> int:
+        """Memory for the large pictures that it has to decode."""
+        return sum(job.decoding_bytes for batch in self.batches for job in batch.taken.batch)
 
     def watch(self, watchdog: asyncio.TimerHandle | None) -> None:
         """Replaces the watchdog."""
