@@ -29,6 +29,7 @@ from taxon.service.workers.worker_protocol import (
     Load,
     Loaded,
     Run,
+    Trying,
     Unload,
 )
 from taxon.service.workers.worker_slot import Batch, WorkerSlot
@@ -304,6 +305,8 @@ class WorkerPool:
             self._finish(slot, message)
         elif isinstance(message, Decoded):
             self._take_decoded(slot, message)
+        elif isinstance(message, Trying):
+            self._loads.trying(slot, message)
         elif isinstance(message, Loaded):
             self._take_loaded(slot, message)
         self._give_batches()

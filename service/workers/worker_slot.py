@@ -40,6 +40,8 @@ class WorkerSlot:
     """Which it would not take, though another worker did, and why."""
     loading: int | None = None
     """Which it proves now."""
+    trying: str = ""
+    """The variant of it that it tries."""
     batches: deque[Batch] = field(default_factory=deque)
     """What it has to run, the running one first."""
     decoding: list[Job] = field(default_factory=list)

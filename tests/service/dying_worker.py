@@ -1,4 +1,5 @@
-"""A worker whose process ends, or hangs, at the load of models of certain names: what ONNX Runtime does on some graphs.
+"""A worker whose process ends, or hangs, at the load of models of certain names, or of their int8 variant: what ONNX
+Runtime does on some graphs.
 
 python -m tests.service.dying_worker …      (as `worker_main`)
 """
@@ -8,12 +9,13 @@ import signal
 import sys
 from pathlib import Path
 
+from taxon.service.runtime import bundle_proof
 from taxon.service.workers import worker_main
 
-load = worker_main.Worker.load
+load, open_session = worker_main.Worker.load, bundle_proof.open_session
 
 
-def load_or_die(self, order):
+def load_or_die(self, order, tell):
     if order.name.startswith("aborts"):
         os.abort()
     if order.name.startswith("once"):
@@ -23,8 +25,14 @@ def load_or_die(self, order):
             os.kill(os.getpid(), signal.SIGKILL)
     if order.name.startswith("hangs"):
         signal.pause()
-    return load(self, order)
+    return load(self, order, tell)
 
 
-worker_main.Worker.load = load_or_die
+def open_or_die(graph, *how):
+    if graph.name == "model.int8.onnx" and graph.parent.parent.name.startswith("int8-aborts"):
+        os.abort()
+    return open_session(graph, *how)
+
+
+worker_main.Worker.load, bundle_proof.open_session = load_or_die, open_or_die
 worker_main.main(sys.argv[1:])
