@@ -20,6 +20,7 @@ from taxon.training.exporting.graph import GraphError
 from taxon.training.exporting.parity import ParityError
 from taxon.training.exporting.providers import CPU
 from taxon.training.exporting.quantise import Plan
+from taxon.training.exporting.requantise import input_means
 from taxon.training.exporting.variants import Dropped, Kept
 
 WORTH = 1.05
@@ -79,13 +80,14 @@ def _eight_bits(
     if plan is None:
         return Dropped("int8", f"no plan is {WORTH} times as fast as fp32 on this CPU ({tried})")
     trial = _trial(source, candidate, on_trial)
-    count = quantise.write_int8(prepared, target, pictures, plan)
+    means = input_means(prepared, pictures)
+    count = quantise.write_int8(prepared, target, pictures, plan, means=means)
     sensitive: list[str] = []
     losses = []
     for in_float in sorted({math.ceil(share * count) for share in (0.0, *EXCLUDED_SHARES)}):
         if in_float:
             sensitive = sensitive or quantise.most_sensitive(prepared, target, pictures, plan)
-            quantise.write_int8(prepared, target, pictures, plan, sensitive[:in_float])
+            quantise.write_int8(prepared, target, pictures, plan, sensitive[:in_float], means)
         loss = _loss(target, candidate, trial)
         if loss <= ON_TRIAL * budget.loss:
             break

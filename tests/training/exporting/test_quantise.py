@@ -38,7 +38,7 @@ def test_eight_bits_are_close(source, candidate, tmp_path):
     assert onnx.TensorProto.INT8 in initializer_types(tmp_path / "int8.onnx")
     weights = [numpy_helper.to_array(one) for one in onnx.load(tmp_path / "int8.onnx").graph.initializer]
     largest = max(int(np.abs(one.astype(int)).max()) for one in weights if one.dtype == np.int8)
-    assert 60 <= largest <= 64  # two products with 255 fit into 16 bits: AVX2 must not cut them off
+    assert 64 < largest <= 127  # what fits is test_requantise's
     difference = np.abs(scores(tmp_path / "int8.onnx", candidate) - scores(source, candidate)).max()
     assert 0 < difference < 0.1
 

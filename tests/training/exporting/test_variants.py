@@ -81,7 +81,7 @@ def test_few_pictures_show_no_budget_to_be_kept_but_may_be_enough_for_its_maker(
     result = variants.half_precision(source, candidate, reference, ESTIMATE)
     assert isinstance(result, Kept)
     assert result.variant.evidence.judged_by == "estimate"
-    assert "at most 11.74%" in result.note
+    assert "at most 11.73%" in result.note
     assert "published for that alone" in result.note
     result = variants.half_precision(source, candidate, reference, Budget(0.12))
     assert isinstance(result, Kept)
