@@ -234,7 +234,7 @@ async def test_every_worker_process_runs_the_fastest_variant(real, tmp_path):
         await until(lambda: running.server.pool.serving_count == 2)
         for pid in running.server.pool.pids:
             os.kill(pid, signal.SIGKILL)
-        await until(lambda: running.server.pool.serving_count == 2)
+        await until(lambda: running.server.pool.restart_count == running.server.pool.serving_count == 2)
         answer = await running.stub.Classify(pb.ClassifyRequest(image=GREEN), timeout=10)
     assert (answer.variant, answer.classifications[0].label) == ("int8", "green")
 
