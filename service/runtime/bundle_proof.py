@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import structlog
@@ -26,7 +27,7 @@ from taxon.service.runtime.tensor_types import BYTES, TensorSpec
 # Long enough for several runs of a small model, short enough that a large one is run once.
 TIMING_S = 0.01
 LONG_RUN_S = 0.1
-FULL = "fp32"
+FULL: Final = "fp32"
 
 log = structlog.get_logger(__name__)
 

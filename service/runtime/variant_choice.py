@@ -59,10 +59,10 @@ def fastest(
         BundleError: The bundle may not be served as fp32.
     """
     full = prove(FULL)
-    precisions = [variant.precision for variant in manifest.variants]
+    precisions: list[str] = [variant.precision for variant in manifest.variants]
     if len(precisions) == 1:
         return full, []
-    tried, speedups, reasons = {FULL: full}, {FULL: 1.0}, dict[str, str]()
+    tried, speedups, reasons = dict[str, Proven]({FULL: full}), dict[str, float]({FULL: 1.0}), dict[str, str]()
     for precision in precisions:
         if precision == FULL:
             continue

@@ -137,7 +137,8 @@ def shift(node: NodeProto, error: Floats, mean: Floats) -> Floats:
     if node.op_type == "Conv":
         groups = _attribute(node, "group", 1)
         by_input = error.reshape(*error.shape[:2], -1).sum(axis=2).reshape(groups, -1, error.shape[1])
-        return np.einsum("goi,gi->go", by_input, mean.reshape(groups, -1)).reshape(-1)
+        by_group: Floats = np.einsum("goi,gi->go", by_input, mean.reshape(groups, -1))
+        return by_group.reshape(-1)
     return error @ mean if _attribute(node, "transB", 0) else mean @ error
 
 
