@@ -209,9 +209,15 @@ class Server:
         if not self._built:  # while it is being built, parts tell of themselves
             return
         self.fronts.update(self.repository.known, self.serving)
-        models = self.repository.listing()
+        models = [model.description for model in self.repository.listing()]
         self.metrics.show_models(
-            ((model.name, model.version, model.description.variant, model.description.provider) for model in models),
+            ((model.name, model.version, model.variant, model.provider) for model in models),
+            (
+                (model.name, model.version, trial.variant, trial.speedup)
+                for model in models
+                for trial in model.trials
+                if trial.speedup
+            ),
             self.repository.refused_count,
         )
         known = self.repository.known

@@ -1,8 +1,10 @@
 """Small real things and fakes that several tests share: a toy model in a bundle, pictures, a clock."""
 
 import json
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -26,6 +28,13 @@ COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 TOY_PIXELS = PixelSpec(resize=8, crop=(8, 8))
 FEATURE_COUNT = 4
 FEATURE_NAMES = ("a", "b", "c", "d")
+SLOW_WIDTH = 2048
+SLOW_PRODUCTS = (("light", "widen", "wide"), ("wide", "keep", "kept"), ("kept", "narrow", "nothing"))
+SLOW_WEIGHTS = (
+    (slice(3), slice(None), "widen"),
+    (slice(None), slice(None), "keep"),
+    (slice(None), slice(3), "narrow"),
+)
 PROVENANCE = Provenance(run_id="toy", created="2026-11-22T00:00:00Z", data_digest="0" * 64)
 
 
@@ -46,9 +55,11 @@ def picture(color: tuple[int, int, int] = COLORS["red"], size: tuple[int, int] =
     return encoded.getvalue()
 
 
-def toy_graph(contract: dict[str, str], task: str = "single_label", features: bool = False) -> bytes:
+def toy_graph(
+    contract: dict[str, str], task: str = "single_label", features: bool = False, slow: bool = False
+) -> bytes:
     """uint8 `[batch, 8, 8, 3]` → the mean of each colour → scores of red, green and blue; or, from features,
-    scores of the first three of four values.
+    scores of the first three of four values. Slow: with products of large matrices that change nothing.
     """
     activation = "Softmax" if task == "single_label" else "Sigmoid"
     weights = np.eye(FEATURE_COUNT if features else 3, 3, dtype=np.float32) * (1.0 if features else 10.0 / 255)
@@ -62,10 +73,15 @@ def toy_graph(contract: dict[str, str], task: str = "single_label", features: bo
             helper.make_node("ReduceMean", ["cast", "axes"], ["mean"], keepdims=0),
         ]
     nodes += [
-        helper.make_node("MatMul", ["features" if features else "mean", "weights"], ["logits"]),
+        helper.make_node("MatMul", ["features" if features else "mean", "weights"], ["light" if slow else "logits"]),
+        *(helper.make_node("MatMul", names[:2], names[2:]) for names in SLOW_PRODUCTS if slow),
+        *([helper.make_node("Add", ["light", "nothing"], ["logits"])] if slow else []),
         helper.make_node(activation, ["logits"], ["scores"]),
     ]
     constants = [numpy_helper.from_array(weights, "weights")]
+    if slow:
+        wide = np.zeros((SLOW_WIDTH, SLOW_WIDTH), np.float32)
+        constants += [numpy_helper.from_array(wide[rows, columns], name) for rows, columns, name in SLOW_WEIGHTS]
     if not features:
         constants.append(numpy_helper.from_array(np.array([1, 2], dtype=np.int64), "axes"))
     scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 3])
@@ -95,6 +111,7 @@ def toy_bundle(
     graph_labels: tuple[str, ...] | None = None,
     golden_shift: float = 0.0,
     graph: bytes | None = None,
+    lighter: Mapping[str, bytes | None] = MappingProxyType({}),
 ) -> store.Bundle:
     """Publishes a model that tells red, green and blue apart.
 
@@ -108,6 +125,7 @@ def toy_bundle(
         graph_labels: Of the graph's own metadata, if they shall differ.
         golden_shift: Added to the goldens' expected scores, to make a bundle that answers differently.
         graph: Other bytes in the graph's place.
+        lighter: Graphs of other variants, by precision; None is a sound one. fp32's is a slow one then.
     """
     root.mkdir(parents=True, exist_ok=True)
     with store.staging(root, name) as folder:
@@ -136,10 +154,17 @@ def toy_bundle(
             pixels=None if features else TOY_PIXELS,
             thresholds=thresholds,
             golden=tuple(goldens),
-            variants=(Variant(file="model.onnx", precision="fp32"),),
+            variants=(
+                Variant(file="model.onnx", precision="fp32"),
+                *(Variant(file=f"model.{precision}.onnx", precision=precision) for precision in lighter),
+            ),
             provenance=PROVENANCE,
             metrics={"accuracy": 0.5},
         )
         contract = draft.model_copy(update={"labels": graph_labels or labels}).contract()
-        (folder / "model.onnx").write_bytes(toy_graph(contract, task, features) if graph is None else graph)
+        full = toy_graph(contract, task, features, slow=bool(lighter))
+        (folder / "model.onnx").write_bytes(full if graph is None else graph)
+        for precision, given in lighter.items():
+            light = toy_graph(contract, task, features) if given is None else given
+            (folder / f"model.{precision}.onnx").write_bytes(light)
         return store.publish(folder, draft)

@@ -134,6 +134,10 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
             execution_provider=model.description.provider,
             unknown_threshold=manifest.thresholds.unknown or 0.0,
             metrics=manifest.metrics,
+            variant_trials=(
+                pb.VariantTrial(variant=trial.variant, speedup=trial.speedup, reason=trial.reason)
+                for trial in model.description.trials
+            ),
         )
 
 

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final
 
 import numpy as np
 import structlog
@@ -19,7 +19,7 @@ from taxon.bundle.manifest import GRAPH_INPUTS, GRAPH_OUTPUT, BundleError, Manif
 from taxon.bundle.picture_limits import Limits
 from taxon.bundle.proof import Array
 from taxon.bundle.store import Bundle
-from taxon.service.runtime.description import FORMAT_NHWC, Description
+from taxon.service.runtime.description import FORMAT_NHWC, Description, Trial
 from taxon.service.runtime.device import CPU, TENSORRT, Device
 from taxon.service.runtime.session import Session, Tensor, merged, open_session, profile
 from taxon.service.runtime.tensor_types import BYTES, TensorSpec
@@ -27,6 +27,7 @@ from taxon.service.runtime.tensor_types import BYTES, TensorSpec
 # Long enough for several runs of a small model, short enough that a large one is run once.
 TIMING_S = 0.01
 LONG_RUN_S = 0.1
+FULL: Final = "fp32"
 
 log = structlog.get_logger(__name__)
 
@@ -42,17 +43,29 @@ class Proven:
     """Seconds of one run by bucket, ascending."""
     largest_difference: float
     """Of any score of any golden."""
+    given: Array
+    """The goldens, as the graph takes them."""
 
 
 def prove(
     bundle: Bundle,
-    precision: Literal["fp32", "fp16", "int8"],
+    precision: str,
     device: Device,
     thread_count: int,
     buckets: Sequence[int],
     limits: Limits,
+    given: Array | None = None,
 ) -> Proven:
     """Opens a bundle's graph, compares it with the manifest, replays the goldens, and times every bucket.
+
+    Args:
+        bundle: From `store.read`.
+        precision: Of the variant; a bundle that lacks it is proven as fp32, and the log says so.
+        device: Where it runs.
+        thread_count: Threads of one run on the CPU.
+        buckets: Batch sizes, ascending from 1.
+        limits: Of the goldens' pictures.
+        given: The goldens, as the proof of another variant has made them.
 
     Raises:
         BundleError: The graph does not load, is not the one that the manifest speaks of, or answers a golden
@@ -64,15 +77,21 @@ def prove(
     session = open_session(bundle.folder / variant.file, device.provider, thread_count, options, variant.precision)
     freed_memory.release()  # opening a graph takes three times what is kept of it
     check_graph(session, bundle.manifest)
-    if bundle.manifest.pixels is not None and (reason := pixels.why_slow(bundle.manifest.pixels)):
-        log.warning("pictures are resized slowly, by NumPy", model=bundle.manifest.name, reason=reason)
-    given = proof.inputs(bundle.manifest, bundle.read, limits)
+    if given is None:
+        if bundle.manifest.pixels is not None and (reason := pixels.why_slow(bundle.manifest.pixels)):
+            log.warning("pictures are resized slowly, by NumPy", model=bundle.manifest.name, reason=reason)
+        given = proof.inputs(bundle.manifest, bundle.read, limits)
     largest_difference, run_s = _replay(session, bundle.manifest, variant, given, buckets)
-    return Proven(bundle.manifest, variant, session, run_s, largest_difference)
+    return Proven(bundle.manifest, variant, session, run_s, largest_difference, given)
 
 
 def describe(
-    manifest: Manifest, precision: str, provider: str, buckets: Sequence[int], max_batch_size: int
+    manifest: Manifest,
+    precision: str,
+    provider: str,
+    buckets: Sequence[int],
+    max_batch_size: int,
+    trials: Sequence[Trial] = (),
 ) -> Description:
     """What the Open Inference Protocol tells of a bundle. A picture may be sent in two ways."""
     name = GRAPH_INPUTS[manifest.input.kind]
@@ -90,6 +109,7 @@ def describe(
         buckets,
         provider,
         precision,
+        trials,
         {name: FORMAT_NHWC} if manifest.input.kind == "image" else {},
     )
 
@@ -100,7 +120,7 @@ def _choose_variant(manifest: Manifest, precision: str) -> Variant:
         if variant.precision == precision:
             return variant
     log.warning("bundle lacks the variant, serving fp32", model=manifest.name, variant=precision)
-    return by_precision["fp32"]
+    return by_precision[FULL]
 
 
 def check_graph(session: Session, manifest: Manifest) -> None:

@@ -20,7 +20,7 @@ from taxon.service.workers.dispatcher import Dispatcher
 from taxon.service.workers.layout import Layout
 from taxon.service.workers.loads import Known, Loads
 from taxon.service.workers.worker_process import StartWorker
-from taxon.service.workers.worker_protocol import Decoded, Done, Load, Loaded, Unload
+from taxon.service.workers.worker_protocol import Decoded, Done, Load, Loaded, Trying, Unload
 from taxon.service.workers.worker_slot import WorkerSlot
 from taxon.service.workers.worker_slots import Events, Patience, WorkerSlots
 
@@ -144,6 +144,8 @@ class WorkerPool:
             return
         if isinstance(message, Done | Decoded):
             self.dispatcher.take(slot, message)
+        elif isinstance(message, Trying):
+            self._loads.trying(slot, message)
         elif isinstance(message, Loaded):
             self._take_loaded(slot, message)
         self.dispatcher.give()

@@ -42,6 +42,8 @@ class WorkerSlot:
     """Which it proves now."""
     loading_since: float = 0.0
     """Point of `time.monotonic()`."""
+    trying: str = ""
+    """The variant of it that it tries."""
     batches: deque[Batch] = field(default_factory=deque)
     """What it has to do, the one that it does first."""
     watchdog: asyncio.TimerHandle | None = None

@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveInt,
     ValidationError,
     model_validator,
@@ -137,6 +138,29 @@ class Golden(_Part):
     """Largest allowed difference of any score."""
 
 
+class Evidence(_Part):
+    """What was seen of a lighter graph beside the fp32 one, on the validation pictures."""
+
+    picture_count: PositiveInt
+    lost: NonNegativeInt
+    """Pictures that only the fp32 graph answers rightly."""
+    gained: NonNegativeInt
+    """Pictures that only this one does."""
+    loss_bound: Annotated[float, Field(ge=-1.0, le=1.0)]
+    """The accuracy that it loses at most on other pictures of the kind, with `confidence`; one-sided."""
+    confidence: Score
+    budget: Score
+    """Accuracy that it may lose."""
+    judged_by: Literal["bound", "estimate"]
+    """What had to stay within the budget: `loss_bound`; or, because whoever exported it said so, only what it loses on
+    these pictures.
+    """
+    agreement: Score
+    """Share of the pictures that both answer alike, rightly or not."""
+    divergence: NonNegativeFloat
+    """Mean Kullback-Leibler divergence of its scores from the fp32 graph's, in nats."""
+
+
 class Variant(_Part):
     """One graph file: the same model in some precision."""
 
@@ -151,6 +175,8 @@ class Variant(_Part):
     """ONNX Runtime options by execution provider, as measured best at export."""
     golden_tolerance: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     """Replaces the goldens' own tolerance, which speaks of the fp32 graph."""
+    evidence: Evidence | None = Field(default=None, exclude_if=lambda evidence: evidence is None)
+    """Of a lighter graph, what it was published for."""
 
 
 class Calibration(_Part):

@@ -49,7 +49,7 @@ ERROR_REASON_UNSUPPORTED: ErrorReason
 ERROR_REASON_MODEL_REFUSED: ErrorReason
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "default_version", "task", "labels", "input", "variant", "execution_provider", "unknown_threshold", "metrics")
+    __slots__ = ("name", "version", "default_version", "task", "labels", "input", "variant", "execution_provider", "unknown_threshold", "metrics", "variant_trials")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +67,7 @@ class Model(_message.Message):
     EXECUTION_PROVIDER_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
+    VARIANT_TRIALS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     default_version: bool
@@ -77,7 +78,18 @@ class Model(_message.Message):
     execution_provider: str
     unknown_threshold: float
     metrics: _containers.ScalarMap[str, float]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., default_version: bool = ..., task: _Optional[_Union[Task, str]] = ..., labels: _Optional[_Iterable[str]] = ..., input: _Optional[_Union[ModelInput, _Mapping]] = ..., variant: _Optional[str] = ..., execution_provider: _Optional[str] = ..., unknown_threshold: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    variant_trials: _containers.RepeatedCompositeFieldContainer[VariantTrial]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., default_version: bool = ..., task: _Optional[_Union[Task, str]] = ..., labels: _Optional[_Iterable[str]] = ..., input: _Optional[_Union[ModelInput, _Mapping]] = ..., variant: _Optional[str] = ..., execution_provider: _Optional[str] = ..., unknown_threshold: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., variant_trials: _Optional[_Iterable[_Union[VariantTrial, _Mapping]]] = ...) -> None: ...
+
+class VariantTrial(_message.Message):
+    __slots__ = ("variant", "speedup", "reason")
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
+    SPEEDUP_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    variant: str
+    speedup: float
+    reason: str
+    def __init__(self, variant: _Optional[str] = ..., speedup: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ModelInput(_message.Message):
     __slots__ = ("image", "features")

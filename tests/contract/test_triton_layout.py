@@ -14,6 +14,7 @@ import pytest
 from taxon.bundle import version_labels
 from taxon.training.exporting import bundling, variants
 from taxon.training.exporting.bundling import Settings
+from taxon.training.exporting.evidence import Budget
 from taxon.training.releases import promotions
 from tests.training.toy_classifier import make_candidate
 
@@ -23,11 +24,12 @@ def models(tmp_path_factory):
     """A repository with two versions, lighter variants, a promotion and a label: all that Taxon ever writes there."""
     folder = tmp_path_factory.mktemp("triton")
     candidate = make_candidate(folder)
-    candidate = dataclasses.replace(candidate, training_files=candidate.files)
+    candidate = dataclasses.replace(candidate, training_files=candidate.files, training_answers=candidate.answers)
+    settings = Settings(precisions=("fp16", "int8"), budget=Budget(judged_by="estimate"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(variants, "latencies", lambda paths, *_: [{1: 1.0, 8: 8.0}, {1: 0.5, 8: 4.0}][: len(paths)])
         for _ in range(2):
-            bundling.publish(candidate, folder / "models", "toy", Settings(precisions=("fp16", "int8")))
+            bundling.publish(candidate, folder / "models", "toy", settings)
     promotions.promote(folder / "models", "toy", 2, 1, None, None)
     version_labels.write(folder / "models", "toy", "candidate", 1)
     return folder / "models"

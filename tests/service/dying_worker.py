@@ -1,5 +1,6 @@
-"""A worker whose process ends, or hangs, at the load of models of certain names: what ONNX Runtime does on some graphs.
-At `dies-NAME`, where NAME is one of `LOAD_STEPS` or `BATCH_STEPS`, one of a server's workers is killed, once.
+"""A worker whose process ends, or hangs, at the load of models of certain names, or of their int8 variant: what ONNX
+Runtime does on some graphs. At `dies-NAME`, where NAME is one of `LOAD_STEPS` or `BATCH_STEPS`, one of a server's
+workers is killed, once.
 
 python -m tests.service.dying_worker …      (as `worker_main`)
 """
@@ -22,7 +23,7 @@ names = {}
 
 
 class DyingWorker(worker_main.Worker):
-    def load(self, order):
+    def load(self, order, tell):
         names[order.model] = order.name
         if order.name.startswith("aborts"):
             os.abort()
@@ -32,8 +33,8 @@ class DyingWorker(worker_main.Worker):
             signal.pause()
         self.reach("told", order)
         worker_main.store.read = self.then("read", order, store_read)
-        bundle_proof.open_session = self.then("opened", order, open_session)
-        loaded = super().load(order)
+        bundle_proof.open_session = self.then("opened", order, open_or_die)
+        loaded = super().load(order, tell)
         self.reach("proven", order)
         return loaded
 
@@ -80,6 +81,12 @@ class DyingWorker(worker_main.Worker):
             ends = isinstance(message, Done) and names[self.answering.model] == "dies-half-answered"
             ends = ends and self.die_once("died-half-answered", 0.05)
         return frame[: len(frame) // 2] if ends else frame
+
+
+def open_or_die(graph, *how):
+    if graph.name == "model.int8.onnx" and graph.parent.parent.name.startswith("int8-aborts"):
+        os.abort()
+    return open_session(graph, *how)
 
 
 def make(*words):

@@ -238,6 +238,28 @@ async def test_a_worker_that_dies_once_at_a_load_costs_nothing_but_time(mortal, 
         assert await label(running, BLUE, model="once") == "blue"
 
 
+async def test_a_variant_that_ends_the_process_leaves_the_model_to_fp32(mortal, models):
+    toy_bundle(models, "int8-aborts", lighter={"int8": None})
+    async with mortal(models, "--workers", "2") as running:
+        await until(lambda: running.server.pool.serving_count == 2)
+        assert await label(running, GREEN, "int8-aborts") == "green"
+        (model,) = [one for one in running.server.repository.listing() if one.name == "int8-aborts"]
+    assert model.description.variant == "fp32"
+    assert "ended with status -6" in model.description.trials[1].reason
+
+
+async def test_every_worker_process_runs_the_fastest_variant(real, tmp_path):
+    root = tmp_path / "models"
+    toy_bundle(root, lighter={"int8": None})
+    async with real(root, "--workers", "2") as running:
+        await until(lambda: running.server.pool.serving_count == 2)
+        for pid in running.server.pool.pids:
+            os.kill(pid, signal.SIGKILL)
+        await until(lambda: running.server.pool.restart_count == running.server.pool.serving_count == 2)
+        answer = await running.stub.Classify(pb.ClassifyRequest(image=GREEN), timeout=10)
+    assert (answer.variant, answer.classifications[0].label) == ("int8", "green")
+
+
 async def test_a_load_that_hangs_is_given_up(mortal, models, refused):
     async with mortal(models, "--workers", "2", "--max-load-seconds", "3", *CONTROL) as running:
         toy_bundle(models, "hangs")

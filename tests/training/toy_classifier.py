@@ -1,6 +1,7 @@
 """A classifier of coloured noise, small enough to export in a test."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,14 @@ def make_candidate(folder: Path, *, count: int = 24, network: nn.Module | None =
         "expected_accuracy": 1.0 - len(best[::8]) / count,
     }
     return Candidate(**{**parts, **changes})  # type: ignore[arg-type]
+
+
+def with_training(candidate: Candidate, folder: Path, count: int = 20) -> Candidate:
+    """The same with training pictures, of which the network knows all."""
+    files = write_pictures(folder / "train", count)
+    best = parity.reference_logits(candidate.network, files, PIXELS, MEAN, STD).argmax(axis=1)
+    answers = tuple((LABELS[index],) for index in best)
+    return replace(candidate, training_files=files, training_answers=answers)
 
 
 def corrupting(change: Callable[[Path], None]) -> Callable[..., None]:

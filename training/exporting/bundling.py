@@ -20,9 +20,10 @@ from taxon.bundle import store
 from taxon.bundle.manifest import Golden, Manifest, Provenance, Variant, contract
 from taxon.bundle.signing import Sign
 from taxon.bundle.store import Bundle
-from taxon.training.exporting import calibrate, cuda_options, gate, goldens, graph, parity, tf32, variants
+from taxon.training.exporting import calibrate, cuda_options, eight_bits, gate, goldens, graph, parity, tf32, variants
 from taxon.training.exporting.calibrate import UNCALIBRATED, Calibrated
 from taxon.training.exporting.candidate import Candidate, ExportError, check_measured_again, target_matrix
+from taxon.training.exporting.evidence import Budget
 from taxon.training.exporting.gate import Attempt, Passed, WriteGraph
 from taxon.training.exporting.graph import Served, ServedNumbers, Strategy
 from taxon.training.exporting.parity import Parity
@@ -30,7 +31,7 @@ from taxon.training.exporting.variants import Dropped, Kept
 from taxon.training.loop import metrics
 
 GRAPH_FILE = "model.onnx"
-MAKERS = {"fp16": variants.half_precision, "int8": variants.eight_bits}
+MAKERS = {"fp16": variants.half_precision, "int8": eight_bits.eight_bits}
 LIBRARIES = (
     *("taxon", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu"),
     *("numpy", "pillow", "simplejpeg", "cykooz-resizer"),
@@ -49,8 +50,8 @@ class Settings:
     """Largest score difference on every provider; each provider's own by default."""
     precisions: tuple[str, ...] = ()
     """Lighter variants to try: `fp16`, `int8`."""
-    budget: float = variants.BUDGET
-    """Accuracy that a variant may lose."""
+    budget: Budget = dataclasses.field(default_factory=Budget)
+    """What a variant may lose."""
     sign: Sign | None = None
     """Signs the manifest."""
 
@@ -123,7 +124,7 @@ def publish(
         )
         accuracy = passed.parities[-1].accuracy
         lighter = [
-            MAKERS[precision](staged / GRAPH_FILE, candidate, accuracy or 0.0, settings.budget)
+            MAKERS[precision](staged / GRAPH_FILE, candidate, reference, settings.budget)
             for precision in settings.precisions
         ]
         kept = [result for result in lighter if isinstance(result, Kept)]
@@ -188,6 +189,7 @@ def report(manifest: Manifest, passed: Passed, dropped: Sequence[Dropped]) -> di
         "calibration": manifest.calibration and manifest.calibration.model_dump(),
         "strategy": dataclasses.asdict(passed.strategy),
         "failed_strategies": [dataclasses.asdict(attempt) for attempt in passed.attempts],
+        "variants": {variant.precision: variant.model_dump() for variant in manifest.variants},
         "dropped_variants": {result.precision: result.reason for result in dropped},
         "batch_sizes": parity.batch_sizes(passed.parities[-1].file_count),
         "parity": [dataclasses.asdict(result) for result in passed.parities],

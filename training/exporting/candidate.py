@@ -51,6 +51,8 @@ class Candidate:
     metrics: Mapping[str, float] = field(default_factory=dict)
     training_files: tuple[Example, ...] = ()
     """Training pictures, for the ranges of int8."""
+    training_answers: tuple[tuple[str, ...], ...] = ()
+    """Their true labels."""
     parents: tuple[str, ...] = ()
     """What it was made from, if not from pictures alone: runs that were fused, or that taught it."""
     features: tuple[str, ...] = ()

@@ -35,6 +35,7 @@ def from_run(folder: Path) -> Candidate:
         seed=run.facts.get("seed"),
         git=run.facts.get("git"),
         training_files=examples.of_run(run, "train", checkpoint),
+        training_answers=tuple(sample.names(run.labels) for sample in run.samples("train")),
         features=checkpoint.features,
         parents=tuple(run.facts.get("parents", ())),
         recipe=tomllib.loads((run.folder / "recipe.toml").read_text(encoding="utf-8")),

@@ -8,9 +8,10 @@ from taxon import ranges
 from taxon.bundle import signing
 from taxon.bundle.manifest import check_name
 from taxon.bundle.signing import KeyFileError
-from taxon.training.exporting import parity, variants
+from taxon.training.exporting import evidence, parity
 from taxon.training.exporting.bundling import Settings
 from taxon.training.exporting.candidate import ExportError
+from taxon.training.exporting.evidence import Budget
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -42,9 +43,17 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget",
         type=ranges.share,
-        default=variants.BUDGET,
+        default=evidence.BUDGET,
         metavar="SHARE",
-        help=f"accuracy that a variant may lose ({variants.BUDGET})",
+        help=f"accuracy that a variant may lose ({evidence.BUDGET})",
+    )
+    parser.add_argument(
+        "--judge-by",
+        choices=("bound", "estimate"),
+        default="bound",
+        help="what must not exceed the budget: what the variant loses at most with 95 %% confidence (default; takes "
+        f"{evidence.fewest_pictures(evidence.BUDGET)} validation pictures or more for a budget of {evidence.BUDGET}), "
+        "or what it loses on the validation pictures, few as they may be; the bundle says which",
     )
     parser.add_argument(
         "--sign-key", type=Path, metavar="FILE", help="PEM file with an Ed25519 private key that signs the bundle"
@@ -66,7 +75,7 @@ def settings(options: argparse.Namespace) -> Settings:
         unknown_coverage=options.unknown_coverage,
         tolerance=options.tolerance,
         precisions=options.variants,
-        budget=options.budget,
+        budget=Budget(options.budget, options.judge_by),
         sign=sign,
     )
 

@@ -8,6 +8,7 @@ from taxon.service.api.classification import ClassificationService
 from taxon.service.models.model import Model
 from taxon.service.models.repository import Repository
 from taxon.service.runtime.description import Description
+from taxon.service.runtime.device import CPU
 from taxon.service.telemetry.metrics import Metrics
 from taxon.v1 import classification_service_pb2 as pb
 from tests.fakes import FEATURE_NAMES, picture, toy_bundle
@@ -26,6 +27,29 @@ async def test_get_model_tells_what_the_manifest_says(serve, tmp_path):
     assert (model.variant, model.execution_provider) == ("fp32", "CPUExecutionProvider")
     assert model.unknown_threshold == 0.25
     assert dict(model.metrics) == {"accuracy": 0.5}
+
+
+async def test_get_model_tells_which_variant_runs_and_what_became_of_the_others(serve, tmp_path):
+    toy_bundle(tmp_path / "models", lighter={"fp16": None, "int8": None})
+    root = tmp_path / "models"
+    toy_bundle(root, "damaged", lighter={"int8": b"not a graph"})
+    async with serve(root, "--metrics-port", "0") as running:
+        for name, served in (("colors", "int8"), ("damaged", "fp32")):
+            model = (await running.stub.GetModel(pb.GetModelRequest(model_name=name))).model
+            assert model.variant == served
+            (trial,) = [trial for trial in model.variant_trials if not trial.reason]
+            assert trial.variant == served
+            version = {"model": name, "version": "1"}
+            gain = running.counted("taxon_variant_speedup", variant=served, **version)
+            assert gain == trial.speedup >= 1.0
+            assert running.counted("taxon_model_info", variant=served, execution_provider=CPU, **version) == 1
+        assert "ONNX Runtime does not load the graph" in model.variant_trials[1].reason
+        assert model.variant_trials[1].speedup == 0.0
+        answer = await running.stub.Classify(pb.ClassifyRequest(image=picture(), model_name="colors"))
+    assert (answer.variant, answer.classifications[0].label) == ("int8", "red")
+    async with serve(root, "--variant", "fp32") as running:
+        model = (await running.stub.GetModel(pb.GetModelRequest(model_name="colors"))).model
+    assert (model.variant, list(model.variant_trials)) == ("fp32", [])
 
 
 async def test_list_models_in_pages(serve, tmp_path, refused):

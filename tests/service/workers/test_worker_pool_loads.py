@@ -6,6 +6,8 @@ import time
 import pytest
 
 from taxon.service.errors import NotServingError, QueueFullError
+from taxon.service.runtime.description import Description
+from taxon.service.runtime.device import CPU
 from taxon.service.workers import worker_slots
 from taxon.service.workers.worker_protocol import Load, Run
 from taxon.service.workers.worker_slots import Patience
@@ -189,6 +191,48 @@ async def test_while_every_worker_loads_the_wait_is_what_the_last_load_took(open
     one.workers[0].prove()
     await loading
     assert work.predicted_wait_s() < 0.1
+
+
+async def test_every_worker_and_every_successor_runs_the_variant_that_was_chosen(opened):
+    one = opened(workers=3)
+    loading = one.begin_load()
+    await settled()
+    one.workers.loading[0].prove(description=Description("model", 1, [], [], {}, 8, (1,), CPU, "int8"))
+    assert (await loading).description.variant == "int8"
+    one.workers.prove_all()
+    one.workers[1].die()
+    await until(lambda: one.workers.loading)
+    orders = [order.variant for worker in one.workers.started for order in worker.told(Load)]
+    assert orders == ["", "int8", "int8", "int8"]
+
+
+async def test_a_variant_that_ends_the_process_costs_only_itself(opened):
+    one = opened(workers=1)
+    loading = one.begin_load()
+    await settled()
+    one.workers[0].tries("int8")
+    one.workers[0].die(-6)
+    await until(lambda: one.workers.loading)
+    (order,) = one.workers[0].owes
+    assert list(order.without) == ["int8"]
+    one.workers[0].die(-6)
+    await until(lambda: one.workers.loading)
+    assert not loading.done()  # of two deaths one was the variant's
+    one.workers[0].prove()
+    assert not (await loading).refused
+
+
+async def test_a_variant_that_hangs_costs_only_itself(opened):
+    one = opened(workers=1, patience=Patience(60, 0.05))
+    loading = one.begin_load()
+    await settled()
+    hanging = one.workers[0]
+    hanging.tries("int8")
+    await until(lambda: hanging.killed and one.workers.loading and one.workers.loading[0] is not hanging)
+    (order,) = one.workers[0].owes
+    assert list(order.without) == ["int8"]
+    one.workers[0].prove()
+    assert not (await loading).refused
 
 
 # An extra worker for proofs
