@@ -20,7 +20,7 @@ from taxon.training.config import Recipe
 from taxon.training.errors import TrainingError
 from taxon.training.loop import features, optim, order
 from taxon.training.loop.augment import Augmentation, mixing, normalised
-from taxon.training.loop.batches import batches, cut, parts_of, smallest_part
+from taxon.training.loop.batches import batches, cut, parts_of
 from taxon.training.loop.distill import Teacher
 from taxon.training.loop.evaluate import answer, summary
 from taxon.training.loop.machine import choose_machine
@@ -76,12 +76,11 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         )
         example = normalised(preprocessing.example(), preprocessing.mean, preprocessing.std)
         model.check_takes(loaded.network, example)
-        train_count = len(found.data.split("train"))
-        smallest = smallest_part(train_count, options.batch_size, options.accumulate, machine.world)
-        check_parts(loaded, recipe, example, smallest)
+        check_parts(loaded, recipe, example, len(found.data.split("train")), machine.world)
 
         # Data: decoded once.
         prepared = prepare(found, recipe.machine)
+        check_parts(loaded, recipe, example, len(prepared.train), machine.world)  # fewer, if some could not be decoded
         run = open_or_create(folder, prepared.data, recipe, (teacher.run_id,) if teacher else ())
     display = Display(Console() if machine.rank == 0 else None)
     display.introduce(run.folder, prepared.data)

@@ -9,6 +9,7 @@ from torch import Tensor
 from taxon.training.config import OptimOptions, Recipe
 from taxon.training.errors import TrainingError
 from taxon.training.loop import distill
+from taxon.training.loop.batches import smallest_part
 from taxon.training.loop.optim import default_lr
 from taxon.training.network import model, stages
 from taxon.training.network.model import Loaded
@@ -74,18 +75,20 @@ def check_task(recipe: Recipe, task: str) -> None:
             raise TrainingError("mixup and cutmix are for one label per picture")
 
 
-def check_parts(loaded: Loaded, recipe: Recipe, example: Tensor, smallest: int) -> None:
+def check_parts(loaded: Loaded, recipe: Recipe, example: Tensor, count: int, world: int = 1) -> None:
     """Refuses parts of a batch that are too small for the batch normalisation of the stages that train.
 
     Args:
         loaded: The network.
         recipe: Resolved.
         example: Samples as the network takes them.
-        smallest: Samples of the smallest part.
+        count: Of training samples.
+        world: Processes.
 
     Raises:
-        TrainingError: See `model.check_trains_on_one`, and `stages.trainable_stages`.
+        TrainingError: See `smallest_part`, `model.check_trains_on_one` and `stages.trainable_stages`.
     """
+    smallest = smallest_part(count, recipe.optim.batch_size, recipe.optim.accumulate, world)
     parts = stages.stages(loaded.network, loaded.head)
     for phase in phases(recipe.model.mode, recipe.optim):
         trainable = stages.trainable_stages(

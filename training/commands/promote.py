@@ -31,7 +31,8 @@ def main(argv: list[str]) -> int:
     source.add_argument(
         "--data",
         type=Path,
-        help="labelled folder of pictures, or CSV file of numbers, that neither version was trained on",
+        help="labelled folder of pictures, or CSV file of numbers, that neither version was trained on; of "
+        "a folder with splits: test, or else val",
     )
     source.add_argument("--run", type=Path, help="run whose test split is used, or its val split if it has no test")
     parser.add_argument(
@@ -73,9 +74,10 @@ def _compare(options: argparse.Namespace, current: int, candidate: Bundle) -> Co
             ) from error
         sys.stderr.write(f"taxon promote: compared with nothing: {error}\n")
         return None
-    return compared(
-        default, candidate, from_data(options.data, candidate.manifest) if options.data else from_run(options.run)
-    )
+    held_out = from_data(options.data, candidate.manifest) if options.data else from_run(options.run)
+    for note in held_out.notes:
+        sys.stderr.write(f"taxon promote: {note}\n")
+    return compared(default, candidate, held_out)
 
 
 def rollback_main(argv: list[str]) -> int:

@@ -31,6 +31,9 @@ def main(argv: list[str]) -> int:
     except TrainingError as error:
         sys.stderr.write(f"taxon train: {error}\n")
         return 2
+    except OSError as error:  # a disk that is full or fails while the run goes on
+        sys.stderr.write(f"taxon train: {error.filename or folder}: {error.strerror or error}\n")
+        return 2
     except KeyboardInterrupt:
         begun = folder is not None and (folder / "run.json").exists()
         more = f"; to go on: taxon train --resume {shlex.quote(str(folder))}" if begun else " before the training began"

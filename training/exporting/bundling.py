@@ -65,7 +65,7 @@ class Export:
     """What failed before `strategy`."""
     parities: tuple[Parity, ...]
     notes: tuple[str, ...]
-    """What became of each lighter variant."""
+    """Of the validation pictures, and what became of each lighter variant."""
 
 
 def publish(
@@ -152,10 +152,10 @@ def publish(
         goldens.replay(staged, draft)
         write_report(staged, "metrics.json", report(draft, passed, dropped))
         bundle = store.publish(staged, draft, settings.sign)
-    notes = [
+    became = [
         result.note if isinstance(result, Kept) else f"no {result.precision}: {result.reason}" for result in lighter
     ]
-    return Export(bundle, passed.strategy, passed.attempts, passed.parities, tuple(notes))
+    return Export(bundle, passed.strategy, passed.attempts, passed.parities, (*candidate.notes, *became))
 
 
 def with_results(draft: Manifest, candidate: Candidate, passed: Passed, graphs: Sequence[Variant]) -> Manifest:

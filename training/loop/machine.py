@@ -102,6 +102,8 @@ def choose_machine(device: str, *, threads: int, deterministic: bool) -> Machine
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     try:
         chosen = torch.device(device)
+        if chosen.type not in ("cpu", "cuda"):
+            raise TrainingError(f"--device {device}: it must be auto, cpu, cuda or cuda:N")
         if chosen.type == "cuda":
             if not torch.cuda.is_available():
                 raise TrainingError("--device cuda: torch finds no working CUDA device; use --device cpu or auto")

@@ -176,8 +176,10 @@ def replace_head(network: nn.Module, head: str, class_count: int) -> str:
         TrainingError: `head` is not `mlp:<hidden>`, or the network ends in a convolution.
     """
     kind, _, size = head.partition(":")
-    if kind != "mlp" or not size.isdecimal() or int(size) < 1:
-        raise TrainingError(f"head {head!r} must be linear or mlp:<hidden units>, for example mlp:256")
+    if kind != "mlp" or not size.isdecimal() or len(size) > 5 or int(size) < 1:
+        raise TrainingError(
+            f"head {head!r} must be linear or mlp:<hidden units>, from 1 to 99999 of them, for example mlp:256"
+        )
     top_path = head_path(network).partition(".")[0]
     top = network.get_submodule(top_path)
     layers = [top] if isinstance(top, nn.Linear) else list(top.children())

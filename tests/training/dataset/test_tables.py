@@ -96,6 +96,8 @@ def test_a_missing_file_is_set_aside_by_name(pictures):
         ("path,label,split\ndark/000.png,d,train\nlight/000.png,l,\n", "not of 000.png"),
         ("path,label\ndark/000.png,d\nlight/000.png\n", "row 2 has 1 fields, the header 2"),
         ("path,label\n", "no rows"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
+        ("<html></html>", "a web page"),
         ("path,label\ndark/000.png,d\nlight/000.png,d\n", "only the class 'd'"),
         ('path,label\n"dark/000.png,d\n', "cannot be read as CSV"),
         ("path,label\ndark/000.png,d\nlight/000.png,l\nlight/001.png,\n", "row 3 has 0 labels.*--task multi_label"),
