@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from taxon.bundle.manifest import PixelSpec
 from taxon.bundle.store import sha256
 from taxon.mistaken import MISTAKEN_BYTES, mistaken_for
-from taxon.picture_files import composed, printable
+from taxon.picture_files import CONTROL, composed, printable
 from taxon.training.dataset import data
 from taxon.training.dataset.data import Labelled
 from taxon.training.exporting.candidate import Candidate, ExportError
@@ -71,7 +71,8 @@ def read_labels(path: Path) -> tuple[str, ...]:
     """One label a line, in class order.
 
     Raises:
-        ExportError: The file cannot be read, or has fewer than two labels, a blank or a double one.
+        ExportError: The file cannot be read or is something else, or has fewer than two labels, a blank or a double
+            one.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").rstrip("\r\n").splitlines()
@@ -82,6 +83,8 @@ def read_labels(path: Path) -> tuple[str, ...]:
     labels = tuple(composed(line.strip()) for line in lines)
     if blank := [number for number, label in enumerate(labels, 1) if not label]:
         raise ExportError(f"{path} has a blank label on line {blank[0]}")
+    if odd := [label for label in labels if CONTROL.search(label)]:
+        raise ExportError(f"{path} has control characters in the labels {odd[:5]}")
     if double := sorted({label for label in labels if labels.count(label) > 1}):
         raise ExportError(f"{path} has the labels {double[:5]} more than once")
     if len(labels) < 2:

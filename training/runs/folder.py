@@ -101,16 +101,19 @@ class Run:
         Raises:
             TrainingError: It is damaged.
         """
-        facts: dict[str, Any] = self._read("run.json")
+        facts: dict[str, Any] = self._read("run.json", dict)
         if missing := FACTS - facts.keys():
             raise TrainingError(f"{self.folder / 'run.json'} is damaged: it says nothing of {sorted(missing)}")
         return facts
 
-    def _read(self, file: str) -> Any:
+    def _read(self, file: str, kind: type) -> Any:
         try:
-            return json.loads((self.folder / file).read_text(encoding="utf-8"))
+            content = json.loads((self.folder / file).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise TrainingError(f"{self.folder / file} is damaged or cannot be read: {error}") from error
+        if not isinstance(content, kind):
+            raise TrainingError(f"{self.folder / file} is damaged: it holds no {kind.__name__}")
+        return content
 
     @property
     def id(self) -> str:
@@ -125,7 +128,7 @@ class Run:
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """Classes in the order of the logits."""
-        return tuple(self._read("labels.json"))
+        return tuple(self._read("labels.json", list))
 
     @property
     def best_path(self) -> Path:
