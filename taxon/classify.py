@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import codecs
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -84,8 +85,9 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(f"taxon classify: {error}\n")
         return 2
     if options.json:
+        shows_all = codecs.lookup(sys.stdout.encoding).name == "utf-8"
         for row in rows:
-            sys.stdout.write(json.dumps(to_json(row, labelled=options.labelled), ensure_ascii=False) + "\n")
+            sys.stdout.write(json.dumps(to_json(row, labelled=options.labelled), ensure_ascii=not shows_all) + "\n")
     else:
         console = Console()
         console.print(to_table(rows, labelled=options.labelled))
