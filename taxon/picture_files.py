@@ -5,6 +5,7 @@ Opens no file. Hidden files are passed over, symbolic links are followed, everyt
 
 import os
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,6 +136,11 @@ def printable(path: Path | str) -> str:
     """The path on one line: what is not UTF-8, and control characters, as their numbers."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def pasted(path: Path) -> str:
+    """The path as a word of a command that is to be typed: quoted, and not to be taken for an option."""
+    return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
 
 
 def composed(name: str) -> str:

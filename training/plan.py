@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from taxon.training.config import OptimOptions, Recipe
+from taxon.training.dataset.published import FORMATS
 from taxon.training.errors import TrainingError
 from taxon.training.loop import distill
 from taxon.training.loop.batches import smallest_part
@@ -144,8 +145,8 @@ def resolved(recipe: Recipe) -> Recipe:
 
 def _absolute(source: str) -> str:
     """A path is recorded so that it means the same when the run is resumed from elsewhere."""
-    kind, colon, path = source.partition(":")
-    if colon and path:
+    kind, _, path = source.partition(":")
+    if kind in FORMATS and path:
         return f"{kind}:{Path(path).resolve()}"
     return str(Path(source).resolve()) if Path(source).exists() else source
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from taxon import ranges
@@ -125,5 +126,5 @@ def to_table(current: int, candidate: int, comparison: Comparison) -> Table:
     for size, before in comparison.latency_ms_before.items():
         table.add_row(f"ms per batch of {size}", f"{before:.2f}", f"{comparison.latency_ms_after[size]:.2f}")
     for change in comparison.regressions:
-        table.add_row(f"recall of {change.label}", f"{change.before:.1%}", f"[red]{change.after:.1%}[/]")
+        table.add_row(f"recall of {escape(change.label)}", f"{change.before:.1%}", f"[red]{change.after:.1%}[/]")
     return table
