@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
 MOST_SECONDS = 86400.0
 """A day: longer waits are slips, and a million years overflow the clocks below."""
+MOST_PORT = 65535
 MOST_BYTES = 2**31 - 1
 """gRPC counts a message's bytes in an int."""
 Seconds = Annotated[float, Field(gt=0.0, le=MOST_SECONDS)]
@@ -52,7 +53,7 @@ class Settings(BaseSettings):
     port_file: Annotated[Path | None, Field(description="File to write the bound port into, once it is bound.")] = None
     metrics_port: Annotated[
         NonNegativeInt | None,
-        Field(le=65535, description="Port of the Prometheus page; 0 takes a free one. No page if not given."),
+        Field(le=MOST_PORT, description="Port of the Prometheus page; 0 takes a free one. No page if not given."),
     ] = None
     require_signature: Annotated[
         Path | None,
@@ -188,6 +189,13 @@ class Settings(BaseSettings):
                 f"{self.max_message_bytes}"
             )
         return self
+
+    @field_validator("listen")
+    @classmethod
+    def _has_a_port(cls, address: str) -> str:
+        if int(address.rpartition(":")[2]) > MOST_PORT:
+            raise ValueError(f"{address!r} has no port from 0 to {MOST_PORT}")
+        return address
 
     @field_validator("metrics_port", mode="before")
     @classmethod

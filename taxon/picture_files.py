@@ -8,6 +8,7 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif")
@@ -54,7 +55,7 @@ def _walk(folder: Path, above: frozenset[str], found: list[Path], others: list[t
         check_name(path)
         if _is_folder(entry):
             inner.append(path)
-        elif not path.is_file():  # a pipe would be waited for
+        elif not _is_file(entry):  # a pipe would be waited for
             others.append((path, "is a broken symbolic link" if entry.is_symlink() else "is not a regular file"))
         elif entry.name.lower().endswith(EXTENSIONS):
             found.append(path)
@@ -77,21 +78,23 @@ def subfolders(folder: Path) -> list[Path]:
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     """Also through a symbolic link; not if that leads nowhere, or round and round."""
-    try:
+    with suppress(OSError):
         return entry.is_dir()
-    except OSError:
-        return False
+    return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """As `_is_folder`."""
+    with suppress(OSError):
+        return entry.is_file()
+    return False
 
 
 def direct(folder: Path) -> Iterator[Path]:
     """The pictures that lie in the folder itself."""
     with os.scandir(folder) as listed:
         for entry in listed:
-            if (
-                not is_passed_over(entry.name)
-                and entry.name.lower().endswith(EXTENSIONS)
-                and (folder / entry.name).is_file()
-            ):
+            if not is_passed_over(entry.name) and entry.name.lower().endswith(EXTENSIONS) and _is_file(entry):
                 yield folder / entry.name
 
 
