@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 
 import pydantic
 import structlog
@@ -155,7 +156,7 @@ class Server:
         try:
             port = await self.fronts.start(settings.listen)
             if settings.port_file:
-                atomic_files.write(settings.port_file, f"{port}\n")
+                await self._write_port(settings.port_file, port)
             log.info("listening", port=port, metrics_port=self.metrics_port, **asdict(self._layout))
             working = [asyncio.create_task(self._load()), asyncio.create_task(self._control.watch_labels())]
             stopped = asyncio.create_task(self._stop.wait())
@@ -177,6 +178,13 @@ class Server:
             if page:
                 await asyncio.to_thread(page.close)
         log.info("stopped")
+
+    async def _write_port(self, file: Path, port: int) -> None:
+        try:
+            atomic_files.write(file, f"{port}\n")
+        except OSError as error:
+            await self.fronts.drain()
+            raise StartError(f"--port-file {file} cannot be written: {error.strerror}") from error
 
     async def _load(self) -> None:
         await self._control.load_all()

@@ -118,7 +118,8 @@ def within(path: Path, root: Path) -> Path | None:
     if written.is_relative_to(folder):
         return written.relative_to(folder)
     real = root.resolve()
-    return next((one.relative_to(real) for one in (written, path.resolve()) if one.is_relative_to(real)), None)
+    ways = (written, path.parent.resolve() / path.name, path.resolve())
+    return next((one.relative_to(real) for one in ways if one.is_relative_to(real)), None)
 
 
 def as_written(path: Path) -> Path:

@@ -29,7 +29,6 @@ from taxon.training.loop.progress import Display
 from taxon.training.loop.tensorboard import Events
 from taxon.training.network import model, networks, stages
 from taxon.training.plan import Position, check_parts, check_task, phases
-from taxon.training.reporting.report import write_report
 from taxon.training.runs.checkpoint import Checkpoint
 from taxon.training.runs.folder import Run, check_recipe, open_or_create
 
@@ -291,6 +290,8 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         size = options.batch_size * EVALUATION_FACTOR
         answers = answer(network, prepared.val, to_network, machine, size, autocast=autocast, workers=workers)
         if machine.rank == 0:
+            from taxon.training.reporting.report import write_report  # what draws takes its time to import
+
             write_report(run, answers)
     if machine.rank == 0:
         display.finish(run.folder, run.checkpoint())

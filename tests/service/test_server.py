@@ -15,6 +15,7 @@ from taxon.service.config import parse
 from taxon.service.errors import StartError
 from taxon.v1 import classification_service_pb2 as pb
 from tests.fakes import picture
+from tests.service.thread_workers import ThreadWorkers
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -112,6 +113,12 @@ async def test_a_taken_port_is_said_to_be_taken(serve, models):
         port = (models.parent / "port").read_text().strip()
         with pytest.raises(StartError, match=f":{port} cannot be bound"):
             await server.Server(parse(["--models", str(models), "--listen", f"[::]:{port}"])).serve()
+
+
+async def test_a_file_for_the_port_that_cannot_be_written_ends_the_start(models):
+    words = ["--models", str(models), "--listen", "127.0.0.1:0", "--device", "cpu", "--port-file", "/nowhere/port"]
+    with pytest.raises(StartError, match=r"--port-file /nowhere/port cannot be written: No such file"):
+        await server.Server(parse(words), ThreadWorkers).serve()
 
 
 def test_wrong_settings_are_named(capsys):

@@ -30,7 +30,7 @@ def classifier(
         ir_version: Of the file.
         end: `Softmax`, `Percent` (a softmax times 100), `Sigmoid`, `ArgMax` or nothing behind the last layer.
         classes: How many.
-        tail: `maps` for an output `[N, K, 1, 1]`; of no stated shape: `turned` for `[K, N]`, `one` for a single number.
+        tail: `maps` for an output `[N, K, 1, 1]`, `turned` for `[K, N]`, `one` for a single number.
         output: Of the type `float32` or `float16`.
         weights_are_inputs: As files had it before IR 4.
         batch: Length of the first axis.
@@ -63,10 +63,10 @@ def classifier(
         last = "percent"
     if tail == "turned":
         nodes.append(helper.make_node("Transpose", [last], ["turned"]))
-        last, shape = "turned", None
+        last, shape = "turned", ["rows", "columns"]
     if tail == "one":
         nodes.append(helper.make_node("ReduceMax", [last], ["one"], keepdims=0))
-        last, shape = "one", None
+        last, shape = "one", []
     if end == "ArgMax":
         kind, shape = TensorProto.INT64, ["N", 1]
     elif output != "float32":

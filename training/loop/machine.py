@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, distributed, nn
 
+from taxon.mistaken import first_line
 from taxon.training.errors import TrainingError
 
 CPUS_WITHOUT_BF16 = ("DEFAULT", "AVX2")
@@ -111,7 +112,7 @@ def choose_machine(device: str, *, threads: int, deterministic: bool) -> Machine
                 chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
             torch.cuda.set_device(chosen)
     except RuntimeError as error:
-        raise TrainingError(f"--device {device}: {str(error).splitlines()[0]}") from error
+        raise TrainingError(f"--device {device}: {first_line(error)}") from error
     if world > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     if chosen.type == "cpu":

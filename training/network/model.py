@@ -12,6 +12,7 @@ import torchvision
 from torch import Tensor, nn
 
 from taxon.bundle.manifest import PixelSpec
+from taxon.mistaken import first_line
 from taxon.training.errors import TrainingError
 from taxon.training.network.networks import NETWORKS
 from taxon.training.network.published import TIMM, names, state_of, timm_package, weights_enum
@@ -144,7 +145,7 @@ def check_takes(network: nn.Module, example: Tensor) -> None:
     except (RuntimeError, AssertionError, ValueError) as error:
         height, width = example.shape[2:]
         raise TrainingError(
-            f"{type(network).__name__} does not take pictures of {height}x{width}: {str(error).splitlines()[0]}; "
+            f"{type(network).__name__} does not take pictures of {height}x{width}: {first_line(error)}; "
             "choose another --image-size"
         ) from error
 

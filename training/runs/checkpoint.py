@@ -70,8 +70,6 @@ class Checkpoint:
         Raises:
             TrainingError: Missing, damaged, or not a checkpoint of ours.
         """
-        if not path.exists():
-            raise TrainingError(f"there is no checkpoint {path}")
         content = torch_files.read(path, "checkpoint")
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise TrainingError(f"{path} is not a checkpoint of this release")

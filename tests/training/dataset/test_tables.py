@@ -214,7 +214,7 @@ def test_columns_of_numbers_need_names(tmp_path, header, complaint):
         tables.feature_rows(tables.read_table(tmp_path / "f.csv"))
 
 
-@pytest.mark.parametrize("text", ["path,label\n0.png,a\n", "x,kind\n1,a\n2,b\n"])
+@pytest.mark.parametrize("text", ["path,label\n0.png,a\n1.png,b\n", "x,kind\n1,a\n2,b\n"])
 def test_a_folder_above_whose_name_is_not_utf8_is_refused(tmp_path, text):
     """It is written into the run."""
     (tmp_path / "caf\udce9").mkdir()
