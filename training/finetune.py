@@ -20,7 +20,7 @@ from taxon.training.config import Recipe
 from taxon.training.errors import TrainingError
 from taxon.training.loop import features, optim, order
 from taxon.training.loop.augment import Augmentation, mixing, normalised
-from taxon.training.loop.batches import batches, cut, parts_of, smallest_part
+from taxon.training.loop.batches import batches, cut, parts_of
 from taxon.training.loop.distill import Teacher
 from taxon.training.loop.evaluate import answer, summary
 from taxon.training.loop.machine import choose_machine
@@ -29,7 +29,6 @@ from taxon.training.loop.progress import Display
 from taxon.training.loop.tensorboard import Events
 from taxon.training.network import model, networks, stages
 from taxon.training.plan import Position, check_parts, check_task, phases
-from taxon.training.reporting.report import write_report
 from taxon.training.runs.checkpoint import Checkpoint
 from taxon.training.runs.folder import Run, check_recipe, open_or_create
 
@@ -76,12 +75,11 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         )
         example = normalised(preprocessing.example(), preprocessing.mean, preprocessing.std)
         model.check_takes(loaded.network, example)
-        train_count = len(found.data.split("train"))
-        smallest = smallest_part(train_count, options.batch_size, options.accumulate, machine.world)
-        check_parts(loaded, recipe, example, smallest)
+        check_parts(loaded, recipe, example, len(found.data.split("train")), machine.world)
 
         # Data: decoded once.
         prepared = prepare(found, recipe.machine)
+        check_parts(loaded, recipe, example, len(prepared.train), machine.world)  # fewer, if some could not be decoded
         run = open_or_create(folder, prepared.data, recipe, (teacher.run_id,) if teacher else ())
     display = Display(Console() if machine.rank == 0 else None)
     display.introduce(run.folder, prepared.data)
@@ -292,6 +290,8 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         size = options.batch_size * EVALUATION_FACTOR
         answers = answer(network, prepared.val, to_network, machine, size, autocast=autocast, workers=workers)
         if machine.rank == 0:
+            from taxon.training.reporting.report import write_report  # what draws takes its time to import
+
             write_report(run, answers)
     if machine.rank == 0:
         display.finish(run.folder, run.checkpoint())

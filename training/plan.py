@@ -7,8 +7,10 @@ from pathlib import Path
 from torch import Tensor
 
 from taxon.training.config import OptimOptions, Recipe
+from taxon.training.dataset.published import FORMATS
 from taxon.training.errors import TrainingError
 from taxon.training.loop import distill
+from taxon.training.loop.batches import smallest_part
 from taxon.training.loop.optim import default_lr
 from taxon.training.network import model, stages
 from taxon.training.network.model import Loaded
@@ -74,18 +76,20 @@ def check_task(recipe: Recipe, task: str) -> None:
             raise TrainingError("mixup and cutmix are for one label per picture")
 
 
-def check_parts(loaded: Loaded, recipe: Recipe, example: Tensor, smallest: int) -> None:
+def check_parts(loaded: Loaded, recipe: Recipe, example: Tensor, count: int, world: int = 1) -> None:
     """Refuses parts of a batch that are too small for the batch normalisation of the stages that train.
 
     Args:
         loaded: The network.
         recipe: Resolved.
         example: Samples as the network takes them.
-        smallest: Samples of the smallest part.
+        count: Of training samples.
+        world: Processes.
 
     Raises:
-        TrainingError: See `model.check_trains_on_one`, and `stages.trainable_stages`.
+        TrainingError: See `smallest_part`, `model.check_trains_on_one` and `stages.trainable_stages`.
     """
+    smallest = smallest_part(count, recipe.optim.batch_size, recipe.optim.accumulate, world)
     parts = stages.stages(loaded.network, loaded.head)
     for phase in phases(recipe.model.mode, recipe.optim):
         trainable = stages.trainable_stages(
@@ -141,8 +145,8 @@ def resolved(recipe: Recipe) -> Recipe:
 
 def _absolute(source: str) -> str:
     """A path is recorded so that it means the same when the run is resumed from elsewhere."""
-    kind, colon, path = source.partition(":")
-    if colon and path:
+    kind, _, path = source.partition(":")
+    if kind in FORMATS and path:
         return f"{kind}:{Path(path).resolve()}"
     return str(Path(source).resolve()) if Path(source).exists() else source
 

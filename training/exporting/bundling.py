@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taxon.bundle import store
+from taxon.bundle import atomic_files, store
 from taxon.bundle.manifest import Golden, Manifest, Provenance, Variant, contract
 from taxon.bundle.signing import Sign
 from taxon.bundle.store import Bundle
@@ -66,7 +66,7 @@ class Export:
     """What failed before `strategy`."""
     parities: tuple[Parity, ...]
     notes: tuple[str, ...]
-    """What became of each lighter variant."""
+    """Of the validation pictures, and what became of each lighter variant."""
 
 
 def publish(
@@ -96,6 +96,7 @@ def publish(
         BundleError: What was staged is not a bundle.
         OSError: The repository is not writable or full.
     """
+    atomic_files.check_writable(root / store.check_name(name))
     targets = target_matrix(candidate.answers, candidate.labels)
     logits = parity.reference_logits(
         candidate.network, candidate.files, candidate.pixels, candidate.mean, candidate.std
@@ -153,10 +154,10 @@ def publish(
         goldens.replay(staged, draft)
         write_report(staged, "metrics.json", report(draft, passed, dropped))
         bundle = store.publish(staged, draft, settings.sign)
-    notes = [
+    became = [
         result.note if isinstance(result, Kept) else f"no {result.precision}: {result.reason}" for result in lighter
     ]
-    return Export(bundle, passed.strategy, passed.attempts, passed.parities, tuple(notes))
+    return Export(bundle, passed.strategy, passed.attempts, passed.parities, (*candidate.notes, *became))
 
 
 def with_results(draft: Manifest, candidate: Candidate, passed: Passed, graphs: Sequence[Variant]) -> Manifest:

@@ -57,6 +57,8 @@ class Candidate:
     """What it was made from, if not from pictures alone: runs that were fused, or that taught it."""
     features: tuple[str, ...] = ()
     """What each number is, in their order; empty for pictures."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of the validation pictures."""
 
     @property
     def input(self) -> ImageInput | FeaturesInput:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from taxon.bundle.manifest import GRAPH_INPUTS, GRAPH_OUTPUT
+from taxon.mistaken import first_line
 from taxon.training.config import Task
 from taxon.training.errors import TrainingError
 
@@ -217,7 +218,7 @@ def tidy(path: Path, contract: Mapping[str, str] | None = None) -> None:
         try:
             onnx.checker.check_model(model, full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-            raise GraphError(f"onnx.checker refuses the graph: {str(error).splitlines()[0]}") from error
+            raise GraphError(f"onnx.checker refuses the graph: {first_line(error)}") from error
     onnx.save(model, path)
 
 

@@ -13,6 +13,9 @@ from taxon.training.exporting.bundling import Settings
 from taxon.training.exporting.candidate import ExportError
 from taxon.training.exporting.evidence import Budget
 
+LONGEST = 63
+"""Characters of a model's name."""
+
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Adds the options of everything that ends in a bundle."""
@@ -88,7 +91,7 @@ def model_name(given: str | None, run: Path) -> str:
     """
     try:
         return check_name(
-            re.sub(r"[^a-z0-9_-]+", "-", run.resolve().name.lower()).strip("-_") if given is None else given
+            re.sub(r"[^a-z0-9_-]+", "-", run.resolve().name.lower()).strip("-_")[:LONGEST] if given is None else given
         )
     except ValueError as error:
         raise ExportError(f"{error}; choose one with --name") from error

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from taxon import freed_memory
+from taxon.mistaken import first_line
 from taxon.training.errors import TrainingError
 
 CPUS_WITHOUT_BF16 = ("DEFAULT", "AVX2")
@@ -100,6 +101,8 @@ def choose_machine(device: str, *, threads: int, deterministic: bool) -> Machine
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     try:
         chosen = torch.device(device)
+        if chosen.type not in ("cpu", "cuda"):
+            raise TrainingError(f"--device {device}: it must be auto, cpu, cuda or cuda:N")
         if chosen.type == "cuda":
             if not torch.cuda.is_available():
                 raise TrainingError("--device cuda: torch finds no working CUDA device; use --device cpu or auto")
@@ -107,7 +110,7 @@ def choose_machine(device: str, *, threads: int, deterministic: bool) -> Machine
                 chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
             torch.cuda.set_device(chosen)
     except RuntimeError as error:
-        raise TrainingError(f"--device {device}: {str(error).splitlines()[0]}") from error
+        raise TrainingError(f"--device {device}: {first_line(error)}") from error
     if world > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     if chosen.type == "cpu":

@@ -12,6 +12,7 @@ import torchvision
 from torch import Tensor, nn
 
 from taxon.bundle.manifest import PixelSpec
+from taxon.mistaken import first_line
 from taxon.training.errors import TrainingError
 from taxon.training.network.networks import NETWORKS
 from taxon.training.network.published import TIMM, names, state_of, timm_package, weights_enum
@@ -144,7 +145,7 @@ def check_takes(network: nn.Module, example: Tensor) -> None:
     except (RuntimeError, AssertionError, ValueError) as error:
         height, width = example.shape[2:]
         raise TrainingError(
-            f"{type(network).__name__} does not take pictures of {height}x{width}: {str(error).splitlines()[0]}; "
+            f"{type(network).__name__} does not take pictures of {height}x{width}: {first_line(error)}; "
             "choose another --image-size"
         ) from error
 
@@ -176,8 +177,10 @@ def replace_head(network: nn.Module, head: str, class_count: int) -> str:
         TrainingError: `head` is not `mlp:<hidden>`, or the network ends in a convolution.
     """
     kind, _, size = head.partition(":")
-    if kind != "mlp" or not size.isdecimal() or int(size) < 1:
-        raise TrainingError(f"head {head!r} must be linear or mlp:<hidden units>, for example mlp:256")
+    if kind != "mlp" or not size.isdecimal() or len(size) > 5 or int(size) < 1:
+        raise TrainingError(
+            f"head {head!r} must be linear or mlp:<hidden units>, from 1 to 99999 of them, for example mlp:256"
+        )
     top_path = head_path(network).partition(".")[0]
     top = network.get_submodule(top_path)
     layers = [top] if isinstance(top, nn.Linear) else list(top.children())
