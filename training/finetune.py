@@ -28,7 +28,7 @@ from taxon.training.loop.prepare import find_data, prepare
 from taxon.training.loop.progress import Display
 from taxon.training.loop.tensorboard import Events
 from taxon.training.network import model, networks, stages
-from taxon.training.plan import Position, check_parts, check_task, phases
+from taxon.training.plan import Position, check_parts, check_task, frozen_norms, phases
 from taxon.training.reporting.report import write_report
 from taxon.training.runs.checkpoint import Checkpoint
 from taxon.training.runs.folder import Run, check_recipe, open_or_create
@@ -202,7 +202,7 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         saved_at = time.monotonic()
         for epoch in range(begin, last_epoch):
             started, title = time.monotonic(), f"epoch {epoch + 1}/{options.epochs} {phase.mode}"
-            stages.train_mode(network, parts, trainable)
+            stages.train_mode(network, parts, trainable, frozen_norms(recipe.model, parts))
             if trainee is network:
                 train = prepared.in_epoch(epoch, vary, seed)
             samples = order.of_epoch(seed, epoch, train.targets, balanced=options.balance == "sampling")
