@@ -138,3 +138,41 @@ def test_the_head_of_a_network_of_numbers_trains_alone(tmp_path, monkeypatch):
     assert main([*words, "--weights", "first/best.pt", "--mode", "head", "--out", "second"]) == 0
     before, after = (Run.open(tmp_path / name).checkpoint().state for name in ("first", "second"))
     assert {key for key in before if not torch.equal(before[key], after[key])} == {"fc.weight", "fc.bias"}
+
+
+def statistics_moved(here: Path, run: Run) -> set[str]:
+    before = torch.load(here / "weights.pth", weights_only=True)
+    after = torch.load(run.last_path, weights_only=True)["state"]
+    return {key.partition(".")[0] for key in before if "running" in key and not torch.equal(before[key], after[key])}
+
+
+@pytest.mark.parametrize("mode", ["full", "lp-ft", "last-n"])
+def test_frozen_batch_normalisation_keeps_its_statistics_and_trains_its_scale(here, mode):
+    run, _ = train(here, "--mode", mode, "--freeze-bn")
+    assert statistics_moved(here, run) == set()
+    before = torch.load(here / "weights.pth", weights_only=True)
+    after = torch.load(run.last_path, weights_only=True)["state"]
+    for key in ("layer4.1.bn2.weight", "layer4.1.bn2.bias", "layer4.1.conv2.weight"):
+        assert not torch.equal(before[key], after[key]), key
+
+
+def test_without_it_the_statistics_follow_the_pictures(here):
+    assert statistics_moved(here, train(here, "--mode", "full")[0]) >= {"bn1", "layer1", "layer4"}
+
+
+def test_a_stage_that_is_reset_takes_its_own_statistics(here):
+    run, _ = train(here, "--mode", "hybrid", "--reset", "layer4", "--freeze-bn")
+    assert statistics_moved(here, run) == {"layer4"}
+
+
+def test_frozen_statistics_allow_parts_of_one_sample(here):
+    train(here, "--mode", "full", "--freeze-bn", "--accumulate", 8)
+
+
+def test_what_has_no_statistics_cannot_keep_them(here, capfd):
+    words = ["--data", "pictures", *SMALL, "--freeze-bn"]
+    assert main([*words, "--weights", "none"]) == 2
+    assert "there are none" in capfd.readouterr().err
+    torch.save(model.build("squeezenet1_1", 2).state_dict(), here / "plain.pth")
+    assert main([*words, "--model", "squeezenet1_1", "--weights", "plain.pth", "--mode", "full"]) == 2
+    assert "squeezenet1_1 has no batch normalisation: leave out --freeze-bn" in capfd.readouterr().err
