@@ -176,3 +176,40 @@ def test_what_has_no_statistics_cannot_keep_them(here, capfd):
     torch.save(model.build("squeezenet1_1", 2).state_dict(), here / "plain.pth")
     assert main([*words, "--model", "squeezenet1_1", "--weights", "plain.pth", "--mode", "full"]) == 2
     assert "squeezenet1_1 has no batch normalisation: leave out --freeze-bn" in capfd.readouterr().err
+
+
+def with_other_statistics(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same answers in evaluation mode, from statistics and scales that no batch has: as merging batch normalisation
+    into convolutions leaves them, or taking it out again from an 8-bit file.
+    """
+    changed = {key: value.clone() for key, value in state.items()}
+    for name in [key.removesuffix(".running_var") for key in state if key.endswith(".running_var")]:
+        mean, var, scale, bias = (state[f"{name}.{key}"] for key in ("running_mean", "running_var", "weight", "bias"))
+        slope = scale / (var + 1e-5).sqrt()
+        changed[f"{name}.running_mean"].zero_()
+        changed[f"{name}.running_var"].zero_()
+        changed[f"{name}.weight"] = slope * 1e-5**0.5
+        changed[f"{name}.bias"] = bias - slope * mean
+    return changed
+
+
+@pytest.mark.parametrize("mode", ["full", "lp-ft"])
+def test_batch_normalisation_that_breaks_in_training_mode_is_said_in_log_and_report(here, capfd, mode):
+    own = ["--data", "pictures", "--model", "small_cnn", "--epochs", "4", "--batch-size", "8"]
+    assert main([*own, "--no-report", "--out", "first"]) == 0
+    state = torch.load("first/best.pt", weights_only=True)["state"]
+    torch.save(state, "fitting.pth")
+    torch.save(with_other_statistics(state), "breaking.pth")
+    capfd.readouterr()
+    said, shown = {}, {}
+    for name, more in (("fitting", []), ("breaking", []), ("breaking", ["--freeze-bn"])):
+        words = [*own, "--mode", mode, "--weights", f"{name}.pth", *more, "--out", f"{name}{len(more)}"]
+        assert main(words) == 0
+        said[name, *more] = capfd.readouterr().out.count("batch normalisation may break these weights")
+        folder = here / f"{name}{len(more)}"
+        shown[name, *more] = [
+            "batch normalisation may break" in (folder / "report" / file).read_text()
+            for file in ("index.html", "model_card.md")
+        ]
+    assert said == {("fitting",): 0, ("breaking",): 1, ("breaking", "--freeze-bn"): 0}
+    assert shown == {key: [bool(count)] * 2 for key, count in said.items()}
