@@ -205,10 +205,10 @@ def test_batch_normalisation_that_breaks_in_training_mode_is_said_in_log_and_rep
     for name, more in (("fitting", []), ("breaking", []), ("breaking", ["--freeze-bn"])):
         words = [*own, "--mode", mode, "--weights", f"{name}.pth", *more, "--out", f"{name}{len(more)}"]
         assert main(words) == 0
-        said[name, *more] = capfd.readouterr().out.count("batch normalisation may break these weights")
+        said[name, *more] = capfd.readouterr().out.count("batch normalisation breaks these weights")
         folder = here / f"{name}{len(more)}"
         shown[name, *more] = [
-            "batch normalisation may break" in (folder / "report" / file).read_text()
+            "batch normalisation breaks these weights" in (folder / "report" / file).read_text()
             for file in ("index.html", "model_card.md")
         ]
     assert said == {("fitting",): 0, ("breaking",): 1, ("breaking", "--freeze-bn"): 0}
