@@ -82,8 +82,8 @@ ROWS = [
     Row("cifar-10", 5, 10, 25, 96),
     Row("cats and dogs", 100, 4, 20, 128),
     Row("cifar-10", 20, 5, 25, 96),
-    Row("cats and dogs", 380, 2, 20, 128),
     Row("cifar-10", 100, 2, 25, 96),
+    Row("cats and dogs", 380, 2, 20, 128),
     Row("cifar-10", 200, 2, 25, 96),
 ]
 """By what they cost."""
