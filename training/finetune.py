@@ -196,8 +196,8 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
             stages.train_mode(network, parts, trainable, frozen)
             fit = batch_statistics.fit(network, loaded.head, prepared.unvaried, to_network, smallest)
             if fit is not None and fit.breaks and machine.rank == 0:
-                display.say(warning := fit.warning(recipe.model.mode))
-                run.write_warnings([warning])
+                display.say(fit.warning)
+                run.write_warnings([fit.warning])
         forward = torch.compile(trainee) if recipe.run.compile else trainee
         if machine.world > 1:
             forward = DistributedDataParallel(forward)

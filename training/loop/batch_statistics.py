@@ -45,13 +45,14 @@ class Fit:
         lead = self.in_evaluation - self.chance
         return lead >= LEAST_LEAD and self.in_evaluation - self.in_training > LOST * lead
 
-    def warning(self, mode: str) -> str:
-        """What is wrong and what to do, for a training in this mode."""
-        first = "" if mode == "lp-ft" else ", or train the head first (--mode lp-ft)"
+    @property
+    def warning(self) -> str:
+        """What is wrong and what to do."""
         return (
             "batch normalisation breaks these weights when it takes the statistics of batches: class means of features "
             f"are right on {self.in_training:.0%} of {self.samples} training samples then, and on "
-            f"{self.in_evaluation:.0%} with the statistics that came with the weights; keep those by --freeze-bn{first}"
+            f"{self.in_evaluation:.0%} with the statistics that came with the weights; keep those by --freeze-bn, or "
+            "train only the head (--mode head)"
         )
 
 

@@ -114,11 +114,14 @@ def test_few_of_each_of_few_classes_are_asked(per_class, classes, samples):
     assert len(set(torch.bincount(chosen_classes).tolist())) == 1
 
 
-@pytest.mark.parametrize(("mode", "advice"), [("full", "--mode lp-ft"), ("last-n", "--mode lp-ft"), ("lp-ft", "")])
-def test_the_warning_says_what_to_do(mode, advice):
-    warning = Fit(64, 0.5, 0.97, 0.55).warning(mode)
+def test_the_warning_says_what_was_seen_and_what_to_do():
+    warning = Fit(64, 0.5, 0.97, 0.55).warning
     assert "right on 55% of 64 training samples" in warning
     assert "97% with the statistics that came with the weights" in warning
     assert "--freeze-bn" in warning
-    assert ("--mode" in warning) == bool(advice)
-    assert advice in warning
+    assert "--mode head" in warning
+
+
+@pytest.mark.parametrize(("in_training", "breaks"), [(0.98, False), (0.83, False), (0.80, True), (0.0, True)])
+def test_a_third_of_the_lead_over_chance_may_be_lost(in_training, breaks):
+    assert Fit(64, 0.5, 0.98, in_training).breaks == breaks
