@@ -88,6 +88,10 @@ class ModelOptions(_Section):
         "cached", description="when only the head trains: compute what reaches it once, from unvaried pictures, or "
         "anew for each varied picture"
     )  # fmt: skip
+    freeze_bn: bool = Field(
+        False, description="batch normalisation keeps the statistics of the weights while its scale and shift train; "
+        "stages that are reset take their own"
+    )  # fmt: skip
     last: Count = Field(1, description="mode last-n: number of stages that train beside the head")
     reset: tuple[str, ...] = Field((), description="mode hybrid: stages that start from random weights and train")
     frozen: tuple[str, ...] = Field((), description="mode hybrid: stages that keep their weights")

@@ -15,7 +15,7 @@ from taxon.training.dataset.data import Labelled, Sample
 from taxon.training.dataset.pictures import Arrays, check_room, decode_all, training_spec
 from taxon.training.dataset.sources import open_source, split_source
 from taxon.training.errors import TrainingError
-from taxon.training.loop.augment import Augmentation
+from taxon.training.loop.augment import Augmentation, centered
 from taxon.training.loop.batches import LabelledArrays, targets_of
 from taxon.training.loop.order import hashed
 from taxon.training.network import model, published
@@ -39,6 +39,12 @@ class Prepared:
     """Squares that crops are taken from, see `pictures.training_spec`."""
     val: LabelledArrays
     """Exactly what the service would make of the files."""
+
+    @property
+    def unvaried(self) -> LabelledArrays:
+        """The training split as evaluation would see it."""
+        spec = self.preprocessing.pixels
+        return self.train if spec is None else replace(self.train, variation=partial(centered, crop=spec.crop))
 
     def in_epoch(self, epoch: int, augmentation: Augmentation | None, seed: int) -> LabelledArrays:
         """The training split as an epoch sees it; numbers never vary."""

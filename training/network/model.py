@@ -4,6 +4,8 @@ timm's; with its head replaced and, on wish, published weights or those of a fil
 Knows where a network's head is. Knows nothing of data, of which layers train, or of how they are trained.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,15 +158,22 @@ def check_trains_on_one(network: nn.Module, example: Tensor) -> None:
     Raises:
         TrainingError: Its batch normalisation has a single value per channel then, which has no spread.
     """
-    kept = [buffer.clone() for buffer in network.buffers()]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), kept_buffers(network):
             network(example[:1])
     except ValueError as error:
         raise TrainingError(
             "a part of a batch would hold one sample, of which batch normalisation cannot take statistics: raise "
             "--batch-size, or lower --accumulate"
         ) from error
+
+
+@contextmanager
+def kept_buffers(network: nn.Module) -> Iterator[None]:
+    """Gives the buffers (statistics of normalisation) their values back at the end."""
+    kept = [buffer.clone() for buffer in network.buffers()]
+    try:
+        yield
     finally:
         for buffer, before in zip(network.buffers(), kept, strict=True):
             buffer.copy_(before)

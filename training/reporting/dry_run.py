@@ -12,7 +12,7 @@ from taxon.training.loop.order import permutation
 from taxon.training.loop.prepare import Found
 from taxon.training.network import model, stages
 from taxon.training.network.weights import is_file
-from taxon.training.plan import Phase, check_parts, check_task, phases
+from taxon.training.plan import Phase, check_parts, check_task, frozen_norms, phases
 
 OPTIMIZER_SLOTS = {"sgd": 1, "adam": 2, "adamw": 2}
 """Numbers that the optimiser keeps for each parameter."""
@@ -59,7 +59,7 @@ def describe(recipe: Recipe, found: Found) -> str:
         )
         stages.freeze_all_but(network, parts, trainable)
         lines += _phase_lines(phase, parts, trainable, steps)
-        stages.train_mode(network, parts, trainable)
+        stages.train_mode(network, parts, trainable, frozen_norms(settings, parts))
         sizes = {parameter: parameter.numel() * parameter.element_size() for parameter in network.parameters()}
         changing = sum(size for parameter, size in sizes.items() if parameter.requires_grad)
         kept = sum(sizes.values()) + changing * (1 + OPTIMIZER_SLOTS[options.optimizer])

@@ -5,6 +5,7 @@
     labels.json       classes in the order of the logits
     samples.csv       path,label,split,sha256,group,row
     quarantine.json   files that could not be used, with reasons
+    warnings.json     what was found wrong on the way; only if there was something
     metrics.jsonl     one line per epoch
     best.pt, last.pt  see `checkpoint`
     report/           see `report`
@@ -217,6 +218,15 @@ class Run:
         """Writes `quarantine.json`, empty or not."""
         entries = [{"path": str(fault.path), "reason": fault.reason} for fault in faults]
         write_atomically(self.folder / "quarantine.json", json.dumps(entries, ensure_ascii=False, indent=1))
+
+    def warnings(self) -> list[str]:
+        """The sentences of `warnings.json`."""
+        path = self.folder / "warnings.json"
+        return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
+
+    def write_warnings(self, sentences: Sequence[str]) -> None:
+        """Writes `warnings.json`."""
+        write_atomically(self.folder / "warnings.json", json.dumps(sentences, ensure_ascii=False, indent=1))
 
 
 def open_or_create(folder: Path, source: Labelled, recipe: Recipe, parents: Sequence[str] = ()) -> Run:
