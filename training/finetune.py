@@ -21,7 +21,7 @@ from taxon.training.config import Recipe
 from taxon.training.errors import TrainingError
 from taxon.training.loop import batch_statistics, features, optim, order
 from taxon.training.loop.augment import Augmentation, mixing, normalised
-from taxon.training.loop.batches import batches, cut, parts_of
+from taxon.training.loop.batches import batches, cut, parts_of, smallest_part
 from taxon.training.loop.distill import Teacher
 from taxon.training.loop.evaluate import answer, summary
 from taxon.training.loop.machine import choose_machine
@@ -192,6 +192,7 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
             update.load(kept["update"])
         elif recipe.model.weights != "none":
             stages.train_mode(network, parts, trainable, frozen)
+            smallest = smallest_part(len(prepared.train), options.batch_size, options.accumulate, machine.world)
             fit = batch_statistics.fit(network, loaded.head, prepared.unvaried, to_network, smallest)
             if fit is not None and fit.breaks and machine.rank == 0:
                 display.say(fit.warning)
