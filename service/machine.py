@@ -1,11 +1,13 @@
 """What the container grants this process, and how it holds memory. Knows nothing of what it is used for."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from taxon import freed_memory
 
 CGROUP = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
 KEPT_BYTES = 64 * 2**20
 LARGEST_POOLED_BYTES = 16 * 2**20
 
@@ -34,6 +36,32 @@ def _words(path: Path) -> list[str]:
         return path.read_text(encoding="ascii").split()
     except OSError:
         return []
+
+
+def oom_kill_count(cgroup: Path = CGROUP, own: Path = OWN_CGROUP) -> int:
+    """Processes of this one's cgroup that the kernel has killed because its memory was used up."""
+    for group in _memory_groups(cgroup, own):
+        words = _words(group / "memory.events") + _words(group / "memory.oom_control")
+        if "oom_kill" in words:
+            return int(words[words.index("oom_kill") + 1])
+    return 0
+
+
+def _memory_groups(cgroup: Path, own: Path) -> Iterator[Path]:
+    """The cgroups that may bound this process's memory, the innermost first. Some of them do not exist: a container may
+    see its own cgroup as the root, and its path as it is from outside.
+    """
+    try:
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root = cgroup / "memory" if controllers else cgroup
+        inner = root / path.lstrip("/")
+        yield from (group for group in (inner, *inner.parents) if group.is_relative_to(root))
 
 
 def keep_freed_memory() -> None:

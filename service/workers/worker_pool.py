@@ -150,8 +150,8 @@ class WorkerPool:
         self._give_loads()
         self._on_change()
 
-    def _count_death(self, slot: WorkerSlot, status: int) -> None:
-        self._loads.died(slot, status)
+    def _count_death(self, slot: WorkerSlot, status: int, of_its_work: bool) -> None:
+        self._loads.died(slot, status, of_its_work)
         self._loads.find_lost(self._slots, self._layout.workers)
         self.dispatcher.lose(slot)
         if slot.extra:  # of others, a successor will be started

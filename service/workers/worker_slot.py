@@ -46,6 +46,8 @@ class WorkerSlot:
     """What it has to do, the one that it does first."""
     watchdog: asyncio.TimerHandle | None = None
     """Kills it if what it does now takes too long."""
+    hangs: bool = False
+    """Whether the watchdog has."""
 
     @property
     def runs(self) -> bool:

@@ -7,6 +7,8 @@ from typing import Any
 
 import structlog
 
+from taxon.service.machine import oom_kill_count
+from taxon.service.workers.child_process import KILLED
 from taxon.service.workers.layout import Layout
 from taxon.service.workers.places import Places
 from taxon.service.workers.worker_process import StartWorker
@@ -37,8 +39,9 @@ class Events:
     """There is a worker more."""
     message: Callable[[WorkerSlot, Any], None]
     """A worker says something."""
-    died: Callable[[WorkerSlot, int], None]
-    """A worker has ended, with this status; its place is empty."""
+    died: Callable[[WorkerSlot, int, bool], None]
+    """A worker has ended, with this status, and whether of what it did: not because somebody killed it. Its place is
+    empty."""
 
 
 class WorkerSlots:
@@ -61,6 +64,7 @@ class WorkerSlots:
         self._slots: dict[int, WorkerSlot] = {}
         self._places = Places("worker", layout.workers + layout.decoders, self._start)
         self._retrying = False
+        self._oom_kills = oom_kill_count()
 
     def __iter__(self) -> Iterator[WorkerSlot]:
         return iter(list(self._slots.values()))
@@ -157,6 +161,7 @@ class WorkerSlots:
 
     def _kill(self, slot: WorkerSlot, over: str) -> None:
         log.error("worker hangs, killing it", worker=slot.number, over=over)
+        slot.hangs = True
         slot.handle.kill()
 
     def _bury(self, slot: WorkerSlot) -> None:
@@ -168,7 +173,11 @@ class WorkerSlots:
         slot.handle.close()
         slot.handle.kill()
         status = slot.handle.wait()  # its socket is closed after its memory: this is short
-        self._events.died(slot, status)
+        before, self._oom_kills = self._oom_kills, oom_kill_count()
+        out_of_memory = self._oom_kills > before
+        if out_of_memory:
+            log.error("the container's memory was exceeded", worker=slot.number)
+        self._events.died(slot, status, status != KILLED or out_of_memory)
         if slot.extra:
             log.error("worker died while proving a model", status=status)
         elif not self.closing:
