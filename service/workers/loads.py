@@ -137,13 +137,15 @@ class Loads:
         log.error("a worker refuses what another proved", worker=slot.number, **known.label, reason=message.refused)
         slot.refused[known.order.model] = message.refused
 
-    def died(self, slot: WorkerSlot, status: int) -> None:
-        """Counts the death of a worker, if it died while loading: not over a batch that it had before."""
+    def died(self, slot: WorkerSlot, status: int, of_its_work: bool = True) -> None:
+        """Counts the death of a worker, if it died while loading: not over a batch that it had before, and not if
+        somebody killed it while it loaded what has been proved. Such a model is loaded again for ever, as workers are.
+        """
         known = None if slot.loading is None or slot.batches else self._known.get(slot.loading)
         for other in self._known.values():
             if other.prover is slot:
                 other.prover = None
-        if known is None:
+        if known is None or (known.proven and not (of_its_work or slot.hangs)):
             return
         if slot.trying:
             reason = f"the process that tried it ended with status {status}; see the log"

@@ -86,6 +86,8 @@ def test_workers_killed_at_random_lose_only_what_they_held(serve):
         asker.start()
     dice = random.Random(0)
     for _ in range(12):
+        answered = outcomes.count("red")
+        until(lambda answered=answered: outcomes.count("red") > answered + 20)
         time.sleep(dice.uniform(0.1, 0.8))
         for pid in served.workers()[:1]:
             os.kill(pid, signal.SIGKILL)

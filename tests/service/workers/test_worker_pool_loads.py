@@ -328,7 +328,7 @@ async def test_a_proven_model_at_whose_load_workers_die_later_is_given_to_no_oth
     serving = next(worker for worker in one.workers.living if worker.models)
     for _ in range(2):
         await until(lambda: one.workers.loading)
-        one.workers.loading[0].die(-9)
+        one.workers.loading[0].die(-11)
     await until(lambda: len(one.workers.living) == 2)
     await settled()
     assert not one.workers.loading
@@ -344,6 +344,40 @@ async def test_a_proven_model_at_whose_load_workers_die_later_is_given_to_no_oth
     assert not one.workers.loading
     with pytest.raises(NotServingError):
         one.submit(job(model))
+
+
+async def test_a_proven_model_is_loaded_again_however_often_somebody_kills_workers(opened):
+    one = opened(workers=2)
+    model = await one.load()
+    for _ in range(6):
+        for worker in one.workers.living:
+            worker.die(-9)
+        await until(lambda: len(one.workers.loading) == 2)
+    assert not one.lost
+    one.workers.prove_all()
+    (asked,) = one.submit(job(model))
+    next(worker for worker in one.workers.living if worker.owes).run()
+    assert asked.outcome.batch_size == 1
+
+
+@pytest.mark.parametrize("why", ["memory", "hang"])
+async def test_unless_it_is_for_what_they_do(opened, monkeypatch, why):
+    """The kernel kills as an operator does, but counts; and what hangs is killed by the pool itself."""
+    kills = iter(range(100))
+    if why == "memory":
+        monkeypatch.setattr(worker_slots, "oom_kill_count", lambda: next(kills))
+    one = opened(workers=1)
+    model = await one.load()
+    one.pool._slots._patience = Patience(60, 0.01 if why == "hang" else 60)
+    one.workers[0].die(-9)
+    for _ in range(2):
+        await until(lambda: one.workers.loading)
+        loading = one.workers.loading[0]
+        if why == "memory":
+            loading.die(-9)
+        await until(lambda loading=loading: loading.ended)
+    await until(lambda: one.lost)
+    assert [lost for lost, _ in one.lost] == [model]
 
 
 async def test_deaths_that_a_successful_load_divides_do_not_add_up(opened):
@@ -364,7 +398,7 @@ async def test_those_who_wait_for_a_lost_model_are_told_why(opened):
     other = await one.load("other")
     loading = one.begin_load("bad")
     await settled()
-    one.workers.loading[0].prove()
+    one.workers.loading[0].prove(run_s={1: 10.0})  # nobody is given the next one early
     bad = (await loading).model
     for _ in range(2):
         (await next_load_of(one, "bad")).die(-6)
