@@ -105,9 +105,9 @@ class Guard:
         return answer
 
     def _receives(self, name: str, method: Any, reception: Reception) -> Any:
-        async def answer(requests: AsyncIterator[Any], context: Context) -> Any:
+        async def answer(_: AsyncIterator[Any], context: Context) -> Any:
             try:
-                async with reception.message(requests) as request:
+                async with reception.message(context) as request:
                     return await method(_readable(request), context)
             except Exception as error:  # noqa: BLE001 - nothing may escape
                 status = self._status(name, error)

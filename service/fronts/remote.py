@@ -49,6 +49,8 @@ class RemoteExecutor:
                 self._arena.abandon(given.offset)
                 self._channel.send_soon(Leave(number))
             raise
+        finally:
+            del future  # the error in it would hold this frame, and so the picture, in a circle of references
 
     def delivered(self, message: Delivered) -> None:
         """Takes an outcome."""

@@ -77,19 +77,23 @@ class LocalExecutor:
         byte_count = max(given.byte_count, room_bytes if self._decodes_apart else 0)
         if not arena.reserve(byte_count):
             raise no_room(arena, self.predicted_wait_s())
-        future: asyncio.Future[Scored] = self._loop.create_future()
+        # Neither closure knows the job, and the future is let go of at the end: in a circle of references the picture
+        # would stay until a collection.
+        future: asyncio.Future[Scored] | None = self._loop.create_future()
+        offset: int | None = None
         delivered = False
 
         def bring(job: Job) -> None:
             # As late as can be: what waits is in the caller's message, and a block of its own would be a second copy.
+            nonlocal offset
             job.input = placed(arena, job.input, payload, byte_count, self.predicted_wait_s)
-            job.bring = None
+            offset, job.bring = job.input.offset, None
 
         def deliver(outcome: Outcome) -> None:
             nonlocal delivered
             delivered = True
-            if not job.bring:
-                arena.free(job.input.offset)
+            if offset is not None:
+                arena.free(offset)
             arena.release(byte_count)
             settle(future, outcome)
 
@@ -113,10 +117,12 @@ class LocalExecutor:
             return await future
         except asyncio.CancelledError:
             if not delivered:
-                if not job.bring:
-                    arena.abandon(job.input.offset)
+                if offset is not None:
+                    arena.abandon(offset)
                 self._pool.leave(job)
             raise
+        finally:
+            future = None
 
     def predicted_wait_s(self) -> float:
         """See `Executor`."""
@@ -153,9 +159,9 @@ def no_room(arena: Arena, wait_s: float) -> QueueFullError:
     )
 
 
-def settle(future: "asyncio.Future[Scored]", outcome: Outcome) -> None:
+def settle(future: "asyncio.Future[Scored] | None", outcome: Outcome) -> None:
     """Wakes a caller, if it still waits."""
-    if future.done() or outcome is None:
+    if future is None or future.done() or outcome is None:
         return
     if isinstance(outcome, Exception):
         future.set_exception(outcome)
