@@ -79,7 +79,8 @@ class LocalExecutor:
             raise no_room(arena, self.predicted_wait_s())
         # Neither closure knows the job, and the future is let go of at the end: in a circle of references the picture
         # would stay until a collection.
-        future: asyncio.Future[Scored] | None = self._loop.create_future()
+        future: asyncio.Future[Scored] = self._loop.create_future()
+        waiting: asyncio.Future[Scored] | None = future
         offset: int | None = None
         delivered = False
 
@@ -95,7 +96,7 @@ class LocalExecutor:
             if offset is not None:
                 arena.free(offset)
             arena.release(byte_count)
-            settle(future, outcome)
+            settle(waiting, outcome)
 
         job = Job(
             model,
@@ -122,7 +123,8 @@ class LocalExecutor:
                 self._pool.leave(job)
             raise
         finally:
-            future = None
+            waiting = None
+            del future
 
     def predicted_wait_s(self) -> float:
         """See `Executor`."""
