@@ -145,7 +145,7 @@ class Settings(BaseSettings):
         Literal["auto"] | PositiveInt,
         Field(
             description="Memory for pictures of more than 2 megapixels while they are decoded, of all processes "
-            "together, in bytes: others wait, and one that needs more alone is refused as too large. auto: a quarter "
+            "together, in bytes: others wait, and one that needs more alone is refused as too large. auto: a third "
             "of the container's memory."
         ),
     ] = "auto"

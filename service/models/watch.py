@@ -62,7 +62,8 @@ class Watch:
 
     async def begin(self) -> None:
         """Takes what is there now to be loaded by others."""
-        self._seen = await asyncio.to_thread(look, self._root, ()) or Seen()
+        seen: Seen | None = await asyncio.to_thread(look, self._root, ())
+        self._seen = seen or Seen()
         self._tried = dict(self._seen.versions)
 
     async def look(self) -> None:

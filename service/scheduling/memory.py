@@ -12,12 +12,10 @@ from taxon.service.errors import StartError
 from taxon.service.scheduling.picture_size import LARGE_PIXELS, Encoded, header_pixels
 
 USUAL_QUEUED_BYTES = 256 * 2**20
-QUEUED_SHARE, DECODING_SHARE = 8, 4
+QUEUED_SHARE, DECODING_SHARE = 8, 3
 """Parts of the container's memory, if nothing else is said."""
-BYTES_PER_PIXEL = {b"\xff\xd8": 8, b"RI": 20}
-"""At the worst moment of decoding, turning and resizing, by a file's first two bytes: JPEG, WebP. Measured by
-`tests/service/scheduling/test_memory.py`."""
-OTHERS_BYTES_PER_PIXEL = 16
+JPEG_BYTES_PER_PIXEL, OTHERS_BYTES_PER_PIXEL = 13, 24
+"""At the worst moment of decoding, turning and resizing the worst kind; `test_memory` measures them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class Memory:
             count = self.limits.max_pixels
         if count <= LARGE_PIXELS:
             return 0
-        each = BYTES_PER_PIXEL.get(bytes(encoded[:2]), OTHERS_BYTES_PER_PIXEL)
+        each = JPEG_BYTES_PER_PIXEL if encoded[:2] == b"\xff\xd8" else OTHERS_BYTES_PER_PIXEL
         if count * each > self.decoding_bytes:
             most = min(self.limits.max_pixels, self.decoding_bytes // each)
             raise PictureTooLargeError(len(encoded), Limits(self.limits.max_bytes, most), count)
@@ -68,13 +66,12 @@ def memory(
     Raises:
         StartError: It is more than is granted.
     """
-    if queued == "auto":
-        queued = max(max_message_bytes, min(USUAL_QUEUED_BYTES, granted // QUEUED_SHARE))
-    if decoding == "auto":
-        decoding = granted // DECODING_SHARE
-    if 2 * queued + decoding > granted:
+    usual_queued = max(max_message_bytes, min(USUAL_QUEUED_BYTES, granted // QUEUED_SHARE))
+    queued_bytes = usual_queued if queued == "auto" else queued
+    decoding_bytes = granted // DECODING_SHARE if decoding == "auto" else decoding
+    if 2 * queued_bytes + decoding_bytes > granted:
         raise StartError(
-            f"--max-queued-bytes {queued}, as much again for messages, and --max-decoding-bytes {decoding} are more "
-            f"than the {granted} bytes of memory that this container grants: lower them, or --max-message-bytes"
+            f"--max-queued-bytes {queued_bytes}, as much again for messages, and --max-decoding-bytes {decoding_bytes} "
+            f"are more than the {granted} bytes of memory that this container has: lower them, or --max-message-bytes"
         )
-    return Memory(queued, decoding, limits)
+    return Memory(queued_bytes, decoding_bytes, limits)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,19 +74,23 @@ class Executor:
             ServiceError: See `service.errors`.
             PictureError: See `taxon.bundle.picture_limits`.
         """
-        arena, number = self._arena, self._number
+        arena, number, decoding_bytes = self._arena, self._number, 0
         if isinstance(payload, np.ndarray):
-            given, decoding_bytes = Input(number, -1, payload.nbytes, payload.dtype, payload.shape), 0
+            given = Input(number, -1, payload.nbytes, payload.dtype, payload.shape)
         else:
             given, decoding_bytes = Input(number, -1, len(payload)), self._memory.to_decode(payload)
         byte_count = max(given.byte_count, room_bytes if self._decodes_apart else 0)
         if not arena.reserve(byte_count):
             raise self._no_room()
-        future: asyncio.Future[Scored] = self._loop.create_future()
+        # Neither closure knows the job, and the future is let go of at the end: in a circle of references the picture
+        # would stay until a collection.
+        future: asyncio.Future[Scored] | None = self._loop.create_future()
+        offset: int | None = None
         delivered = False
 
         def bring(job: Job) -> None:
             # As late as can be: what waits is in the caller's message, and a block of its own would be a second copy.
+            nonlocal offset
             offset = arena.allocate(byte_count)
             if offset is None:
                 raise self._no_room()
@@ -96,10 +100,10 @@ class Executor:
         def deliver(outcome: Outcome) -> None:
             nonlocal delivered
             delivered = True
-            if not job.bring:
-                arena.free(job.input.offset)
+            if offset is not None:
+                arena.free(offset)
             arena.release(byte_count)
-            if future.done() or outcome is None:
+            if future is None or future.done() or outcome is None:
                 return
             if isinstance(outcome, Exception):
                 future.set_exception(outcome)
@@ -123,13 +127,15 @@ class Executor:
             arena.release(byte_count)
             raise
         try:
-            return await future
+            return await cast("asyncio.Future[Scored]", future)
         except asyncio.CancelledError:
             if not delivered:
-                if not job.bring:
-                    arena.abandon(job.input.offset)
+                if offset is not None:
+                    arena.abandon(offset)
                 self._line.leave(job)
             raise
+        finally:
+            future = None
 
     def predicted_wait_s(self) -> float:
         """How long a new input would wait."""

@@ -1,6 +1,9 @@
 """Inputs on their way into shared memory: when they are copied, how many come in, when their blocks are free again."""
 
 import asyncio
+import contextlib
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -128,3 +131,33 @@ async def test_large_pictures_come_with_what_they_take_and_others_are_none(pool)
         await narrow.submit(1, picture(size=(2000, 2000)), SOON)
     assert arena.reserved_count == 2
     arena.close()
+
+
+@pytest.mark.parametrize("end", ["answered", "failed", "refused", "left"])
+async def test_no_picture_stays_in_a_circle_of_references(pool, arena, end):
+    """Pictures are large, and the collector of circles comes seldom."""
+    payload = np.ones(3)  # of which, unlike bytes, there can be weak references
+    kept = weakref.ref(payload)
+    gc.collect()
+    gc.disable()
+    try:
+        if end == "refused":
+            pool.refusal = NotServingError("full")
+        call = await asking(LocalExecutor(pool, arena, MEMORY, decodes_apart=False), payload)
+        if end == "left":
+            call.cancel()
+        elif end != "refused":
+            (job,) = pool.jobs
+            job.bring(job)
+            job.deliver(SCORED if end == "answered" else InferenceFailedError("no"))
+        with contextlib.suppress(asyncio.CancelledError, InferenceFailedError, NotServingError):
+            await call
+        if end == "left":
+            pool.left.pop().deliver(None)
+        pool.jobs.clear()
+        pool.refusal = job = None
+        del call, payload
+        await asyncio.sleep(0)
+        assert kept() is None
+    finally:
+        gc.enable()
