@@ -43,6 +43,13 @@ class Settings(BaseSettings):
         ),
     ] = "[::]:50051"
     port_file: Annotated[Path | None, Field(description="File to write the bound port into, once it is bound.")] = None
+    bind_when_ready: Annotated[
+        bool,
+        Field(
+            description="Listen only once every model has been tried: for proxies such as nginx that take an open port "
+            "for a server that serves."
+        ),
+    ] = False
     metrics_port: Annotated[
         NonNegativeInt | None,
         Field(le=65535, description="Port of the Prometheus page; 0 takes a free one. No page if not given."),
@@ -115,12 +122,20 @@ class Settings(BaseSettings):
         PositiveInt, Field(description="Inputs in the server at once; the next is refused with QUEUE_FULL.")
     ] = 256
     max_queued_bytes: Annotated[
-        PositiveInt,
+        Literal["auto"] | PositiveInt,
         Field(
             description="Memory for the inputs in the server, in bytes; large messages are received in turns within as "
-            "much again. Must hold the largest message."
+            "much again. Must hold the largest message. auto: 256 MiB, or an eighth of the container's memory."
         ),
-    ] = 256 * 2**20
+    ] = "auto"
+    max_decoding_bytes: Annotated[
+        Literal["auto"] | PositiveInt,
+        Field(
+            description="Memory for pictures of more than 2 megapixels while they are decoded, of all processes "
+            "together, in bytes: others wait, and one that needs more alone is refused as too large. auto: a quarter "
+            "of the container's memory."
+        ),
+    ] = "auto"
     max_call_seconds: Annotated[
         PositiveFloat, Field(description="Ceiling of a call's time, whatever deadline its client sets.")
     ] = 10.0
@@ -133,6 +148,33 @@ class Settings(BaseSettings):
             "gets an explanation; BatchClassify needs room for all its pictures."
         ),
     ] = 64 * 2**20
+    max_connections: Annotated[
+        PositiveInt,
+        Field(
+            description="Connections to one front; further ones are closed at once. At most half of the descriptors "
+            "that the process may have (ulimit -n)."
+        ),
+    ] = 10_000
+    max_concurrent_streams: Annotated[
+        PositiveInt,
+        Field(
+            description="Calls under way on one connection; a client's further calls wait on its side. Should be no "
+            "less than --max-queued-requests where a proxy brings all calls by one connection."
+        ),
+    ] = 256
+    max_connection_age_seconds: Annotated[
+        NonNegativeFloat,
+        Field(
+            le=86400,
+            description="So old, a connection is led away: its calls are finished, the next ones use a new one. So "
+            "clients and balancers find new replicas, and a server that stops loses no call. 0: never; then a stop may "
+            "cancel calls of clients that do not watch its health.",
+        ),
+    ] = 20.0
+    max_connection_idle_seconds: Annotated[
+        NonNegativeFloat,
+        Field(le=86400, description="A connection without a call for so long is closed. 0: never."),
+    ] = 300.0
     min_ping_seconds: Annotated[
         NonNegativeFloat,
         Field(
@@ -155,8 +197,18 @@ class Settings(BaseSettings):
         Field(description="After SIGTERM, time to go on serving as NOT_SERVING until balancers have noticed."),
     ] = 0.0
     drain_grace_seconds: Annotated[
-        NonNegativeFloat, Field(description="After the drain delay, time for calls in flight to finish.")
+        NonNegativeFloat,
+        Field(description="After the drain delay, time for clients to be led away and for calls in flight to finish."),
     ] = 30.0
+    watch_seconds: Annotated[
+        NonNegativeFloat,
+        Field(
+            le=86400,
+            description="How often the folder of models is looked at: new versions are loaded and proven beside what "
+            "is served, refused ones tried again when their files have changed, deleted ones leave. 0, or "
+            "--model-control explicit: only labels are followed.",
+        ),
+    ] = 2.0
     model_control: Annotated[
         Literal["none", "explicit"],
         Field(description="explicit: any caller may load and unload models by the Open Inference Protocol."),
@@ -169,7 +221,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _holds_a_message(self) -> "Settings":
-        if self.max_queued_bytes < self.max_message_bytes:
+        if self.max_queued_bytes != "auto" and self.max_queued_bytes < self.max_message_bytes:
             raise ValueError(
                 f"--max-queued-bytes {self.max_queued_bytes} must hold a message of --max-message-bytes "
                 f"{self.max_message_bytes}"

@@ -1,7 +1,7 @@
 """What the container grants this process, and how it holds memory. Knows nothing of what it is used for."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from taxon import freed_memory
@@ -38,6 +38,17 @@ def _words(path: Path) -> list[str]:
         return []
 
 
+def memory_limit(cgroup: Path = CGROUP, own: Path = OWN_CGROUP) -> int:
+    """The bytes that this process and its children may use: the least of the machine's memory and the limits of its
+    cgroup (version 1 or 2) and of those around it.
+    """
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for group in _memory_groups(cgroup, own):
+        words = _words(group / "memory.max") + _words(group / "memory.limit_in_bytes")
+        limits += [int(word) for word in words if word != "max"]
+    return min(limits)
+
+
 def oom_kill_count(cgroup: Path = CGROUP, own: Path = OWN_CGROUP) -> int:
     """Processes of this one's cgroup that the kernel has killed because its memory was used up."""
     for group in _memory_groups(cgroup, own):
@@ -45,6 +56,16 @@ def oom_kill_count(cgroup: Path = CGROUP, own: Path = OWN_CGROUP) -> int:
         if "oom_kill" in words:
             return int(words[words.index("oom_kill") + 1])
     return 0
+
+
+def private_bytes(pids: Iterable[int]) -> int:
+    """The memory that belongs to processes alone (anonymous pages), without what they share."""
+    total = 0
+    for pid in pids:
+        words = _words(Path(f"/proc/{pid}/status"))
+        if "RssAnon:" in words:
+            total += 1024 * int(words[words.index("RssAnon:") + 1])
+    return total
 
 
 def _memory_groups(cgroup: Path, own: Path) -> Iterator[Path]:

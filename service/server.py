@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 
 import pydantic
 import structlog
@@ -22,14 +23,16 @@ from taxon.service import config
 from taxon.service.api.classification import MAX_BATCH_ENTRIES
 from taxon.service.config import Settings
 from taxon.service.errors import StartError
-from taxon.service.fronts.front import Front, Shared
+from taxon.service.fronts.front import Front, Shared, memory_of
 from taxon.service.fronts.hub import Hub
-from taxon.service.machine import available_cores, keep_freed_memory
+from taxon.service.machine import available_cores, keep_freed_memory, private_bytes
 from taxon.service.models.control import ModelControl
 from taxon.service.models.repository import Repository
+from taxon.service.models.watch import Watch
 from taxon.service.runtime.device import Device, choose_device
 from taxon.service.scheduling.arena import Arena
 from taxon.service.scheduling.board import Board
+from taxon.service.scheduling.memory import Memory
 from taxon.service.telemetry import logs
 from taxon.service.telemetry.families import Added
 from taxon.service.telemetry.metrics import Metrics, MetricsPage
@@ -85,7 +88,7 @@ class Server:
             start_worker: Makes what starts workers; tests have fakes.
 
         Raises:
-            StartError: The device does not work.
+            StartError: The device does not work, or memory does not suffice.
             KeyFileError: The file of public keys cannot be read.
         """
         self._settings = settings
@@ -112,7 +115,8 @@ class Server:
         """Where the metrics page is, once `serve` has begun."""
         self._built = False
         board = Board(self._layout.fronts)
-        arenas = [Arena(settings.max_queued_bytes // self._layout.fronts) for _ in range(self._layout.fronts)]
+        memory = memory_of(settings)
+        arenas = [Arena(memory.queued_bytes // self._layout.fronts) for _ in range(self._layout.fronts)]
         self.pool = WorkerPool(
             start_worker(self._worker_settings(device), [arena.descriptor for arena in arenas]),
             self._layout,
@@ -120,10 +124,12 @@ class Server:
             settings.max_queued_requests,
             self._refresh,
             lambda number, reason: self._control.lose(number, reason),
+            memory.decoding_bytes,
         )
         self._control = ModelControl(settings.models, self.repository, self.pool, self.metrics.on_batch)
-        self.fronts = self._speak(board, arenas)
+        self.fronts = self._speak(board, arenas, memory)
         self._readings = self._page_registry()
+        self._measure()
         self._built = True
         self._refresh()
 
@@ -153,13 +159,18 @@ class Server:
         page = None if settings.metrics_port is None else self._open_page(settings.metrics_port)
         self.metrics_port = page.port if page else None
         working: list[asyncio.Task[None]] = []
+        stopped = asyncio.create_task(self._stop.wait())
         try:
+            working = [asyncio.create_task(self._load()), asyncio.create_task(self._control.watch_labels())]
+            if settings.watch_seconds and settings.model_control == "none":
+                watch = Watch(settings.models, self.repository, self._control)
+                working.append(asyncio.create_task(watch.run(settings.watch_seconds)))
+            if settings.bind_when_ready:
+                await asyncio.wait([stopped, working[0]], return_when=asyncio.FIRST_COMPLETED)
             port = await self.fronts.start(settings.listen)
             if settings.port_file:
-                atomic_files.write(settings.port_file, f"{port}\n")
+                _write_port(settings.port_file, port)
             log.info("listening", port=port, metrics_port=self.metrics_port, **asdict(self._layout))
-            working = [asyncio.create_task(self._load()), asyncio.create_task(self._control.watch_labels())]
-            stopped = asyncio.create_task(self._stop.wait())
             done, _ = await asyncio.wait([stopped, *working], return_when=asyncio.FIRST_COMPLETED)
             while stopped not in done:
                 for task in done:
@@ -169,12 +180,11 @@ class Server:
             log.info("draining", delay_s=settings.drain_delay_seconds, grace_s=settings.drain_grace_seconds)
             await self.fronts.drain()
         finally:
-            for task in working:
+            for task in (stopped, *working):
                 task.cancel()
             self._control.close()
             await self.pool.close()
-            if isinstance(self.fronts, Hub):
-                self.fronts.kill()
+            await self.fronts.close()
             if page:
                 await asyncio.to_thread(page.close)
         log.info("stopped")
@@ -204,17 +214,33 @@ class Server:
             ((model.name, model.version, model.description.variant, model.description.provider) for model in models),
             self.repository.refused_count,
         )
+        known = self.repository.known
+        states = ((state.name, state.version, state.state) for state in self.repository.index() if state.version)
+        self.metrics.show_versions(states, known.defaults, known.labels)
 
-    def _speak(self, board: Board, arenas: list[Arena]) -> Front | Hub:
+    def _measure(self) -> None:
+        """Has the page show what it asks for at every scrape."""
+        metrics, pool, fronts = self.metrics, self.pool, self.fronts
+        metrics.serving.set_function(lambda: self.serving and not self._stopped_at)
+        metrics.queued.set_function(lambda: pool.dispatcher.waiting_count)
+        metrics.workers.set_function(lambda: pool.serving_count)
+        metrics.restarts.set_function(lambda: pool.restart_count)
+        metrics.memory.labels("server").set_function(lambda: private_bytes([os.getpid()]))
+        metrics.memory.labels("workers").set_function(lambda: private_bytes(pool.pids))
+        if isinstance(fronts, Hub):
+            metrics.memory.labels("fronts").set_function(lambda: private_bytes(fronts.pids))
+
+    def _speak(self, board: Board, arenas: list[Arena], memory: Memory) -> Front | Hub:
         line, apart = self.pool.dispatcher, self._layout.decoders > 0
         if self._layout.fronts > 1:
             return Hub(self._settings, line, self._control, board, arenas, decodes_apart=apart)
-        executor = Executor(line, arenas[0], decodes_apart=apart)
+        executor = Executor(line, arenas[0], memory, decodes_apart=apart)
 
         async def statistics() -> Mapping[Key, Figures]:
             return self.metrics.statistics.all
 
-        return Front(self._settings, Shared(self.repository, executor, self._control, board, statistics), self.metrics)
+        shared = Shared(self.repository, executor, self._control, board, memory, statistics)
+        return Front(self._settings, shared, self.metrics)
 
     def _page_registry(self) -> CollectorRegistry:
         """What the metrics page shows: this process's metrics, and those of fronts of their own."""
@@ -252,6 +278,13 @@ class Server:
             thread_count=self._layout.threads,
             require_signature=None if settings.require_signature is None else str(settings.require_signature),
         )
+
+
+def _write_port(file: Path, port: int) -> None:
+    try:
+        atomic_files.write(file, f"{port}\n")
+    except OSError as error:
+        raise StartError(f"--port-file {file} cannot be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ DEFAULT_TIMEOUT_S = 10.0
 MAX_MESSAGE_BYTES = 64 * 2**20
 SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
+    "healthCheckConfig": {"serviceName": ""},  # who says NOT_SERVING, because it starts or leaves, gets no more calls
+    "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},  # while most calls fail, retries make nothing better
     "methodConfig": [
         {
             "name": [{"service": "taxon.v1.ClassificationService"}],
@@ -34,7 +36,8 @@ SERVICE_CONFIG = {
                 "initialBackoff": "0.1s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],  # overload is not answered with more load
+                # A server that ends may cancel calls that it has not looked at. More load is no answer to overload.
+                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
         }
     ],
@@ -43,6 +46,9 @@ CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+    # A server that restarts is found again soon; gRPC's own pauses grow to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 
 AnswerT = TypeVar("AnswerT")

@@ -109,7 +109,9 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
             self._requests.labels(method, "CANCELLED").inc()
             raise
         self._answered[method].inc()
-        return _response(answer)
+        response = _response(answer)
+        log.debug("answered", request_id=response.request_id, model=response.model_name, version=response.model_version)
+        return response
 
     def _model(self, model: Model) -> pb.Model:
         manifest = model.manifest

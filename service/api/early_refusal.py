@@ -71,10 +71,11 @@ class EarlyRefusal(grpc.GenericRpcHandler):
                 return await context.abort(*next(refusals))
             if usual.stream_unary:
                 return await usual.stream_unary(requests, context)
-            async for request in requests:
-                return await usual.unary_unary(request, context)
-            empty = FieldInvalidError("", "the call has no message")
-            return await statuses.abort(context, to_status(empty, new_id()))
+            request = await context.read()  # the iterator would keep it, in a circle of references
+            if request is grpc.aio.EOF:
+                empty = FieldInvalidError("", "the call has no message")
+                return await statuses.abort(context, to_status(empty, new_id()))
+            return await usual.unary_unary(request, context)
 
         return look
 

@@ -76,7 +76,7 @@ class Guard:
         method, read = getattr(handler, kind), _each_readable if handler.request_streaming else _readable
         if reception := self._large.get(name):
             handler = handler._replace(unary_unary=None, request_streaming=True)
-            kind, method, read = "stream_unary", _received(method, reception), _each_readable
+            kind, method = "stream_unary", _received(method, reception)
         guard = self._streams if inspect.isasyncgenfunction(method) else self._answers
         reader = _reading(self._readers.get(name, handler.request_deserializer))
         return handler._replace(request_deserializer=reader, **{kind: guard(name, method, read)})
@@ -131,9 +131,9 @@ def _reading(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], An
 
 
 def _received(method: Any, reception: Reception) -> Any:
-    async def receive(requests: AsyncIterator[Any], context: Context) -> Any:
-        async with reception.message(requests) as request:
-            return await method(request, context)
+    async def receive(_: Any, context: Context) -> Any:
+        async with reception.message(context) as request:
+            return await method(_readable(request), context)
 
     return receive
 

@@ -6,6 +6,7 @@ Knows whether the server may be sent traffic; why not is the log's business.
 import argparse
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,6 +20,7 @@ Response = health_pb2.HealthCheckResponse
 SERVING = Response.SERVING
 NOT_SERVING = Response.NOT_SERVING
 Context = grpc.aio.ServicerContext[Any, Any]
+PAUSE_S = 0.2
 
 
 class Readiness(health_pb2_grpc.HealthServicer):
@@ -106,8 +108,7 @@ def main(argv: list[str]) -> int:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             if arguments.wait_s:
-                answers = stub.Watch(request, timeout=arguments.wait_s, wait_for_ready=True)
-                status = next((answer.status for answer in answers if answer.status == SERVING), NOT_SERVING)
+                status = _wait(stub, request, arguments.wait_s)
             else:
                 status = stub.Check(request, timeout=arguments.timeout_s).status
         except grpc.RpcError as error:
@@ -115,3 +116,21 @@ def main(argv: list[str]) -> int:
             return 1
     sys.stdout.write(Response.ServingStatus.Name(status) + "\n")
     return 0 if status == SERVING else 1
+
+
+def _wait(stub: Any, request: health_pb2.HealthCheckRequest, seconds: float) -> Any:
+    """Watches until the server says SERVING, however often it ends and comes again meanwhile.
+
+    Raises:
+        grpc.RpcError: It did not.
+    """
+    ends = time.monotonic() + seconds
+    while True:
+        try:
+            for answer in stub.Watch(request, timeout=max(0.0, ends - time.monotonic()), wait_for_ready=True):
+                if answer.status == SERVING:
+                    return SERVING
+        except grpc.RpcError:
+            if time.monotonic() >= ends:
+                raise
+        time.sleep(PAUSE_S)

@@ -137,20 +137,26 @@ def reason_of(error: Exception) -> str:
 
 
 def to_status(error: Exception, request_id: str) -> status_pb2.Status:
-    """The status that tells a caller of `error`; logs it in full if it was not foreseen."""
+    """The status that tells a caller of `error`. The log has it by the same id: in full if it was not foreseen, at
+    level debug if the caller or the load is why.
+    """
     row = _row(error)
     if row is None:
         log.error("call failed unforeseen", request_id=request_id, exc_info=error)
-        unforeseen = Facts({}, (error_details_pb2.RequestInfo(request_id=request_id),))
-        return _pack(grpc.StatusCode.INTERNAL, "internal error", "INTERNAL", unforeseen)
-    return _pack(row.code, str(error), row.reason, row.facts(error))
+        return _pack(grpc.StatusCode.INTERNAL, "internal error", "INTERNAL", Facts(), request_id)
+    if request_id:
+        tell = log.warning if row.code is grpc.StatusCode.INTERNAL else log.debug
+        tell("call failed", request_id=request_id, reason=row.reason, message=str(error))
+    return _pack(row.code, str(error), row.reason, row.facts(error), request_id)
 
 
-def _pack(code: grpc.StatusCode, message: str, reason: str, facts: Facts) -> status_pb2.Status:
+def _pack(code: grpc.StatusCode, message: str, reason: str, facts: Facts, request_id: str) -> status_pb2.Status:
     status = status_pb2.Status(code=code.value[0], message=message)
     info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=facts.metadata)
     for detail in (info, *facts.details):
         status.details.add().Pack(detail)
+    if request_id:  # what is refused by the hundred has none
+        status.details.add().Pack(error_details_pb2.RequestInfo(request_id=request_id))
     return status
 
 

@@ -3,11 +3,14 @@ processes of their own; all parts that they must agree on are given to them.
 """
 
 import asyncio
+import resource
+import time
 from dataclasses import dataclass
 
 import grpc
 import structlog
 
+from taxon.bundle.picture_limits import Limits
 from taxon.inference.open_inference_service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from taxon.service.api import reflection, statuses
 from taxon.service.api.classification import SERVICE, ClassificationService
@@ -18,6 +21,8 @@ from taxon.service.api.reception import Reception
 from taxon.service.api.request_view import RequestView
 from taxon.service.config import Settings
 from taxon.service.errors import StartError
+from taxon.service.fronts.leaving import AGE_SPREAD, Arrivals, stop_listening
+from taxon.service.machine import memory_limit
 from taxon.service.models.repository import Known, Repository
 from taxon.service.open_inference.inference import Inference
 from taxon.service.open_inference.service import SERVICE as OPEN_INFERENCE
@@ -25,6 +30,7 @@ from taxon.service.open_inference.service import Control, Limit, OpenInferenceSe
 from taxon.service.pipeline import Pipeline
 from taxon.service.scheduling.admission import Permits
 from taxon.service.scheduling.board import Board
+from taxon.service.scheduling.memory import Memory, memory
 from taxon.service.telemetry.metrics import Metrics
 from taxon.service.telemetry.statistics import ReadStatistics
 from taxon.service.workers.executor import Executor
@@ -33,6 +39,8 @@ from taxon.v1.classification_service_pb2_grpc import add_ClassificationServiceSe
 CLASSIFY, BATCH_CLASSIFY = f"/{SERVICE}/Classify", f"/{SERVICE}/BatchClassify"
 MODEL_INFER = f"/{OPEN_INFERENCE}/ModelInfer"
 HEALTH = "grpc.health.v1.Health"
+GRACE_S = 5.0
+"""Beyond the longest call, before a connection that has reached its age is closed."""
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +53,7 @@ class Shared:
     executor: Executor
     control: Control
     board: Board
+    memory: Memory
     statistics: ReadStatistics
 
 
@@ -81,13 +90,19 @@ class Front:
             Limit(settings.max_call_seconds, settings.max_queued_requests, settings.model_control == "explicit"),
         )
         self._server = grpc.aio.server(options=_channel_options(settings, shares_port=shares_port))
-        self._register(classification, open_inference, permits)
+        self._arrivals = Arrivals()
+        self._port = 0
+        reception = Reception(shared.memory.queued_bytes, settings.max_message_bytes)
+        self._register(classification, open_inference, permits, reception)
 
     def _register(
-        self, classification: ClassificationService, open_inference: OpenInferenceService, permits: Permits
+        self,
+        classification: ClassificationService,
+        open_inference: OpenInferenceService,
+        permits: Permits,
+        reception: Reception,
     ) -> None:
         settings, server = self._settings, self._server
-        reception = Reception(settings.max_queued_bytes, settings.max_message_bytes)
 
         def count(method: str, reason: str) -> None:
             self.metrics.requests.labels(method, reason).inc()
@@ -95,7 +110,7 @@ class Front:
         guard = Guard(server, count, large={"BatchClassify": reception}, readers={"Classify": RequestView.of})
         # Generic handlers are asked in their order: the refusal stands before the service whose handler it uses.
         refusal = EarlyRefusal(permits, self.metrics)
-        server.add_generic_rpc_handlers((refusal,))
+        server.add_generic_rpc_handlers((self._arrivals, refusal))
         add_ClassificationServiceServicer_to_server(classification, guard)
         refusal.stand_before({name: guard.handlers[name] for name in (CLASSIFY, BATCH_CLASSIFY)}, statuses.to_status)
         guard = Guard(server, count, to_status, large={"ModelInfer": reception})
@@ -112,11 +127,11 @@ class Front:
             StartError: The address cannot be bound.
         """
         try:
-            port = self._server.add_insecure_port(address)
+            self._port = self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise StartError(f"--listen {address} cannot be bound: {error}") from error
         await self._server.start()
-        return port
+        return self._port
 
     def update(self, known: Known, serving: bool) -> None:
         """Takes over what is known of the models, and tells everybody who asks or watches whether the server serves."""
@@ -125,17 +140,50 @@ class Front:
         self.readiness.set_serving(serving)
 
     async def drain(self) -> None:
-        """Tells balancers, waits for them, takes no new calls, finishes those on their way."""
+        """Tells balancers, waits for them, leads clients away, finishes the calls that are on their way."""
+        settings = self._settings
         self.readiness.leave()
-        await asyncio.sleep(self._settings.drain_delay_seconds)
+        await asyncio.sleep(settings.drain_delay_seconds)
+        ends = time.monotonic() + settings.drain_grace_seconds
+        stop_listening(self._port)
+        await self._arrivals.cease(min(settings.drain_grace_seconds, AGE_SPREAD * settings.max_connection_age_seconds))
         self.readiness.end_watches()
-        await self._server.stop(self._settings.drain_grace_seconds)
+        await self._server.stop(max(0.0, ends - time.monotonic()))
+
+    async def close(self) -> None:
+        """Ends at once. Without effect after a drain."""
+        await self._server.stop(None)
+
+
+def memory_of(settings: Settings) -> Memory:
+    """What the settings grant to callers' inputs here; the same in every process of a server.
+
+    Raises:
+        StartError: It is more than the container has.
+    """
+    return memory(
+        memory_limit(),
+        Limits(settings.max_picture_bytes, settings.max_picture_pixels),
+        settings.max_message_bytes,
+        settings.max_queued_bytes,
+        settings.max_decoding_bytes,
+    )
 
 
 def _channel_options(settings: Settings, *, shares_port: bool) -> list[tuple[str, int]]:
+    longest_s = settings.max_call_seconds
+    if settings.model_control == "explicit":  # the call that loads a model lasts as long as two attempts
+        longest_s = max(longest_s, 2 * settings.max_load_seconds)
+    # Half of the descriptors are for connections: workers and files must always get theirs.
+    descriptor_count, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.max_concurrent_streams", settings.max_concurrent_streams),
+        ("grpc.max_allowed_incoming_connections", min(settings.max_connections, descriptor_count // 2)),
+        *_limit("grpc.max_connection_age_ms", settings.max_connection_age_seconds),
+        *_limit("grpc.max_connection_age_grace_ms", longest_s + GRACE_S),
+        *_limit("grpc.max_connection_idle_ms", settings.max_connection_idle_seconds),
         ("grpc.http2.min_ping_interval_without_data_ms", round(settings.min_ping_seconds * 1e3)),
         ("grpc.keepalive_time_ms", round(settings.keepalive_seconds * 1e3)),
         ("grpc.keepalive_timeout_ms", 20_000),
@@ -144,3 +192,7 @@ def _channel_options(settings: Settings, *, shares_port: bool) -> list[tuple[str
         # Two servers on one port would share its calls by chance; the fronts of one server share them by purpose.
         ("grpc.so_reuseport", int(shares_port)),
     ]
+
+
+def _limit(name: str, seconds: float) -> list[tuple[str, int]]:
+    return [(name, round(seconds * 1e3))] if seconds else []

@@ -9,7 +9,7 @@ from typing import Any
 
 from taxon.service.config import Settings
 from taxon.service.fronts.asking import Asking
-from taxon.service.fronts.front import Front, Shared
+from taxon.service.fronts.front import Front, Shared, memory_of
 from taxon.service.fronts.front_protocol import Ask, Delivered, Drain, Listening, Told, Update
 from taxon.service.fronts.remote import RemoteControl, RemotePool
 from taxon.service.machine import keep_freed_memory
@@ -43,9 +43,10 @@ class FrontProcess:
         self._asking = Asking(self._channel.send, self._answer)
         self._pool = RemotePool(self._channel, board)
         self._metrics = Metrics()
-        executor = Executor(self._pool, arena, number, decodes_apart=decodes_apart)
+        memory = memory_of(settings)
+        executor = Executor(self._pool, arena, memory, number, decodes_apart=decodes_apart)
         control = RemoteControl(self._asking)
-        shared = Shared(Repository(), executor, control, board, lambda: self._asking.ask("statistics"))
+        shared = Shared(Repository(), executor, control, board, memory, lambda: self._asking.ask("statistics"))
         self._front = Front(settings, shared, self._metrics, number, shares_port=True)
 
     async def serve(self) -> None:

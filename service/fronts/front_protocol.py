@@ -29,7 +29,8 @@ class Submit(NamedTuple):
     input: Input
     deadline: float
     priority: int
-    alone: bool
+    decoding_bytes: int
+    """See `Job`."""
 
 
 class Leave(NamedTuple):

@@ -164,6 +164,10 @@ class Hub:
             log.warning("fronts did not end in time, killing them", fronts=sorted(self._fronts))
         self.kill()
 
+    async def close(self) -> None:
+        """Ends at once. Without effect after a drain."""
+        self.kill()
+
     def kill(self) -> None:
         """Ends every front at once."""
         self._places.closing = True
@@ -230,8 +234,16 @@ class Hub:
                 front.settled.set()
             front.process.channel.send_soon(Delivered(number, outcome))
 
-        now, priority, alone = time.monotonic(), message.priority, message.alone
-        job = front.jobs[number] = Job(message.model, message.input, message.deadline, now, deliver, priority, alone)
+        job = front.jobs[number] = Job(
+            message.model,
+            message.input,
+            message.deadline,
+            time.monotonic(),
+            deliver,
+            message.priority,
+            alone=message.decoding_bytes > 0,
+            decoding_bytes=message.decoding_bytes,
+        )
         try:
             self._line.submit(job)
         except Exception as error:  # noqa: BLE001 - it is raised where it was submitted

@@ -85,6 +85,20 @@ class ModelControl:
         """
         await self._finish(self._unload_in_turn(name))
 
+    async def load_versions(self, name: str, versions: Container[int]) -> None:
+        """Loads some versions of a model, beside what is served of it; refusals are logged. Versions of a graph that
+        its configuration wants no more, since there are newer ones, leave then.
+        """
+        await self._finish(self._load_in_turn([name], versions))
+        found = {one.version for one in await asyncio.to_thread(folder.scan, self._root, [name])}
+        for version in self._repository.versions(name) if found else ():
+            if version not in found:
+                await self.remove(name, version)
+
+    async def remove(self, name: str, version: int) -> None:
+        """Ends the serving of a version that the folder has no more; what has come in is answered."""
+        await self._finish(self._remove_in_turn(name, version))
+
     def close(self) -> None:
         """Gives up what is being loaded and unloaded."""
         for task in self._tasks:
@@ -115,6 +129,16 @@ class ModelControl:
             for state in mine:
                 repository.note(VersionState(state.name, state.version, "UNAVAILABLE", "unloaded"))
             log.info("unloaded", model=name, versions=[model.version for model in retired])
+
+    async def _remove_in_turn(self, name: str, version: int) -> None:
+        async with self._turn:
+            model = self._repository.known.models.get(name, {}).get(version)
+            if model is None:
+                return
+            self._repository.retire(model, "it is not in the folder any more")
+            await self._pool.unload(model.number)
+            self._repository.forget(name, version)
+            log.info("version has left", model=name, version=version)
 
     def lose(self, number: int, reason: str) -> None:
         """A model that was served can be run no more."""
@@ -164,6 +188,9 @@ class ModelControl:
             for other in left_out:
                 log.warning("not served", model=other.name, reason=other.reason)
                 repository.note(VersionState(other.name, NO_VERSION, "UNAVAILABLE", other.reason))
+        for name in {one.name for one in everything} - {one.name for one in left_out}:
+            if (name, NO_VERSION) in repository.known.states:
+                repository.forget(name, NO_VERSION)
         chosen = [
             one
             for one in everything

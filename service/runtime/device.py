@@ -66,7 +66,8 @@ def _choose_provider(device: Literal["auto", "cuda", "tensorrt", "cpu"]) -> tupl
         return provider, found.count
     if device != "auto":
         raise StartError(f"--device {device}: {found.reason}")
-    log.warning("CUDA does not work, serving on the CPU", reason=found.reason)
+    tell = log.warning if _has_library("cuda") else log.info  # who has installed it wants it
+    tell("CUDA does not work, serving on the CPU", reason=found.reason)
     return CPU, 1
 
 

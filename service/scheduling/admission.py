@@ -3,6 +3,7 @@
 Pure bookkeeping over what waits and what steps take; knows nothing of processes or sockets, see `worker_pool`.
 """
 
+import math
 import random
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -162,7 +163,7 @@ class Queues:
         return True
 
     def next_batch(
-        self, worker_count: int, large_count: int, models: Container[int]
+        self, worker_count: int, large_count: int, models: Container[int], decoding_room: float = math.inf
     ) -> tuple[ModelQueue, Taken] | None:
         """What a free worker should do now; None if nothing. The model that has had the least worker time of late
         goes first. Large pictures leave one worker to the others, as long as there are others.
@@ -171,14 +172,11 @@ class Queues:
             worker_count: Workers that serve.
             large_count: Large pictures that are being worked on.
             models: What the free worker has.
+            decoding_room: Bytes that are left for decoding large pictures.
         """
         quiet = self._clock() - self._ordinary_at > QUIET_S
-        large_may_run = large_count < max(1, worker_count - 1) or quiet
-        waiting = [
-            queue
-            for queue in self._queues.values()
-            if (queue.ordinary or (queue.alone and large_may_run)) and queue.model in models
-        ]
+        large_room = decoding_room if large_count < max(1, worker_count - 1) or quiet else -1
+        waiting = [queue for queue in self._queues.values() if queue.model in models and queue.has_work(large_room)]
         if not waiting:
             return None
         queue = min(waiting, key=lambda queue: queue.used_s)
@@ -186,17 +184,28 @@ class Queues:
         for other in self._queues.values():
             if not other.waiting_count:
                 other.used_s = max(other.used_s, self._turn_s)  # idleness earns no claim
-        return queue, queue.take(self._clock(), worker_count, large_may_run)
+        return queue, queue.take(self._clock(), worker_count, large_room)
 
-    def next_pictures(self, decoder_count: int) -> tuple[ModelQueue, Sequence[Job]] | None:
-        """What a free decoder should do now: the oldest picture, and its share of what waits for the same model; None
-        if nothing waits.
+    def next_pictures(
+        self, decoder_count: int, decoding_room: float = math.inf
+    ) -> tuple[ModelQueue, Sequence[Job]] | None:
+        """What a free decoder should do now: the oldest picture, alone if it is large, else with its share of what
+        waits for its model; None if nothing waits, or a large picture waits for room.
+
+        Args:
+            decoder_count: How many decoders there should be.
+            decoding_room: Bytes that are left for decoding large pictures.
         """
         waiting = [queue for queue in self._queues.values() if queue.undecoded]
         if not waiting:
             return None
         queue = min(waiting, key=lambda queue: queue.undecoded[0].queued_at)
+        if queue.undecoded[0].decoding_bytes > decoding_room:
+            return None
         share = min(MOST_DECODED, -(-sum(len(queue.undecoded) for queue in waiting) // decoder_count))
+        large = [place for place, job in enumerate(queue.undecoded[:share]) if job.alone]
+        if large:
+            share = max(1, large[0])
         jobs, queue.undecoded = queue.undecoded[:share], queue.undecoded[share:]
         return queue, jobs
 

@@ -53,6 +53,10 @@ class Job:
     """1 is the most urgent, 0 less urgent than any other."""
     alone: bool = False
     """Whether it must not make others of its batch wait: a picture of many megapixels."""
+    decoding_bytes: int = 0
+    """Memory that decoding it takes, if that is much."""
+    suspect: bool = False
+    """Whether a worker has ended that had it, so that it must not take others along."""
     probe: bool = False
     """Whether it is let in against the estimates, to teach them."""
     decode_s: float = 0.0
@@ -116,10 +120,10 @@ def _like_the_first(waiting: list[Job]) -> list[Job]:
     """The jobs that can be stacked with the first one. Pictures all can; tensors may have free axes."""
     if not waiting:
         return waiting
-    if waiting[0].alone:
+    if waiting[0].alone or waiting[0].suspect:
         return waiting[:1]
     kind = waiting[0].input.kind
-    return [job for job in waiting if not job.alone and job.input.kind == kind]
+    return [job for job in waiting if not job.alone and not job.suspect and job.input.kind == kind]
 
 
 def best_bucket(waiting_count: int, run_s: Mapping[int, float], limit_s: float = math.inf) -> int:

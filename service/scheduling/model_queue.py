@@ -90,9 +90,20 @@ class ModelQueue:
         self.undecoded, self.ordinary, self.alone = [], [], []
         return jobs
 
-    def take(self, now: float, worker_count: int, large_may_run: bool) -> Taken:
-        """Takes out the next batch."""
-        oldest = self.alone[0] if self.alone and large_may_run else None
+    def has_work(self, large_room: float) -> bool:
+        """Whether something waits that may run now.
+
+        Args:
+            large_room: Bytes that decoding a large picture may take; negative: none may run.
+        """
+        return bool(self.ordinary) or self._oldest_large(large_room) is not None
+
+    def _oldest_large(self, room: float) -> Job | None:
+        return self.alone[0] if self.alone and self.alone[0].decoding_bytes <= room else None
+
+    def take(self, now: float, worker_count: int, large_room: float) -> Taken:
+        """Takes out the next batch; the arguments are those of `has_work`."""
+        oldest = self._oldest_large(large_room)
         if oldest and (not self.ordinary or oldest.queued_at < self.ordinary[0].queued_at):
             taken = take(self.alone, now, {1: self.large_cost_s()})
             self.alone = taken.rest

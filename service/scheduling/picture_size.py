@@ -13,12 +13,6 @@ MOST_PARTS = 1000
 Encoded = bytes | memoryview
 
 
-def is_large(encoded: Encoded) -> bool:
-    """Whether a picture may be large. One whose size cannot be told may be; if it is damaged, that is known soon."""
-    count = header_pixels(encoded)
-    return count is None or count > LARGE_PIXELS
-
-
 def header_pixels(encoded: Encoded) -> int | None:
     """Width times height of a JPEG, PNG, GIF or WebP; None if the header does not tell, 0 if it is none of these."""
     start = bytes(encoded[:30])

@@ -3,12 +3,17 @@
 Knows nothing of requests or models beyond their names. Labels have few values: never a request's own text.
 """
 
+import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
+from threading import Thread
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
@@ -16,6 +21,7 @@ from taxon.service.telemetry.statistics import Statistics
 
 STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
+NO_DESCRIPTOR_PAUSE_S = 0.2
 
 
 class StageSeconds(Collector):
@@ -85,6 +91,33 @@ class Metrics:
         self.refused_bundles = Gauge(
             "taxon_refused_bundles", "Bundles found in the folder but not servable.", registry=self.registry
         )
+        self.version_state = Gauge(
+            "taxon_version_state",
+            "1 for each version in the folder, in its present state.",
+            ["model", "version", "state"],
+            registry=self.registry,
+        )
+        self.default_version = Gauge(
+            "taxon_default_version",
+            "The version that answers calls which name none.",
+            ["model"],
+            registry=self.registry,
+        )
+        self.label_version = Gauge(
+            "taxon_label_version", "The version that a label names.", ["model", "label"], registry=self.registry
+        )
+        self.serving = Gauge("taxon_serving", "1 while health says SERVING.", registry=self.registry)
+        self.queued = Gauge("taxon_queued_inputs", "Inputs that wait for a worker.", registry=self.registry)
+        self.workers = Gauge("taxon_workers", "Workers that have a model to run.", registry=self.registry)
+        self.restarts = Gauge(
+            "taxon_worker_restarts", "Workers that had to be replaced since the start.", registry=self.registry
+        )
+        self.memory = Gauge(
+            "taxon_memory_bytes",
+            "Memory that belongs to processes alone, without inputs, by what they do.",
+            ["process"],
+            registry=self.registry,
+        )
 
     def on_batch(self, model: str) -> Callable[[int, int], None]:
         """Counts the batches of one model, and the inputs that were dropped before a run."""
@@ -105,12 +138,50 @@ class Metrics:
             self.model_info.labels(*labels).set(1)
         self.refused_bundles.set(refused_count)
 
+    def show_versions(
+        self,
+        states: Iterable[tuple[str, int, str]],
+        defaults: Mapping[str, int],
+        labels: Mapping[str, Mapping[str, int]],
+    ) -> None:
+        """Shows what the folder has: the state of every version, each model's default, and what its labels name."""
+        for gauge in (self.version_state, self.default_version, self.label_version):
+            gauge.clear()
+        for state in states:
+            self.version_state.labels(*state).set(1)
+        for model, version in defaults.items():
+            self.default_version.labels(model).set(version)
+        for model, named in labels.items():
+            for label, version in named.items():
+                self.label_version.labels(model, label).set(version)
+
+
+class PageServer(ThreadingWSGIServer):
+    """Waits while no descriptor is left; the usual one would try again without a pause."""
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Accepts a connection."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(NO_DESCRIPTOR_PAUSE_S)
+            raise
+
+
+class SilentHandler(WSGIRequestHandler):
+    """Writes no line for every scrape."""
+
+    def log_message(self, *_: Any) -> None:
+        """Says nothing."""
+
 
 class MetricsPage:
     """The HTTP page that Prometheus scrapes, on a thread of its own."""
 
     def __init__(self, registry: CollectorRegistry, port: int) -> None:
-        self._server, self._thread = start_http_server(port, registry=registry)
+        self._server = make_server("", port, make_wsgi_app(registry), PageServer, SilentHandler)
+        self._thread = Thread(target=self._server.serve_forever, name="metrics page", daemon=True)
+        self._thread.start()
         self.port: int = self._server.server_port
 
     def close(self) -> None:

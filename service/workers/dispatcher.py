@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from taxon.service.errors import DeadlineTooShortError, NotServingError
+from taxon.service.errors import DeadlineTooShortError, InferenceFailedError, NotServingError
 from taxon.service.scheduling.admission import Queues
 from taxon.service.scheduling.arena import Input
 from taxon.service.scheduling.batching import Job, Outcome, Scored, Taken, brought
@@ -23,16 +23,18 @@ from taxon.service.workers.worker_slots import WorkerSlots
 class Dispatcher:
     """What waits, and what workers have of it."""
 
-    def __init__(self, slots: WorkerSlots, layout: Layout, max_queued_count: int) -> None:
+    def __init__(self, slots: WorkerSlots, layout: Layout, max_queued_count: int, max_decoding_bytes: float) -> None:
         """Nothing waits.
 
         Args:
             slots: Of the workers.
             layout: How many of which kind.
             max_queued_count: Permits of the server; only told to callers.
+            max_decoding_bytes: Of large pictures that are being decoded, in all workers together.
         """
         self._slots = slots
         self._layout = layout
+        self._max_decoding_bytes = max_decoding_bytes
         self._queues = Queues(max_queued_count)
         self._changed = asyncio.Event()
         self.load_s = 0.0
@@ -59,13 +61,40 @@ class Dispatcher:
         """Gives up a model, and what waits for it with this outcome."""
         tell(self._queues.remove(model), outcome)
 
-    def lose(self, slot: WorkerSlot) -> None:
-        """Tells the callers whose inputs a worker had when it ended; if it was the last one, those who wait too."""
-        for batch in slot.batches:
-            tell(batch.taken.batch, NotServingError("the worker that held this call died"))
+    def lose(self, slot: WorkerSlot, of_its_work: bool) -> None:
+        """Gives the inputs that a worker had when it ended to others, or tells their callers; if it was the last one,
+        those who wait too.
+        """
+        for index, batch in enumerate(slot.batches):
+            jobs = batch.taken.batch
+            for job in jobs:
+                fatal = of_its_work and len(jobs) == 1
+                if slot.role == "decode":  # its array may lie where it was: it cannot be decoded again
+                    job.deliver(_fatal() if fatal else _died())
+                elif index:  # it only lay ready
+                    self._run_elsewhere(job)
+                else:
+                    self._run_again(job, fatal=fatal or (slot.hangs and job.suspect))
         if not self._slots.serving_count:
             tell(self._queues.empty(), NotServingError("no worker is ready"))
-        self.wake()
+        self.give()
+
+    def _run_again(self, job: Job, *, fatal: bool) -> None:
+        """What may have ended a worker is run once more, alone; what has is given to no other."""
+        if fatal:
+            job.deliver(_fatal())
+        elif job.suspect:
+            job.deliver(_died())
+        else:
+            job.suspect = True
+            self._run_elsewhere(job)
+
+    def _run_elsewhere(self, job: Job) -> None:
+        queue = self._queues.get(job.model)
+        if queue and any(slot.serves and job.model in slot.models for slot in self._slots):
+            queue.insert(job)
+        else:
+            job.deliver(_died())
 
     def wake(self) -> None:
         """Has whoever waits for a model's end look again."""
@@ -136,7 +165,7 @@ class Dispatcher:
     def _give_pictures(self) -> None:
         for slot in self._slots:
             while slot.role == "decode" and not slot.batches:
-                chosen = self._queues.next_pictures(self._layout.decoders)
+                chosen = self._queues.next_pictures(self._layout.decoders, self._decoding_room())
                 if chosen is None:
                     return
                 queue, jobs = chosen[0], brought(chosen[1])
@@ -150,8 +179,8 @@ class Dispatcher:
         free = [slot for slot in self._slots if slot.has_room(depth, now)]
         free.sort(key=lambda slot: len(slot.batches), reverse=True)  # the emptiest is last, and first served
         while free:
-            large_count = sum(slot.has_large_picture for slot in self._slots)
-            chosen = self._queues.next_batch(self._slots.serving_count, large_count, free[-1].models)
+            large_count, room = sum(slot.has_large_picture for slot in self._slots), self._decoding_room()
+            chosen = self._queues.next_batch(self._slots.serving_count, large_count, free[-1].models, room)
             if chosen is None:
                 free.pop()
                 continue
@@ -185,7 +214,8 @@ class Dispatcher:
                 job.deliver(NotServingError("the model is being unloaded"))
             else:
                 (queue.large_s if job.alone else queue.apart_s).learn(seconds)
-                job.input, job.decode_s, job.alone = outcome, seconds, False  # an array as any other
+                job.input, job.decode_s = outcome, seconds
+                job.alone, job.decoding_bytes = False, 0  # an array as any other
                 queue.insert(job)
 
     def _deliver(self, batch: Batch, done: Done) -> None:
@@ -201,6 +231,9 @@ class Dispatcher:
             preprocess_s = done.preprocess_s + job.decode_s
             job.deliver(Scored(outcome, preprocess_s, queue_s, done.inference_s, done.run_count))
 
+    def _decoding_room(self) -> float:
+        return self._max_decoding_bytes - sum(slot.decoding_bytes for slot in self._slots)
+
     def _is_asked(self, queue: ModelQueue) -> bool:
         works = any(batch.queue is queue for slot in self._slots for batch in slot.batches)
         return works or queue.waiting_count > 0
@@ -210,6 +243,14 @@ def tell(jobs: Sequence[Job], outcome: Outcome) -> None:
     """Tells all of them the same."""
     for job in jobs:
         job.deliver(outcome)
+
+
+def _died() -> NotServingError:
+    return NotServingError("the worker that held this call died")
+
+
+def _fatal() -> InferenceFailedError:
+    return InferenceFailedError("a worker ended over this input")
 
 
 def _places(jobs: Sequence[Job]) -> tuple[list[Input], list[float]]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,8 @@ from taxon.service.errors import QueueFullError
 from taxon.service.scheduling.admission import retry_delay_s
 from taxon.service.scheduling.arena import Arena, Input
 from taxon.service.scheduling.batching import Job, Outcome, Scored
-from taxon.service.scheduling.picture_size import Encoded, is_large
+from taxon.service.scheduling.memory import Memory
+from taxon.service.scheduling.picture_size import Encoded
 
 Payload = Encoded | NDArray[Any]
 """An encoded picture, or what the graph takes without the batch axis."""
@@ -40,17 +41,19 @@ class Line(Protocol):
 class Executor:
     """Runs inputs, each by way of a block of shared memory."""
 
-    def __init__(self, line: Line, arena: Arena, number: int = 0, *, decodes_apart: bool) -> None:
+    def __init__(self, line: Line, arena: Arena, memory: Memory, number: int = 0, *, decodes_apart: bool) -> None:
         """Submits nothing yet.
 
         Args:
             line: Who takes jobs on.
             arena: Of this process.
+            memory: Of the server.
             number: Of the arena, among those that workers know.
             decodes_apart: Whether pictures are decoded in place by one process for another.
         """
         self._line = line
         self._arena = arena
+        self._memory = memory
         self._number = number
         self._decodes_apart = decodes_apart
         self._loop = asyncio.get_running_loop()
@@ -71,19 +74,23 @@ class Executor:
             ServiceError: See `service.errors`.
             PictureError: See `taxon.bundle.picture_limits`.
         """
-        arena, number = self._arena, self._number
+        arena, number, decoding_bytes = self._arena, self._number, 0
         if isinstance(payload, np.ndarray):
-            given, alone = Input(number, -1, payload.nbytes, payload.dtype, payload.shape), False
+            given = Input(number, -1, payload.nbytes, payload.dtype, payload.shape)
         else:
-            given, alone = Input(number, -1, len(payload)), is_large(payload)
+            given, decoding_bytes = Input(number, -1, len(payload)), self._memory.to_decode(payload)
         byte_count = max(given.byte_count, room_bytes if self._decodes_apart else 0)
         if not arena.reserve(byte_count):
             raise self._no_room()
-        future: asyncio.Future[Scored] = self._loop.create_future()
+        # Neither closure knows the job, and the future is let go of at the end: in a circle of references the picture
+        # would stay until a collection.
+        future: asyncio.Future[Scored] | None = self._loop.create_future()
+        offset: int | None = None
         delivered = False
 
         def bring(job: Job) -> None:
             # As late as can be: what waits is in the caller's message, and a block of its own would be a second copy.
+            nonlocal offset
             offset = arena.allocate(byte_count)
             if offset is None:
                 raise self._no_room()
@@ -93,30 +100,42 @@ class Executor:
         def deliver(outcome: Outcome) -> None:
             nonlocal delivered
             delivered = True
-            if not job.bring:
-                arena.free(job.input.offset)
+            if offset is not None:
+                arena.free(offset)
             arena.release(byte_count)
-            if future.done() or outcome is None:
+            if future is None or future.done() or outcome is None:
                 return
             if isinstance(outcome, Exception):
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
 
-        job = Job(model, given, deadline, time.monotonic(), deliver, priority, alone, bring=bring)
+        job = Job(
+            model,
+            given,
+            deadline,
+            time.monotonic(),
+            deliver,
+            priority,
+            alone=decoding_bytes > 0,
+            decoding_bytes=decoding_bytes,
+            bring=bring,
+        )
         try:
             self._line.submit(job)
         except Exception:
             arena.release(byte_count)
             raise
         try:
-            return await future
+            return await cast("asyncio.Future[Scored]", future)
         except asyncio.CancelledError:
             if not delivered:
-                if not job.bring:
-                    arena.abandon(job.input.offset)
+                if offset is not None:
+                    arena.abandon(offset)
                 self._line.leave(job)
             raise
+        finally:
+            future = None
 
     def predicted_wait_s(self) -> float:
         """How long a new input would wait."""

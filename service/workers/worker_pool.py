@@ -5,6 +5,7 @@ it works on `dispatcher`'s; processes are started, watched and replaced by `work
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -37,6 +38,7 @@ class WorkerPool:
         max_queued_count: int,
         on_change: Callable[[], None],
         on_lost: Callable[[int, str], None],
+        max_decoding_bytes: float = math.inf,
     ) -> None:
         """Starts the processes. Must be called on the event loop.
 
@@ -47,13 +49,14 @@ class WorkerPool:
             max_queued_count: Permits of the server; only told to callers.
             on_change: Told when it may have changed what can run.
             on_lost: Told of a model that no worker can run any more, and why.
+            max_decoding_bytes: Of large pictures that are being decoded, in all workers together.
         """
         self._layout = layout
         self._on_change = on_change
         self._on_lost = on_lost
         self._slots = WorkerSlots(start, layout, patience, Events(self._give_orders, self._receive, self._count_death))
         self._loads = Loads(self._slots.start_extra, self._lose)
-        self.dispatcher = Dispatcher(self._slots, layout, max_queued_count)
+        self.dispatcher = Dispatcher(self._slots, layout, max_queued_count, max_decoding_bytes)
         """Who takes jobs on."""
         self._next_model = 1
         self._slots.start_all()
@@ -62,6 +65,11 @@ class WorkerPool:
     def serving_count(self) -> int:
         """Workers that can answer callers."""
         return self._slots.serving_count
+
+    @property
+    def restart_count(self) -> int:
+        """Workers that had to be replaced."""
+        return self._slots.restart_count
 
     @property
     def pids(self) -> list[int]:
@@ -153,7 +161,7 @@ class WorkerPool:
     def _count_death(self, slot: WorkerSlot, status: int, of_its_work: bool) -> None:
         self._loads.died(slot, status, of_its_work)
         self._loads.find_lost(self._slots, self._layout.workers)
-        self.dispatcher.lose(slot)
+        self.dispatcher.lose(slot, of_its_work)
         if slot.extra:  # of others, a successor will be started
             self._give_loads()
         self._on_change()

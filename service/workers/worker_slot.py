@@ -75,6 +75,11 @@ class WorkerSlot:
         """Whether it works on an input that runs alone."""
         return any(batch.taken.batch[0].alone for batch in self.batches)
 
+    @property
+    def decoding_bytes(self) -> int:
+        """Memory for the large pictures that it has to decode."""
+        return sum(job.decoding_bytes for batch in self.batches for job in batch.taken.batch)
+
     def watch(self, watchdog: asyncio.TimerHandle | None) -> None:
         """Replaces the watchdog."""
         if self.watchdog:

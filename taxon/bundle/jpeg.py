@@ -24,6 +24,8 @@ except ImportError:  # extra `pixels`; Pillow gives the same bits
 MAX_SCANS = 100
 NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """In a scan's data 0xFF is followed by 0 or by the number of a restart; any number of 0xFF may precede a marker."""
+ARITHMETIC = re.compile(rb"\xff[\xc9-\xcb\xcd-\xcf]")
+"""Markers of frames that are coded so; may also lie in a thumbnail."""
 SOS, EOI = 0xDA, 0xD9
 
 COLORSPACES = {"RGB": "RGBX", "L": "GRAY"}
@@ -72,6 +74,14 @@ def over(array: NDArray[np.uint8]) -> Image.Image:
     if array.ndim == 2:
         return Image.frombuffer("L", size, array, "raw", "L", 0, 1)
     return Image.fromarrow(Image.frombuffer("RGBX", size, array, "raw", "RGBX", 0, 1), "RGB", size)
+
+
+def is_cut_off(encoded: bytes, size: tuple[int, int]) -> bool:
+    """Whether a JPEG has too few bytes for its pixels, which is known without decoding them: Huffman's codes spend at
+    least one bit on every block of 8 x 8 (ITU T.81, annexes F and G). Arithmetic coding may do with less.
+    """
+    width, height = size
+    return 8 * 64 * len(encoded) < width * height and not ARITHMETIC.search(encoded)
 
 
 def has_too_many_scans(encoded: bytes) -> bool:

@@ -117,6 +117,8 @@ def decode(encoded: bytes, spec: PixelSpec, limits: Limits = Limits()) -> NDArra
     detected_format = picture.format or ""
     if picture.info.get("progressive") and jpeg.has_too_many_scans(encoded):
         raise PictureUndecodableError(f"the picture has more than {jpeg.MAX_SCANS} scans", detected_format)
+    if detected_format == "JPEG" and jpeg.is_cut_off(encoded, picture.size):
+        raise PictureUndecodableError("the picture is cut off: it has too few bytes for its pixels", detected_format)
     stated = picture.size
 
     def prepare(opened: ImageFile) -> None:

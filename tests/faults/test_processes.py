@@ -8,8 +8,6 @@ import os
 import random
 import resource
 import signal
-import subprocess
-import sys
 import threading
 import time
 from io import BytesIO
@@ -18,69 +16,18 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
 from taxon.client import Client
 from taxon.errors import TaxonError
 from taxon.inference import open_inference_service_pb2 as oip
 from taxon.inference.open_inference_service_pb2_grpc import GRPCInferenceServiceStub
-from tests.fakes import COLORS, picture, toy_bundle
+from tests.fakes import toy_bundle
+from tests.faults.served import RED, until
 
 pytestmark = pytest.mark.faults
 
-RED = picture(COLORS["red"])
 CGROUP = Path("/sys/fs/cgroup/memory")
-SERVING = health_pb2.HealthCheckResponse.SERVING
-
-
-class Served:
-    """`taxon serve` in a process of its own."""
-
-    def __init__(self, models, *flags):
-        port_file = models.parent / "port"
-        words = ["--models", models, "--listen", "127.0.0.1:0", "--port-file", port_file, "--device", "cpu", *flags]
-        self.process = subprocess.Popen([sys.executable, "-m", "taxon.cli", "serve", *map(str, words)])
-        while not port_file.exists():
-            time.sleep(0.01)
-        self.address = f"127.0.0.1:{port_file.read_text().strip()}"
-        self.channel = grpc.insecure_channel(self.address)
-        self.wait_until_ready()
-
-    def wait_until_ready(self):
-        request = health_pb2.HealthCheckRequest()
-        for answer in health_pb2_grpc.HealthStub(self.channel).Watch(request, timeout=60, wait_for_ready=True):
-            if answer.status == SERVING:
-                return
-
-    def workers(self):
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [int(pid) for pid in children if "worker_main" in Path(f"/proc/{pid}/cmdline").read_text()]
-
-    def label(self, image=RED, within_s=10.0):
-        with Client(self.address, timeout_s=within_s) as client:
-            return client.classify(image).classifications[0].label
-
-
-@pytest.fixture
-def serve(models):
-    with contextlib.ExitStack() as stack:
-
-        def start(*flags):
-            served = Served(models, *flags)
-            stack.callback(served.process.wait, 60)
-            stack.callback(served.process.terminate)
-            stack.callback(served.channel.close)
-            return served
-
-        yield start
-
-
-def until(condition, seconds=60):
-    ends = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.05)
 
 
 def test_without_a_descriptor_left_a_worker_is_started_once_there_are_some(serve):

@@ -44,6 +44,7 @@ async def running(models: Path, *flags: str, workers=ThreadWorkers) -> AsyncIter
     """A server whose workers are threads; `workers=WorkerProcesses` has it as it is."""
     port_file = models.parent / "port"
     words = ["--models", str(models), "--listen", "127.0.0.1:0", "--port-file", str(port_file), "--device", "cpu"]
+    words += ["--max-connection-age-seconds", "0"]  # nobody need be led away
     server = Server(parse([*words, *flags]), workers)
     serving = asyncio.create_task(server.serve())
     loaded = asyncio.create_task(server.loaded.wait())

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from taxon.service.machine import available_cores, oom_kill_count
+from taxon.service.machine import available_cores, memory_limit, oom_kill_count, private_bytes
 
 AFFINITY = len(os.sched_getaffinity(0))
 
@@ -27,10 +27,33 @@ def test_cores_follow_the_containers_quota(tmp_path, files, cores):
     assert available_cores(tmp_path) == cores
 
 
+PHYSICAL = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+MIB = 2**20
+
+
 def write(root, files):
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "limit"),
+    [
+        ("0::/\n", {}, PHYSICAL),
+        ("0::/\n", {"memory.max": "max"}, PHYSICAL),
+        ("0::/\n", {"memory.max": str(700 * MIB)}, 700 * MIB),
+        # Of groups inside one another the narrowest counts.
+        ("0::/pod/c\n", {"pod/c/memory.max": "max", "pod/memory.max": str(300 * MIB)}, 300 * MIB),
+        # A container that sees its own group as the root, and its path from outside.
+        ("4:memory:/docker/1\n0::/\n", {"memory/memory.limit_in_bytes": str(512 * MIB)}, 512 * MIB),
+        ("4:memory:/a\n3:cpu:/b\n", {"memory/a/memory.limit_in_bytes": str(2**63 - 4096)}, PHYSICAL),
+    ],
+)
+def test_memory_follows_the_containers_limit(tmp_path, own, files, limit):
+    write(tmp_path / "cgroup", files)
+    write(tmp_path, {"own": own})
+    assert memory_limit(tmp_path / "cgroup", tmp_path / "own") == limit
 
 
 @pytest.mark.parametrize(
@@ -45,3 +68,10 @@ def test_kills_for_want_of_memory_are_counted(tmp_path, own, files, count):
     write(tmp_path / "cgroup", files)
     write(tmp_path, {"own": own})
     assert oom_kill_count(tmp_path / "cgroup", tmp_path / "own") == count
+
+
+def test_the_memory_of_processes():
+    before = private_bytes([os.getpid(), 2**22])  # no such process
+    held = bytearray(b"1" * (64 * MIB))
+    assert 60 * MIB < private_bytes([os.getpid()]) - before < 80 * MIB
+    del held

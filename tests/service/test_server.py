@@ -1,6 +1,8 @@
 """Start, readiness, metrics, reflection, drain: a real server in this process."""
 
 import asyncio
+import re
+import threading
 import urllib.request
 
 import grpc
@@ -9,12 +11,16 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from taxon.bundle import version_labels
 from taxon.service import server
 from taxon.service.api import health
 from taxon.service.config import parse
 from taxon.service.errors import StartError
+from taxon.service.workers.worker_main import Worker
 from taxon.v1 import classification_service_pb2 as pb
 from tests.fakes import picture
+from tests.service.thread_workers import ThreadWorkers
+from tests.waiting import until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -88,7 +94,23 @@ async def test_metrics_page(serve, models):
     assert 'taxon_requests_total{method="Classify",outcome="IMAGE_UNDECODABLE"} 1.0' in page
     assert 'taxon_stage_seconds_count{model="colors",stage="inference"} 1.0' in page
     assert "taxon_in_flight_inputs 0.0" in page
+    assert "taxon_queued_inputs 0.0" in page
+    assert "taxon_serving 1.0" in page
+    assert "taxon_worker_restarts 0.0" in page
+    assert 'taxon_version_state{model="colors",state="READY",version="1"} 1.0' in page
+    assert 'taxon_default_version{model="colors"} 1.0' in page
+    memory = float(re.search(r'taxon_memory_bytes{process="server"} (\S+)', page)[1])
+    assert 10e6 < memory < 10e9
     assert 'execution_provider="CPUExecutionProvider",model="colors",variant="fp32",version="1"} 1.0' in page
+
+
+async def test_labels_are_on_the_page_also_those_of_what_is_not_served(serve, models):
+    version_labels.write(models, "colors", version_labels.STABLE, 1)
+    version_labels.write(models, "colors", "candidate", 7)
+    async with serve(models) as running:
+        assert running.counted("taxon_label_version", model="colors", label="stable") == 1
+        assert running.counted("taxon_label_version", model="colors", label="candidate") == 7
+        assert running.counted("taxon_version_state", model="colors", version="7", state="READY") == 0
 
 
 async def test_the_queue_is_bounded(serve, models):
@@ -114,6 +136,48 @@ async def test_a_taken_port_is_said_to_be_taken(serve, models):
             await server.Server(parse(["--models", str(models), "--listen", f"[::]:{port}"])).serve()
 
 
+async def test_a_port_file_that_cannot_be_written_is_named(models, tmp_path):
+    file = tmp_path / "missing" / "port"
+    words = ["--models", str(models), "--listen", "127.0.0.1:0", "--port-file", str(file), "--device", "cpu"]
+    with pytest.raises(StartError, match=f"--port-file {file} cannot be written: No such file"):
+        await server.Server(parse(words), ThreadWorkers).serve()
+
+
+async def test_memory_that_the_container_does_not_have_is_named(models):
+    words = ["--models", str(models), "--listen", "127.0.0.1:0", "--device", "cpu", "--max-decoding-bytes", str(2**60)]
+    with pytest.raises(StartError, match="--max-decoding-bytes"):
+        server.Server(parse(words), ThreadWorkers)
+
+
+@pytest.mark.parametrize(("bind_when_ready", "binds"), [("true", False), ("false", True)])
+async def test_when_the_port_is_bound(models, tmp_path, bind_when_ready, binds):
+    """A proxy that cannot ask for health takes an open port for a server that serves."""
+    proved = threading.Event()
+
+    class Slow(Worker):
+        def load(self, order):
+            assert proved.wait(30)
+            return super().load(order)
+
+    class SlowWorkers(ThreadWorkers):
+        def worker(self, settings, arenas):
+            return Slow(settings, arenas)
+
+    words = ["--models", models, "--listen", "127.0.0.1:0", "--port-file", tmp_path / "port", "--device", "cpu"]
+    words += ["--bind-when-ready", bind_when_ready]
+    starting = server.Server(parse([*map(str, words)]), SlowWorkers)
+    serving = asyncio.create_task(starting.serve())
+    await until(lambda: any(state.state == "LOADING" for state in starting.repository.index()))
+    if binds:
+        await until((tmp_path / "port").exists)
+    assert (tmp_path / "port").exists() == binds
+    proved.set()
+    await until((tmp_path / "port").exists)
+    await until(lambda: starting.serving)
+    starting.stop()
+    await serving
+
+
 def test_wrong_settings_are_named(capsys):
     assert server.main(["--max-queued-requests", "0"]) == 2
     assert "max_queued_requests" in capsys.readouterr().err
@@ -127,3 +191,22 @@ async def test_the_probe_exits_by_readiness(serve, models, capsys):
         assert await asyncio.to_thread(health.main, ["--server", address, "--service", "birds"]) == 1
     assert await asyncio.to_thread(health.main, ["--server", address, "--timeout-s", "0.5"]) == 1
     assert capsys.readouterr().out.count("SERVING\n") == 2
+
+
+async def test_the_probe_waits_for_a_server_that_ends_and_comes_again():
+    async def begin(serving, port):
+        one, readiness = grpc.aio.server(options=[("grpc.so_reuseport", 0)]), health.Readiness()
+        readiness.register(one)
+        readiness.set_serving(serving)
+        port = one.add_insecure_port(f"127.0.0.1:{port}")
+        await one.start()
+        return one, port
+
+    first, port = await begin(False, 0)
+    words = ["--server", f"127.0.0.1:{port}", "--wait-s", "30"]
+    probe = asyncio.create_task(asyncio.to_thread(health.main, words))
+    await asyncio.sleep(0.3)  # it watches
+    await first.stop(None)
+    second, _ = await begin(True, port)
+    assert await probe == 0
+    await second.stop(None)

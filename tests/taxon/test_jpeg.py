@@ -7,6 +7,7 @@ import pytest
 import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from taxon.bundle import jpeg
 from taxon.bundle.manifest import PixelSpec
@@ -160,3 +161,27 @@ def test_the_verdict_on_damage_is_pillows(seed, cuts):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jpeg, "decoded", lambda *_: None)
         assert verdict(bytes(damaged)) == ours
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    subsampling=st.sampled_from(["4:4:4", "4:2:2", "4:2:0"]),
+    quality=st.integers(1, 100),
+    progressive=st.booleans(),
+)
+def test_no_whole_picture_is_cut_off(size, subsampling, quality, progressive):
+    """Not even an empty one, which has the fewest bytes that a picture can have."""
+    encoded = BytesIO()
+    options = {"subsampling": subsampling, "quality": quality, "progressive": progressive, "optimize": True}
+    Image.new("RGB", size).save(encoded, "JPEG", **options)
+    assert not jpeg.is_cut_off(encoded.getvalue(), size)
+
+
+def test_a_few_bytes_that_claim_many_pixels_are_not_decoded(monkeypatch):
+    encoded = bytearray(encode(noise(64, 64), "JPEG"))
+    at = encoded.index(b"\xff\xc0") + 5
+    encoded[at : at + 4] = (6000).to_bytes(2) + (8000).to_bytes(2)
+    monkeypatch.setattr(jpeg, "decoded", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(PictureUndecodableError, match="cut off"):
+        decode(bytes(encoded), PixelSpec(resize=8, crop=(8, 8)))

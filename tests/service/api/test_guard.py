@@ -68,12 +68,13 @@ async def test_large_messages_are_received_in_turns():
     """However many callers send them at once."""
     reception, at_once, most = Reception(200, 100), 0, 0
 
-    async def one_message():
-        yield b"large"
+    class Call:
+        async def read(self):
+            return b"large"
 
     async def work():
         nonlocal at_once, most
-        async with reception.message(one_message()) as message:
+        async with reception.message(Call()) as message:
             assert message == b"large"
             at_once += 1
             most = max(most, at_once)
@@ -88,18 +89,19 @@ async def test_a_caller_who_sends_nothing_loses_his_turn(monkeypatch):
     monkeypatch.setattr("taxon.service.api.reception.TURN_S", 0.01)
     reception = Reception(1, 1)
 
-    async def nothing():
-        await asyncio.Event().wait()
-        yield b""
+    class Silent:
+        async def read(self):
+            await asyncio.Event().wait()
 
     with pytest.raises(DeadlineTooShortError):
-        async with reception.message(nothing()):
+        async with reception.message(Silent()):
             pass
 
-    async def something():
-        yield b"late"
+    class Late:
+        async def read(self):
+            return b"late"
 
-    async with reception.message(something()) as message:
+    async with reception.message(Late()) as message:
         assert message == b"late"
 
 

@@ -56,9 +56,27 @@ ROWS = [
 def test_rows(unpacked, error, code, reason, metadata, details):
     status = unpacked(statuses.to_status(error, "id"))
     assert (status.code, status.reason, status.metadata) == (code, reason, metadata)
-    assert list(status.others) == details
+    assert list(status.others) == [*details, "RequestInfo"]
     assert f"ERROR_REASON_{reason}" in dict(ErrorReason.items())
     assert statuses.reason_of(error) == reason
+
+
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [(errors.InferenceFailedError("x"), "warning"), (errors.NotServingError("x"), "debug"), (QUEUE_FULL, "debug")],
+)
+def test_the_log_has_every_failure_by_the_callers_id(unpacked, error, level):
+    with capture_logs() as events:
+        status = unpacked(statuses.to_status(error, "the-id"))
+    assert status.others["RequestInfo"].request_id == "the-id"
+    (event,) = events
+    assert (event["request_id"], event["log_level"], event["reason"]) == ("the-id", level, status.reason)
+
+
+def test_what_is_refused_by_the_hundred_has_neither_id_nor_line(unpacked):
+    with capture_logs() as events:
+        assert "RequestInfo" not in unpacked(statuses.to_status(QUEUE_FULL, "")).others
+    assert events == []
 
 
 def test_the_table_names_every_exception():

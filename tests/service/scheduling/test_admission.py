@@ -1,5 +1,7 @@
 """Who is next, and who may come in: queues with a clock of their own."""
 
+import math
+
 import pytest
 
 from taxon.service.errors import DeadlineTooShortError, NotServingError, QueueFullError
@@ -167,7 +169,7 @@ def test_retries_are_spread():
 
 def ran(queue, job, seconds):
     """What a worker would report of the run of one input."""
-    taken = queue.take(queue.clock(), 1, large_may_run=True)
+    taken = queue.take(queue.clock(), 1, large_room=math.inf)
     assert list(taken.batch) == [job]
     queue.learn(taken, 1, 0.0, seconds)
 
@@ -201,7 +203,7 @@ def test_a_stall_of_the_first_picture_ever_locks_nobody_out(opened, admit, clock
     """What decoding takes is not proven at load: a first sample is all there is, and it may be anything."""
     queue = opened()
     admit(queue)
-    queue.learn(queue.take(clock.now, 1, large_may_run=True), 1, 2.0, 0.010)
+    queue.learn(queue.take(clock.now, 1, large_room=math.inf), 1, 2.0, 0.010)
     let_in = 0
     for _ in range(600):
         clock.now += 0.1
@@ -210,7 +212,7 @@ def test_a_stall_of_the_first_picture_ever_locks_nobody_out(opened, admit, clock
         except DeadlineTooShortError:
             continue
         let_in += 1
-        queue.learn(queue.take(clock.now, 1, large_may_run=True), 1, 0.002, 0.010)
+        queue.learn(queue.take(clock.now, 1, large_room=math.inf), 1, 0.002, 0.010)
     assert let_in > 200
 
 

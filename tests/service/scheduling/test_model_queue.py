@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from taxon.service.scheduling.estimates import FADING_S, Estimate
@@ -25,8 +27,8 @@ def put(queue, *waiting):
     return waiting
 
 
-def take(queue, *, large_may_run=True):
-    return queue.take(queue.clock(), 1, large_may_run)
+def take(queue, *, large_room=math.inf):
+    return queue.take(queue.clock(), 1, large_room)
 
 
 def test_the_oldest_go_first_and_the_rest_goes_on_waiting(queue):
@@ -50,7 +52,7 @@ def test_large_pictures_take_their_turn_by_age_and_run_alone(queue):
 def test_a_large_picture_that_may_not_run_waits(queue):
     (large,) = put(queue, job(queued_at=1.0, alone=True))
     (small,) = put(queue, job(queued_at=2.0))
-    assert list(take(queue, large_may_run=False).batch) == [small]
+    assert list(take(queue, large_room=-1).batch) == [small]
     assert queue.alone == [large]
 
 

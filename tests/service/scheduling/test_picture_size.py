@@ -12,10 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from taxon.service.scheduling.picture_size import LARGE_PIXELS, header_pixels, is_large
+from taxon.bundle.picture_limits import Limits
+from taxon.service.scheduling.memory import memory
+from taxon.service.scheduling.picture_size import LARGE_PIXELS, header_pixels
 
 LARGE = 3000, 2000
 SMALL = 300, 201
+MEMORY = memory(2**40, Limits(), 2**26)
+
+
+def is_large(encoded):
+    return MEMORY.to_decode(encoded) > 0
 
 
 def written(form, size=SMALL, mode="RGB", **options):
@@ -193,8 +200,9 @@ def test_pillow_is_not_needed():
     program = (
         "import sys\n"
         "sys.modules['PIL'] = None\n"
-        "from taxon.service.scheduling.picture_size import is_large\n"
-        "assert not is_large(bytes.fromhex(sys.argv[1]))\n"
+        "from taxon.service.scheduling.memory import memory\n"
+        "from taxon.service.scheduling.picture_size import header_pixels\n"
+        "assert header_pixels(bytes.fromhex(sys.argv[1])) == 300 * 201\n"
     )
     words = [sys.executable, "-c", program, written("PNG").hex()]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)

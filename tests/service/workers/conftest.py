@@ -13,9 +13,9 @@ async def opened(monkeypatch):
     monkeypatch.setattr(worker_slots, "EXTRA_PAUSE_S", 0.001)
     made = []
 
-    def open_pool(workers=1, decoders=0, patience=PATIENT):
+    def open_pool(workers=1, decoders=0, patience=PATIENT, **options):
         depth = 2 if decoders else 1
-        made.append(Opened(Layout(workers, decoders, 1, depth, 1, tuple(RUN_S)), patience))
+        made.append(Opened(Layout(workers, decoders, 1, depth, 1, tuple(RUN_S)), patience, **options))
         return made[-1]
 
     yield open_pool

@@ -44,13 +44,19 @@ async def next_load_of(one, *names):
 class Opened:
     """A pool, its workers, and what it told."""
 
-    def __init__(self, layout, patience):
+    def __init__(self, layout, patience, **options):
         self.workers = FakeWorkers()
         self.changes = 0
         self.lost = []
         self.batches = []
         self.pool = WorkerPool(
-            self.workers, layout, patience, 256, self._change, lambda model, reason: self.lost.append((model, reason))
+            self.workers,
+            layout,
+            patience,
+            256,
+            self._change,
+            lambda model, reason: self.lost.append((model, reason)),
+            **options,
         )
 
     def _change(self):

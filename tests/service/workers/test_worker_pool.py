@@ -115,6 +115,31 @@ async def test_large_pictures_leave_a_worker_to_the_others(opened):
     assert len([worker for worker in one.workers.living if worker.owes]) == 1
 
 
+async def test_large_pictures_wait_for_the_memory_to_decode_them(opened):
+    one = opened(workers=4, max_decoding_bytes=100)
+    model = await one.load()
+    large = one.submit(*(job(model, alone=True, decoding_bytes=60) for _ in range(2)))
+    (busy,) = [worker for worker in one.workers.living if worker.owes]
+    assert busy.owes[0].inputs == [large[0].input]
+    one.submit(job(model, alone=True, decoding_bytes=40))
+    assert len([worker for worker in one.workers.living if worker.owes]) == 1  # first come, first served
+    (small,) = one.submit(job(model))
+    assert [worker.owes[0].inputs for worker in one.workers.living if worker.owes and worker is not busy] == [
+        [small.input]
+    ]
+    busy.run()
+    assert len([worker for worker in one.workers.living if worker.owes]) == 3
+
+
+async def test_so_do_decoders(opened):
+    one = opened(decoders=3, max_decoding_bytes=100)
+    model = await one.load()
+    one.submit(*(job(model, alone=True, decoding_bytes=60) for _ in range(2)), job(model))
+    (busy,) = [worker for worker in one.workers.living if worker.owes]
+    busy.decode()
+    assert sorted(len(worker.owes) for worker in one.workers.living if worker.role == "decode") == [0, 1, 1]
+
+
 # Decoders
 
 
@@ -180,7 +205,7 @@ async def test_without_a_decoder_nothing_is_served(opened):
     model = await one.load()
     assert one.pool.serving_count == 1
     (decoding, waiting) = one.submit(job(model), job(model))
-    one.workers[1].die()
+    one.workers[1].die(-9)
     assert isinstance(decoding.outcome, NotServingError)
     assert isinstance(waiting.outcome, NotServingError)
     assert one.pool.serving_count == 0
@@ -195,7 +220,7 @@ async def test_what_waits_for_another_decoder_goes_on_waiting_when_one_dies(open
     one = opened(decoders=2)
     model = await one.load()
     dying, living, waiting = one.submit(*(job(model) for _ in range(3)))
-    one.workers[1].die()
+    one.workers[1].die(-9)
     assert isinstance(dying.outcome, NotServingError)
     assert not living.outcomes
     one.workers[2].decode()

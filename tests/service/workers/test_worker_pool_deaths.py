@@ -2,10 +2,12 @@
 
 import time
 
+import pytest
 from structlog.testing import capture_logs
 
-from taxon.service.errors import NotServingError
-from taxon.service.workers.worker_protocol import Load
+from taxon.service.errors import InferenceFailedError, NotServingError
+from taxon.service.workers import worker_slots
+from taxon.service.workers.worker_protocol import Load, Run
 from taxon.service.workers.worker_slots import Patience
 from tests.service.fake_worker import FakeWorkers
 from tests.service.workers.pools import job, settled, tensors
@@ -19,7 +21,7 @@ async def test_callers_of_a_dead_worker_are_told_and_another_is_started(opened):
     model = await one.load()
     (asked,) = one.submit(job(model))
     dead = one.workers[0]
-    dead.die()
+    dead.die(-9)
     assert isinstance(asked.outcome, NotServingError)
     assert "died" in str(asked.outcome)
     assert dead.closed
@@ -36,15 +38,80 @@ async def test_callers_of_a_dead_worker_are_told_and_another_is_started(opened):
     assert len(one.workers.started) == 2
 
 
-async def test_one_dead_worker_of_two_hurts_only_its_own_callers(opened):
+async def test_what_a_killed_worker_had_is_run_by_another(opened):
+    """Its callers need not come again."""
     one = opened(workers=2)
     model = await one.load()
-    (dying,) = one.submit(job(model))
+    (held,) = one.submit(job(model))
+    (dead,) = [worker for worker in one.workers.living if worker.owes]
+    (other,) = [worker for worker in one.workers.living if worker is not dead]
+    dead.die(-9)
+    assert one.pool.serving_count == 1
+    assert other.owes[0].inputs == [held.input]
+    other.run()
+    assert held.outcome.batch_size == 1
+
+
+async def test_who_is_killed_twice_is_told(opened):
+    one = opened(workers=2)
+    model = await one.load()
+    (held,) = one.submit(job(model))
+    for _ in range(2):
+        (dead,) = [worker for worker in one.workers.living if worker.told(Run)]
+        dead.die(-9)
+    assert isinstance(held.outcome, NotServingError)
+
+
+@pytest.mark.parametrize("status", [-11, -6, 1])
+async def test_what_has_ended_its_worker_is_given_to_no_other(opened, status):
+    one = opened(workers=2)
+    model = await one.load()
+    (deadly,) = one.submit(job(model))
+    (dead,) = [worker for worker in one.workers.living if worker.owes]
+    dead.die(status)
+    assert isinstance(deadly.outcome, InferenceFailedError)
+    assert not any(worker.owes for worker in one.workers.living)
+
+
+async def test_nor_what_has_used_up_the_memory(opened, monkeypatch):
+    """The kernel kills as an operator does, but counts."""
+    kills = iter([0, 1])
+    monkeypatch.setattr(worker_slots, "oom_kill_count", lambda: next(kills))
+    one = opened(workers=2)
+    model = await one.load()
+    (deadly,) = one.submit(job(model, alone=True))
+    (dead,) = [worker for worker in one.workers.living if worker.owes]
+    dead.die(-9)
+    assert isinstance(deadly.outcome, InferenceFailedError)
+
+
+async def test_of_several_suspects_each_is_run_alone(opened):
+    one = opened(workers=2)
+    model = await one.load()
+    one.submit(job(model), job(model))
+    first, second, deadly = one.submit(job(model), job(model), job(model))
+    one.workers[1].run()  # the three are the next batches
+    together = [worker for worker in one.workers.living if len(worker.owes[0].inputs) == 2]
+    (dying,) = together
+    (other,) = [worker for worker in one.workers.living if worker is not dying]
+    dying.die(-11)
+    assert not first.outcomes
+    assert not second.outcomes
+    ran = []
+    while other.owes:
+        ran.append(other.run().inputs)
+    assert all(len(inputs) == 1 for inputs in ran[1:])
+    assert first.outcome.batch_size == second.outcome.batch_size == deadly.outcome.batch_size == 1
+
+
+async def test_one_dead_worker_of_two_hurts_nobody_else(opened):
+    one = opened(workers=2)
+    model = await one.load()
+    one.submit(job(model))
     (dead,) = [worker for worker in one.workers.living if worker.owes]
     (other,) = [worker for worker in one.workers.living if worker is not dead]
     living, waiting = one.submit(job(model), job(model))
     dead.die()
-    assert isinstance(dying.outcome, NotServingError)
     assert one.pool.serving_count == 1
     other.run()
     other.run()
@@ -141,6 +208,15 @@ async def test_a_hanging_batch_is_ended(opened):
     assert "died" in str(asked.outcome)
     assert isinstance(waiting.outcome, NotServingError)
     await until(lambda: one.workers.loading)
+
+
+async def test_what_has_hung_two_workers_is_given_to_no_third(opened):
+    one = opened(workers=3, patience=Patience(0.01, 60))
+    model = await one.load()
+    (hanging,) = one.submit(job(model))
+    await until(lambda: hanging.outcomes)
+    assert isinstance(hanging.outcome, InferenceFailedError)
+    assert len([worker for worker in one.workers.started if worker.told(Run)]) == 2
 
 
 async def test_hanging_pictures_are_ended(opened):

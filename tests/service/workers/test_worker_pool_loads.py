@@ -362,7 +362,7 @@ async def test_those_who_wait_for_a_lost_model_are_told_why(opened):
     running, waiting = one.submit(job(bad), job(bad))
     await until(lambda: len(one.workers.living) == 2)
     one.workers.prove_all()
-    serving.die()
+    serving.die(-9)
     assert "died" in str(running.outcome)
     assert "ended twice" in str(waiting.outcome)
     assert [model for model, _ in one.lost] == [bad]

@@ -1,0 +1,55 @@
+"""Calls of several threads at once, and what became of them."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+import grpc
+import numpy as np
+
+from taxon.v1 import classification_service_pb2 as pb
+from taxon.v1.classification_service_pb2_grpc import ClassificationServiceStub
+from tests.faults.served import RED
+
+
+@dataclass
+class Callers:
+    """Call from `with` to its end, each over a channel of its own."""
+
+    target: str
+    options: list = field(default_factory=list)
+    count: int = 4
+    pause_s: float = 0.0
+    lost: list = field(default_factory=list)
+    seconds: list = field(default_factory=list)
+    """Of every call that was answered."""
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self):
+        self.threads = [threading.Thread(target=self.call) for _ in range(self.count)]
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+    @property
+    def answered(self):
+        return len(self.seconds)
+
+    def p99_s(self):
+        return float(np.quantile(self.seconds, 0.99))
+
+    def call(self):
+        with grpc.insecure_channel(self.target, [*self.options, ("grpc.use_local_subchannel_pool", 1)]) as channel:
+            classify = ClassificationServiceStub(channel).Classify
+            while not self.over.wait(self.pause_s):
+                began = time.monotonic()
+                try:
+                    assert classify(pb.ClassifyRequest(image=RED), timeout=10).classifications[0].label == "red"
+                    self.seconds.append(time.monotonic() - began)
+                except grpc.RpcError as error:
+                    self.lost.append(f"{error.code().name}: {error.details()}")

@@ -1,0 +1,19 @@
+"""A server that ends with its test."""
+
+import contextlib
+
+import pytest
+
+from tests.faults.served import Served
+
+
+@pytest.fixture
+def serve(models):
+    with contextlib.ExitStack() as stack:
+
+        def start(*flags, **options):
+            served = Served(models, *flags, **options)
+            stack.callback(served.stop)
+            return served
+
+        yield start
