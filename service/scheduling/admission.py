@@ -189,8 +189,12 @@ class Queues:
     def next_pictures(
         self, decoder_count: int, decoding_room: float = math.inf
     ) -> tuple[ModelQueue, Sequence[Job]] | None:
-        """What a free decoder should do now: the oldest picture, and its share of what waits for the same model, or if
-        it is large nothing else; None if nothing waits, or if there is no room for it before another is done.
+        """What a free decoder should do now: the oldest picture, alone if it is large, else with its share of what
+        waits for its model; None if nothing waits, or a large picture waits for room.
+
+        Args:
+            decoder_count: How many decoders there should be.
+            decoding_room: Bytes that are left for decoding large pictures.
         """
         waiting = [queue for queue in self._queues.values() if queue.undecoded]
         if not waiting:
@@ -199,9 +203,9 @@ class Queues:
         if queue.undecoded[0].decoding_bytes > decoding_room:
             return None
         share = min(MOST_DECODED, -(-sum(len(queue.undecoded) for queue in waiting) // decoder_count))
-        larges = [index for index, job in enumerate(queue.undecoded[:share]) if job.alone]
-        if larges:
-            share = max(1, larges[0])
+        large = [place for place, job in enumerate(queue.undecoded[:share]) if job.alone]
+        if large:
+            share = max(1, large[0])
         jobs, queue.undecoded = queue.undecoded[:share], queue.undecoded[share:]
         return queue, jobs
 

@@ -24,9 +24,7 @@ from taxon.service.workers.worker_slots import WorkerSlots
 class Dispatcher:
     """What waits, and what workers have of it."""
 
-    def __init__(
-        self, slots: WorkerSlots, layout: Layout, max_queued_count: int, max_decoding_bytes: float = math.inf
-    ) -> None:
+    def __init__(self, slots: WorkerSlots, layout: Layout, max_queued_count: int, max_decoding_bytes: float) -> None:
         """Nothing waits.
 
         Args:
@@ -38,6 +36,7 @@ class Dispatcher:
         self._max_decoding_bytes = max_decoding_bytes
         self._slots = slots
         self._layout = layout
+        self._max_decoding_bytes = max_decoding_bytes
         self._queues = Queues(max_queued_count)
         self._changed = asyncio.Event()
         self.load_s = 0.0
@@ -64,32 +63,33 @@ class Dispatcher:
         """Gives up a model, and what waits for it with this outcome."""
         tell(self._queues.remove(model), outcome)
 
-    def lose(self, slot: WorkerSlot, *, of_its_work: bool) -> None:
+    def lose(self, slot: WorkerSlot, of_its_work: bool) -> None:
         """Gives the inputs that a worker had when it ended to others, or tells their callers; if it was the last one,
         those who wait too.
-
-        Args:
-            slot: Whose process has ended.
-            of_its_work: Whether it ended of what it did: not because somebody killed it.
         """
         for index, batch in enumerate(slot.batches):
             jobs = batch.taken.batch
-            alone = of_its_work and len(jobs) == 1
             for job in jobs:
-                if slot.role == "decode":  # an array may lie where the picture was: it cannot be decoded again
-                    job.deliver(_fatal() if alone else _died())
+                fatal = of_its_work and len(jobs) == 1
+                if slot.role == "decode":  # its array may lie where it was: it cannot be decoded again
+                    job.deliver(_fatal() if fatal else _died())
                 elif index:  # it only lay ready
                     self._run_elsewhere(job)
-                elif alone or (slot.hangs and job.suspect):  # what has ended a worker is given to no other
-                    job.deliver(_fatal())
-                elif job.suspect:
-                    job.deliver(_died())
-                else:  # what may have is run once more, alone
-                    job.suspect = True
-                    self._run_elsewhere(job)
+                else:
+                    self._run_again(job, fatal=fatal or (slot.hangs and job.suspect))
         if not self._slots.serving_count:
             tell(self._queues.empty(), NotServingError("no worker is ready"))
         self.give()
+
+    def _run_again(self, job: Job, *, fatal: bool) -> None:
+        """What may have ended a worker is run once more, alone; what has is given to no other."""
+        if fatal:
+            job.deliver(_fatal())
+        elif job.suspect:
+            job.deliver(_died())
+        else:
+            job.suspect = True
+            self._run_elsewhere(job)
 
     def _run_elsewhere(self, job: Job) -> None:
         queue = self._queues.get(job.model)
@@ -181,8 +181,7 @@ class Dispatcher:
         free = [slot for slot in self._slots if slot.has_room(depth, now)]
         free.sort(key=lambda slot: len(slot.batches), reverse=True)  # the emptiest is last, and first served
         while free:
-            large_count = sum(slot.has_large_picture for slot in self._slots)
-            room = self._decoding_room()
+            large_count, room = sum(slot.has_large_picture for slot in self._slots), self._decoding_room()
             chosen = self._queues.next_batch(self._slots.serving_count, large_count, free[-1].models, room)
             if chosen is None:
                 free.pop()
@@ -236,6 +235,9 @@ class Dispatcher:
             queue_s = max(0.0, batch.began_at - job.queued_at - job.decode_s)
             preprocess_s = done.preprocess_s + job.decode_s
             job.deliver(Scored(outcome, preprocess_s, queue_s, done.inference_s, done.run_count))
+
+    def _decoding_room(self) -> float:
+        return self._max_decoding_bytes - sum(slot.decoding_bytes for slot in self._slots)
 
     def _is_asked(self, queue: ModelQueue) -> bool:
         works = any(batch.queue is queue for slot in self._slots for batch in slot.batches)

@@ -27,6 +27,8 @@ class Places:
         self._start_count = 0
         self.closing = False
         """Whether nothing is to be started any more."""
+        self.restart_count = 0
+        """Processes that had to be replaced."""
 
     @property
     def restart_count(self) -> int:
@@ -46,6 +48,7 @@ class Places:
         """Starts another process, after a pause that doubles until one works."""
         pause_s = self._pauses[number]
         self._pauses[number] = min(LONGEST_PAUSE_S, pause_s * 2)
+        self.restart_count += 1
         log.error(f"{self._kind} {event}, starting another", **{self._kind: number}, pause_s=pause_s, **facts)
         asyncio.get_running_loop().call_later(pause_s, self._fill, number)
 

@@ -163,7 +163,7 @@ class WorkerPool:
     def _count_death(self, slot: WorkerSlot, status: int, of_its_work: bool) -> None:
         self._loads.died(slot, status, of_its_work)
         self._loads.find_lost(self._slots, self._layout.workers)
-        self.dispatcher.lose(slot, of_its_work=of_its_work)
+        self.dispatcher.lose(slot, of_its_work)
         if slot.extra:  # of others, a successor will be started
             self._give_loads()
         self._on_change()

@@ -87,6 +87,11 @@ class WorkerSlots:
         """Whether nothing is started any more."""
         return self._places.closing
 
+    @property
+    def restart_count(self) -> int:
+        """Workers that had to be replaced."""
+        return self._places.restart_count
+
     def start_all(self) -> None:
         """Starts every worker of the layout."""
         self._places.fill()

@@ -132,7 +132,7 @@ class Opened:
 
     def submit(self, front, number=1):
         offset = self.arenas[front.number].allocate(100)
-        front.say(Submit(number, 7, Input(front.number, offset, 100), 1e12, 0, False))
+        front.say(Submit(number, 7, Input(front.number, offset, 100), 1e12, 0, 0))
         return self.line.jobs[-1]
 
 
@@ -196,7 +196,7 @@ async def test_an_input_goes_on_and_its_outcome_comes_back(one):
 async def test_what_may_not_come_in_is_told_its_front(one):
     one.line.refusal = QueueFullError("full", 1.0, queued_count=1, max_queued_count=1)
     front = FakeFront.started[0]
-    front.say(Submit(5, 7, Input(0, 0, 1), 1e12, 0, False))
+    front.say(Submit(5, 7, Input(0, 0, 1), 1e12, 0, 0))
     assert front.told(Delivered) == [Delivered(5, one.line.refusal)]
 
 

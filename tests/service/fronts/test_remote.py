@@ -5,16 +5,19 @@ import asyncio
 import numpy as np
 import pytest
 
+from taxon.bundle.picture_limits import Limits
 from taxon.service.errors import NotServingError, QueueFullError
 from taxon.service.fronts.front_protocol import Delivered, Leave, Submit
 from taxon.service.fronts.remote import RemotePool
 from taxon.service.scheduling.arena import Arena, ArenaView
 from taxon.service.scheduling.batching import Scored
 from taxon.service.scheduling.board import Board
+from taxon.service.scheduling.memory import Memory
 from taxon.service.workers.executor import Executor
 
 SCORED = Scored(np.ones(3, np.float32), 0.0, 0.0, 0.0, 1)
 SOON = 1e12
+MEMORY = Memory(8192, 2**30, Limits())
 
 
 class Sent:
@@ -33,7 +36,7 @@ class Fronted:
     def __init__(self, arena, *, decodes_apart):
         self.channel = Sent()
         self.pool = RemotePool(self.channel, Board(2))
-        self.executor = Executor(self.pool, arena, 1, decodes_apart=decodes_apart)
+        self.executor = Executor(self.pool, arena, MEMORY, 1, decodes_apart=decodes_apart)
 
     async def ask(self, payload, **facts):
         task = asyncio.create_task(self.executor.submit(7, payload, SOON, **facts))
@@ -56,7 +59,7 @@ async def front(arena):
 async def test_an_input_is_in_its_block_when_it_is_handed_on(front, arena):
     call = await front.ask(b"picture", priority=3)
     (sent,) = front.channel.messages
-    assert sent == Submit(sent.number, 7, sent.input, SOON, 3, False)
+    assert sent == Submit(sent.number, 7, sent.input, SOON, 3, 0)
     assert (sent.input.arena, sent.input.byte_count, sent.input.dtype) == (1, 7, None)
     assert bytes(arena.memory[sent.input.offset + 64 :][:7]) == b"picture"
     front.pool.delivered(Delivered(sent.number, SCORED))
@@ -68,7 +71,7 @@ async def test_arrays_go_the_same_way(front):
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     call = await front.ask(array)
     (sent,) = front.channel.messages
-    assert (sent.input.dtype, sent.input.shape, sent.alone) == (array.dtype, (2, 3), False)
+    assert (sent.input.dtype, sent.input.shape, sent.decoding_bytes) == (array.dtype, (2, 3), 0)
     front.pool.delivered(Delivered(sent.number, NotServingError("x")))
     with pytest.raises(NotServingError):
         await call

@@ -143,7 +143,7 @@ async def test_no_picture_stays_in_a_circle_of_references(pool, arena, end):
     try:
         if end == "refused":
             pool.refusal = NotServingError("full")
-        call = await asking(LocalExecutor(pool, arena, MEMORY, decodes_apart=False), payload)
+        call = await asking(Executor(pool, arena, MEMORY, decodes_apart=False), payload)
         if end == "left":
             call.cancel()
         elif end != "refused":
