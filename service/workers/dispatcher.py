@@ -5,7 +5,6 @@ Lives on one event loop. Who may come in and what is next are `admission`'s deci
 """
 
 import asyncio
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,7 +32,6 @@ class Dispatcher:
             max_queued_count: Permits of the server; only told to callers.
             max_decoding_bytes: Of large pictures that are being decoded, in all workers together.
         """
-        self._max_decoding_bytes = max_decoding_bytes
         self._slots = slots
         self._layout = layout
         self._max_decoding_bytes = max_decoding_bytes
@@ -200,9 +198,6 @@ class Dispatcher:
                 self._give(slot, batch, Run(queue.model, taken.bucket, *_places(taken.batch)))
                 if not slot.has_room(depth, now):
                     free.pop()
-
-    def _decoding_room(self) -> float:
-        return self._max_decoding_bytes - sum(slot.decoding_bytes for slot in self._slots)
 
     def _give(self, slot: WorkerSlot, batch: Batch, order: Run | Decode) -> None:
         if not slot.batches:

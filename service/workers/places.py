@@ -24,16 +24,10 @@ class Places:
         self._kind = kind
         self._start = start
         self._pauses = dict.fromkeys(range(count), FIRST_PAUSE_S)
-        self._start_count = 0
         self.closing = False
         """Whether nothing is to be started any more."""
         self.restart_count = 0
         """Processes that had to be replaced."""
-
-    @property
-    def restart_count(self) -> int:
-        """Processes that have taken another's place."""
-        return max(0, self._start_count - len(self._pauses))
 
     def fill(self) -> None:
         """Starts a process for each place."""
@@ -57,6 +51,5 @@ class Places:
             return
         try:
             self._start(number)
-            self._start_count += 1
         except OSError as error:
             self.fill_later(number, "cannot be started", reason=str(error))

@@ -78,11 +78,6 @@ class WorkerSlots:
         return sum(slot.serves for slot in slots)
 
     @property
-    def restart_count(self) -> int:
-        """Workers that had to be replaced."""
-        return self._places.restart_count
-
-    @property
     def closing(self) -> bool:
         """Whether nothing is started any more."""
         return self._places.closing
