@@ -22,6 +22,7 @@ MOST_SECONDS = 86400.0
 MOST_PORT = 65535
 MOST_BYTES = 2**31 - 1
 """gRPC counts a message's bytes in an int."""
+MOST_MEMORY = 2**44
 Seconds = Annotated[float, Field(gt=0.0, le=MOST_SECONDS)]
 Delay = Annotated[float, Field(ge=0.0, le=MOST_SECONDS)]
 
@@ -134,15 +135,14 @@ class Settings(BaseSettings):
         PositiveInt, Field(le=2**20, description="Inputs in the server at once; the next is refused with QUEUE_FULL.")
     ] = 256
     max_queued_bytes: Annotated[
-        Literal["auto"] | PositiveInt,
+        Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_MEMORY)],
         Field(
-            le=2**44,
             description="Memory for the inputs in the server, in bytes; large messages are received in turns within as "
             "much again. Must hold the largest message. auto: 256 MiB, or an eighth of the container's memory.",
         ),
     ] = "auto"
     max_decoding_bytes: Annotated[
-        Literal["auto"] | PositiveInt,
+        Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_MEMORY)],
         Field(
             description="Memory for pictures of more than 2 megapixels while they are decoded, of all processes "
             "together, in bytes: others wait, and one that needs more alone is refused as too large. auto: a third "
