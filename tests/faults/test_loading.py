@@ -1,10 +1,10 @@
 """A heavy model is loaded, again and again, beside one that answers: its callers must not notice."""
 
+import itertools
 import sys
 import time
 
 import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -12,6 +12,7 @@ from taxon.inference import open_inference_service_pb2 as oip
 from taxon.inference.open_inference_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.faults.callers import Callers
 from tests.faults.served import until
+from tests.tensor_models import tensor, write_graph
 
 pytestmark = pytest.mark.faults
 
@@ -21,15 +22,14 @@ MARGIN_S = 0.03
 
 def heavy(root):
     """A graph whose proof takes a second or two."""
-    folder = root / "heavy" / "1"
-    folder.mkdir(parents=True)
     weights = np.random.default_rng(0).normal(0, WIDTH**-0.5, (WIDTH, WIDTH)).astype(np.float32)
     names = ["x", *(f"h{index}" for index in range(DEPTH - 1)), "y"]
-    nodes = [helper.make_node("MatMul", [a, "weights"], [b]) for a, b in zip(names, names[1:], strict=False)]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", WIDTH]) for name in "xy"]
-    graph = helper.make_graph(nodes, "heavy", ends[:1], ends[1:], [numpy_helper.from_array(weights, "weights")])
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), folder / "model.onnx"
+    write_graph(
+        root / "heavy" / "1",
+        [helper.make_node("MatMul", [a, "weights"], [b]) for a, b in itertools.pairwise(names)],
+        [tensor("x", TensorProto.FLOAT, ["batch", WIDTH])],
+        [tensor("y", TensorProto.FLOAT, ["batch", WIDTH])],
+        [numpy_helper.from_array(weights, "weights")],
     )
 
 
