@@ -218,9 +218,9 @@ async def test_a_worker_that_dies_once_at_a_load_costs_nothing_but_time(mortal, 
 
 
 async def test_a_load_that_hangs_is_given_up(mortal, models, refused):
-    async with mortal(models, "--workers", "2", "--max-load-seconds", "0.7", *CONTROL) as running:
+    async with mortal(models, "--workers", "2", "--max-load-seconds", "2", *CONTROL) as running:
         toy_bundle(models, "hangs")
-        load = stub_of(running).RepositoryModelLoad(oip.RepositoryModelLoadRequest(model_name="hangs"), timeout=20)
+        load = stub_of(running).RepositoryModelLoad(oip.RepositoryModelLoadRequest(model_name="hangs"), timeout=30)
         assert "ended twice" in (await refused(load)).message
         assert await label(running, RED) == "red"
 
