@@ -93,18 +93,18 @@ class Loads:
                     break
 
     def _prover(self, runners: list[WorkerSlot]) -> WorkerSlot | None:
-        """A worker that may die without any model being missed, even if those that prove others now die as well."""
-        proving = {known.prover for known in self._known.values()}
-        staying = [slot for slot in runners if slot not in proving]
+        """A worker that may be busy, or die, without any model being missed: others have all its models. Who loads does
+        not count: it answers nobody meanwhile, and may die of it.
+        """
         free = [slot for slot in runners if slot.loading is None]
         replaceable = [
             slot
             for slot in free
-            if all(any(model in other.models for other in staying if other is not slot) for model in slot.models)
+            if all(any(model in other.models for other in free if other is not slot) for model in slot.models)
         ]
         if replaceable:
             return min(replaceable, key=lambda slot: (slot.extra, len(slot.models)))
-        if any(slot.extra or not slot.models for slot in runners) or not runners:
+        if len(free) < len(runners) or any(slot.extra for slot in runners) or not runners:
             return None  # one will be free soon
         return self._start_extra()
 

@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1.classification_service_pb2_grpc import ClassificationServiceStub
 from tests.fakes import picture
+from tests.faults.callers import Callers
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
@@ -28,7 +29,8 @@ class Started:
         ends = time.monotonic() + 30
         while not port_file.exists() and time.monotonic() < ends:
             time.sleep(0.01)
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{port_file.read_text().strip()}")
+        self.address = f"127.0.0.1:{port_file.read_text().strip()}"
+        self.channel = grpc.insecure_channel(self.address)
         watch = health_pb2_grpc.HealthStub(self.channel).Watch(
             health_pb2.HealthCheckRequest(), timeout=30, wait_for_ready=True
         )
@@ -76,6 +78,22 @@ def test_an_idle_server_ends_at_once(start, fronts):
     server.process.terminate()
     assert server.ends_within(3) == 0
     assert all(has_ended(pid) for pid in children)
+
+
+@pytest.mark.parametrize("fronts", ["1", "2"])
+def test_no_call_is_cancelled_because_a_server_leaves(start, fronts):
+    """Calls that come are answered until their connection is led away; then nobody listens, which every client retries
+    elsewhere.
+    """
+    server = start("--fronts", fronts, "--max-connection-age-seconds", "0.5")
+    with Callers(server.address, pause_s=0.005) as callers:
+        time.sleep(0.7)
+        answered = callers.answered
+        server.process.terminate()
+        assert server.ends_within(15) == 0
+    assert callers.answered > answered > 10
+    assert {lost.split(":")[0] for lost in callers.lost} == {"UNAVAILABLE"}
+    assert all("refused" in lost for lost in callers.lost)
 
 
 def test_a_hung_run_ends_with_the_grace(start):

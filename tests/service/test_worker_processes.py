@@ -263,7 +263,7 @@ async def test_every_worker_process_runs_the_fastest_variant(real, tmp_path):
 async def test_a_load_that_hangs_is_given_up(mortal, models, refused):
     async with mortal(models, "--workers", "2", "--max-load-seconds", "3", *CONTROL) as running:
         toy_bundle(models, "hangs")
-        load = stub_of(running).RepositoryModelLoad(oip.RepositoryModelLoadRequest(model_name="hangs"), timeout=20)
+        load = stub_of(running).RepositoryModelLoad(oip.RepositoryModelLoadRequest(model_name="hangs"), timeout=30)
         assert "ended twice" in (await refused(load)).message
         assert await label(running, RED) == "red"
 

@@ -9,6 +9,8 @@ import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
 from grpc_status import rpc_status
 
 from taxon.client import AsyncClient, Client, classify_request
@@ -25,6 +27,8 @@ from taxon.errors import (
 )
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1 import classification_service_pb2_grpc as pb_grpc
+
+Serving = health_pb2.HealthCheckResponse
 
 
 def status(code: int, reason: str, *details, **metadata: str) -> status_pb2.Status:
@@ -182,6 +186,51 @@ def test_unavailable_is_retried(scripted):
     with Client(address) as client:
         assert client.classify(b"x").classifications[0].label == "cat"
     assert len(servicer.requests) == 3
+
+
+def test_what_a_stopping_server_cancelled_is_retried(scripted):
+    servicer, address = scripted
+    servicer.failures = [status(code_pb2.CANCELLED, "")]
+    with Client(address) as client:
+        assert client.classify(b"x").classifications[0].label == "cat"
+    assert len(servicer.requests) == 2
+
+
+def test_while_most_calls_fail_there_are_fewer_retries(scripted):
+    servicer, address = scripted
+    servicer.failures = [status(code_pb2.UNAVAILABLE, "NOT_SERVING", no_pause())] * 1000
+    with Client(address) as client:
+        for _ in range(60):
+            with pytest.raises(UnavailableError):
+                client.classify(b"x")
+    assert 60 < len(servicer.requests) < 60 + 2 * 50 + 10
+
+
+def no_pause():
+    return error_details_pb2.RetryInfo(retry_delay=Duration(nanos=1_000_000))
+
+
+def test_who_says_not_serving_gets_no_calls():
+    """As a server does that starts or leaves, while calls still reach it."""
+    servers, servicers, addresses = [], [], []
+    for serving in (False, True):
+        servicer, health = Scripted(), HealthServicer()
+        health.set(
+            "", health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+        server = grpc.server(ThreadPoolExecutor(4))
+        pb_grpc.add_ClassificationServiceServicer_to_server(servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(health, server)
+        addresses.append(f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
+        server.start()
+        servers.append(server)
+        servicers.append(servicer)
+    with Client("ipv4:" + ",".join(addresses)) as client:
+        for _ in range(10):
+            client.classify(b"x")
+    assert [len(servicer.requests) for servicer in servicers] == [0, 10]
+    for server in servers:
+        server.stop(None).wait()
 
 
 def test_no_server_is_unavailable_without_a_reason():

@@ -109,6 +109,21 @@ async def test_a_worker_without_which_a_model_is_missed_proves_nothing(told):
     assert told.orders(slot(0, 1), slot(1, 1, 2)) == [(0, 3)]
 
 
+async def test_beside_a_worker_that_loads_the_last_free_one_goes_on_serving(told):
+    """Even if what is being loaded has been unloaded meanwhile."""
+    first, second = slot(0, 1, 2), slot(1, 1)
+    told.loads.add(order(2))
+    told.prove(2, first)
+    assert told.orders(first, second) == [(1, 2)]
+    told.loads.remove(2)
+    first.models.discard(2)
+    told.add(3)
+    assert told.orders(first, second) == []
+    assert told.extra_count == 0
+    told.loads.loaded(second, Loaded(2, ""))
+    assert told.orders(first, second) == [(0, 3)]
+
+
 async def test_where_each_is_needed_an_extra_one_proves():
     told = Told(extra=slot(-2, extra=True))
     answer = told.add(3)
@@ -141,11 +156,14 @@ async def test_an_extra_one_that_cannot_be_started_is_asked_for_again(told):
     assert told.extra_count == 2
 
 
-async def test_whoever_proves_something_counts_as_gone_for_the_next_proof():
-    told = Told(extra=slot(-2, extra=True))
+async def test_one_model_is_proved_after_the_other_where_both_workers_are_needed(told):
     told.add(2)
     told.add(3)
-    assert told.orders(slot(0, 1), slot(1, 1)) == [(0, 2), (-2, 3)]
+    first, second = slot(0, 1), slot(1, 1)
+    assert told.orders(first, second) == [(0, 2)]
+    assert told.extra_count == 0
+    told.loads.loaded(first, Loaded(2, ""))
+    assert told.orders(first, second) == [(1, 3)]
 
 
 @pytest.mark.parametrize(("count", "at_once"), [(1, 1), (2, 1), (3, 1), (4, 2), (9, 4)])
