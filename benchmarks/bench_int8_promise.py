@@ -73,7 +73,6 @@ def on_unseen(
     full, lighter = (variants.scores_on(folder / variant.file, files, asked) for variant in manifest.variants)
     truth = target_matrix(answers, candidate.labels)
     seen = evidence.seen(full, lighter, truth, candidate.task, Budget())
-    latency = [variant.latency_ms for variant in manifest.variants]
     return {
         "unseen_pictures": len(files),
         "accuracy": round(float((full.argmax(axis=1) == truth.argmax(axis=1)).mean()), 4),
@@ -82,7 +81,6 @@ def on_unseen(
         "gained": seen.gained,
         "agreement": round(seen.agreement, 4),
         "divergence": round(seen.divergence, 5),
-        "speed": {size: round(latency[0][size] / latency[1][size], 2) for size in latency[0]},
     }
 
 
