@@ -57,9 +57,11 @@ def main(argv: list[str]) -> int:
     try:
         settings = config.parse(argv)
     except pydantic.ValidationError as error:
-        for fault in error.errors():
-            place = ".".join(map(str, fault["loc"]))
-            sys.stderr.write(f"taxon serve: {place + ': ' if place else ''}{fault['msg']}\n")
+        faults: dict[str, list[str]] = {}
+        for fault in error.errors():  # of a setting that takes a word or a number there are two
+            faults.setdefault(str(fault["loc"][0]) if fault["loc"] else "", []).append(fault["msg"])
+        for setting, reasons in faults.items():
+            sys.stderr.write(f"taxon serve: {setting + ': ' if setting else ''}{', or '.join(reasons)}\n")
         return 2
     logs.configure(settings.log_format, settings.log_level)
     keep_freed_memory()

@@ -75,7 +75,7 @@ def _why_left_out(entry: Path) -> str:
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     if not re.fullmatch(NAME_PATTERN, entry.name):
-        return "no name of a model: at most 128 letters, digits, . _ and -, a letter or digit first"
+        return "no name of a model: at most 128 ASCII letters, digits, . _ and -, a letter or digit first"
     misnamed = [printable(part.name) for part in models if part not in versions]
     if misnamed:
         return f"{', '.join(misnamed)} are no versions: name them 1, 2, 3 and so on, without letters or leading zeros"

@@ -71,6 +71,7 @@ def test_every_number_has_a_range_as_a_flag_and_as_a_variable(monkeypatch, capsy
     for error in (flag, variable):
         assert error.startswith("taxon serve: ")
         assert name in error
+        assert error.count("\n") == 1
         assert "Traceback" not in error
 
 

@@ -1,8 +1,9 @@
 """The command `taxon classify`: which files it takes, what it prints, how it exits."""
 
 import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 
 import grpc
@@ -117,6 +118,16 @@ def test_the_accuracy_counts_what_was_not_answered_as_wrong(cats, folder, capsys
     assert main([str(folder), "--labelled", "--server", cats]) == 1  # cat/a.png is empty
     assert "accuracy 33.33% (1 of 3)" in capsys.readouterr().out
     assert not Row(Path("a"), None, OSError("gone")).correct
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_json_is_json_whatever_the_terminal_can_show(cats, tmp_path, monkeypatch, encoding):
+    (tmp_path / "caf\u00e9 \u732b\U0001f600.jpg").write_bytes(b"something")
+    written = BytesIO()
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(written, encoding=encoding))
+    assert main([str(tmp_path), "--json", "--server", cats]) == 0
+    sys.stdout.flush()
+    assert json.loads(written.getvalue().decode(encoding))["path"].endswith("caf\u00e9 \u732b\U0001f600.jpg")
 
 
 @pytest.mark.parametrize("labelled", [True, False])

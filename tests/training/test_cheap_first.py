@@ -50,6 +50,11 @@ class TestBeforeDecoding:
         assert "--weights FILE" in refused(capfd, "--model", "resnet18")
         assert time.monotonic() - started < 5
 
+    def test_a_weights_file_is_looked_for_before_the_data_is_read(self, capfd, tmp_path):
+        """A data set in its published files is written as tens of thousands of pictures first."""
+        (tmp_path / "pictures").rename(tmp_path / "moved")
+        assert "w.pth does not exist" in refused(capfd, "--model", "resnet18", "--weights", "w.pth")
+
     def test_a_network_that_never_answers_is_given_up(self, capfd, tmp_path, monkeypatch):
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))
         monkeypatch.setattr(published, "ANSWERS_WITHIN_S", 0.05)

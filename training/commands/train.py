@@ -35,8 +35,9 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(f"taxon train: {error.filename or folder}: {error.strerror or error}\n")
         return 2
     except KeyboardInterrupt:
-        begun = folder is not None and (folder / "run.json").exists()
-        more = f"; to go on: taxon train --resume {pasted(folder)}" if begun else " before the training began"
+        more = " before the training began"
+        if folder is not None and (folder / "run.json").exists():
+            more = f"; to go on: taxon train --resume {pasted(folder)}"
         sys.stderr.write(f"taxon train: interrupted{more}\n")
         return 130
     finally:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taxon.bundle import atomic_files, store
-from taxon.bundle.manifest import Golden, Manifest, Provenance, Variant, contract
+from taxon.bundle.manifest import Golden, Manifest, Provenance, Variant, check_name, contract
 from taxon.bundle.signing import Sign
 from taxon.bundle.store import Bundle
 from taxon.training.exporting import calibrate, cuda_options, eight_bits, gate, goldens, graph, parity, tf32, variants
@@ -96,7 +96,7 @@ def publish(
         BundleError: What was staged is not a bundle.
         OSError: The repository is not writable or full.
     """
-    atomic_files.check_writable(root / store.check_name(name))
+    atomic_files.check_writable(root / check_name(name))
     targets = target_matrix(candidate.answers, candidate.labels)
     logits = parity.reference_logits(
         candidate.network, candidate.files, candidate.pixels, candidate.mean, candidate.std

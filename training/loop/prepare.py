@@ -76,6 +76,8 @@ def find_data(options: DataOptions, network: ModelOptions, *, only_plan: bool = 
     Raises:
         TrainingError: See `open_source`, `split_source`, `choose_preprocessing` and `published.check_weights`.
     """
+    if is_file(network.weights):
+        published.check_weights(network.name, network.weights)
     found, values = open_source(
         options.source,
         digits_folder=options.digits_folder,
@@ -83,7 +85,7 @@ def find_data(options: DataOptions, network: ModelOptions, *, only_plan: bool = 
         download=options.download,
         task=options.task,
     )
-    if network.weights != "none" and (not only_plan or is_file(network.weights)):
+    if not (only_plan or network.weights == "none" or is_file(network.weights)):
         published.check_weights(network.name, network.weights)
     if values is None and not only_plan:
         found = data.with_digests(found)

@@ -26,7 +26,7 @@ REASONS = {
     "dangling": "is a symbolic link that leads nowhere",
     "gone": "the version 2 is a symbolic link that leads nowhere",
     "filed": "the version 2 is a file",
-    "n" * 129: "at most 128 letters",
+    "n" * 129: "at most 128 ASCII letters",
 }
 
 
