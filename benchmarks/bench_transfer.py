@@ -132,10 +132,10 @@ def _some(samples: Iterable[Sample], per_class: int, random: np.random.Generator
 
 
 def cells(rows: list[Row], modes: list[str], seeds: list[int]) -> Iterator[tuple[Row, str, int]]:
-    """Row by row: a table that is cut off lacks rows, not seeds."""
+    """Row by row, mode by mode: a table that is cut off lacks rows and modes, not seeds."""
     for row in rows:
-        for seed in seeds:
-            for mode in modes:
+        for mode in modes:
+            for seed in seeds:
                 yield row, mode, seed
 
 
@@ -206,10 +206,8 @@ def main() -> None:
         rows = [Row(row.data, row.per_class, 2, row.batch_size, row.side) for row in ROWS if row.per_class == 5]
         seeds = seeds[:1]
     options.work.mkdir(parents=True, exist_ok=True)
-    pools = {
-        name: Pool(name, folder)
-        for name, folder in (("cats and dogs", options.cats_dogs), ("cifar-10", options.cifar10))
-    }
+    folders = {"cats and dogs": options.cats_dogs, "cifar-10": options.cifar10}
+    pools: dict[str, Pool] = {}
     found = json.loads(options.out.read_text())["cells"] if options.out.exists() else []
     done = {(str(Row(**cell["row"])), cell["mode"], cell["seed"]) for cell in found}
     for row, mode, seed in cells(rows, options.modes, seeds):
@@ -217,6 +215,8 @@ def main() -> None:
             continue
         source = options.work / f"{row.data.replace(' ', '-')}-{row.per_class}-{seed}"
         if not source.exists():
+            if row.data not in pools:
+                pools[row.data] = Pool(row.data, folders[row.data])
             pools[row.data].write(source, row.per_class, seed)
         figures = measured(row, mode, seed, source, options.weights, options.work)
         found.append({"row": asdict(row), "mode": mode, "seed": seed, **figures})

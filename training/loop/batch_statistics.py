@@ -1,10 +1,10 @@
 """Does a network still know the pictures when batch normalisation takes the statistics of batches, as training does?
 
 Pretrained weights can be right in evaluation mode and far off in training mode: because batch normalisation was merged
-into the convolutions of the file that they come from, or because the pictures are much more alike than those that they
-were trained on, so that what all have in common is subtracted. Fine-tuning then starts with a loss that explodes, and
-with few steps never comes back. Asked of a few samples before anything trains, by the simplest head that needs no
-training: the nearest class mean, of what the real head would see.
+into the convolutions of the file that they come from, or because batches of these pictures have other statistics than
+those that the network was trained with. Fine-tuning then starts with a loss that explodes, and with few steps never
+comes back. Asked of a few samples before anything trains, by the simplest head, one that needs no training: the nearest
+class mean, of what the real head would see.
 """
 
 from collections.abc import Callable
