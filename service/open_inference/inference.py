@@ -91,7 +91,9 @@ class Inference:
                 raise FieldInvalidError("inputs[0]", "every value must be finite")
             steps = [_step(self._pipeline.run, model, array, deadline, priority) for array in tensor]
         results = await _together(steps, self._pipeline.turns())
-        return _inferred([np.stack([scored.scores for scored, _ in results])], results)
+        rows = np.stack([scored.scores for scored, _ in results])
+        outputs = np.split(rows, [len(model.manifest.labels)], axis=1)  # the second is empty without familiarity
+        return _inferred(outputs[: len(model.description.outputs)], results)
 
     async def _infer_graph(self, model: Model, tensors: dict[str, Tensor], deadline: float, priority: int) -> Inferred:
         description = model.description

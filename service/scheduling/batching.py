@@ -24,7 +24,9 @@ class Scored:
     """What came back for one input."""
 
     scores: NDArray[Any]
-    """float32 `[classes]`, finite; of a model that takes tensors, a structured array of its outputs."""
+    """The row of a bundle's `answers`, float32, finite; of a model that takes tensors, a structured array of its
+    outputs.
+    """
     preprocess_s: float
     queue_s: float
     inference_s: float

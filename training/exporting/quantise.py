@@ -77,7 +77,7 @@ def write_int8(
         target: The file to write.
         pictures: uint8 `[N, H, W, C]` or float32 `[N, F]` of training: the ranges of the activations are theirs.
         plan: Which operators.
-        excluded: Names of nodes that stay float.
+        excluded: Names of nodes that stay float, beside those of the familiarity.
 
     Returns:
         How many nodes compute in eight bits.
@@ -87,8 +87,9 @@ def write_int8(
     """
     model = onnx.load(prepared)
     contract = {entry.key: entry.value for entry in model.metadata_props}
+    in_float = {*excluded, *graph.judging(model)}
     count = sum(
-        node.op_type in plan.operators and node.op_type not in ACTIVATIONS and node.name not in excluded
+        node.op_type in plan.operators and node.op_type not in ACTIVATIONS and node.name not in in_float
         for node in model.graph.node
     )
     try:
@@ -103,7 +104,7 @@ def write_int8(
                 weight_type=QuantType.QInt8,
                 reduce_range=True,
                 op_types_to_quantize=list(plan.operators),
-                nodes_to_exclude=list(excluded),
+                nodes_to_exclude=sorted(in_float),
             )
     except OSError:
         raise
@@ -136,9 +137,9 @@ def most_sensitive(prepared: Path, quantised: Path, pictures: Array, plan: Plan)
 
 def _added_noise(model: onnx.ModelProto, plan: Plan, noise: Mapping[str, float]) -> dict[str, float]:
     consumers = {name: node for node in model.graph.node for name in node.input}
-    added = {}
+    added, never = {}, set(graph.judging(model))
     for node in model.graph.node:
-        if node.op_type not in plan.operators or node.op_type in ACTIVATIONS:
+        if node.op_type not in plan.operators or node.op_type in ACTIVATIONS or node.name in never:
             continue
         behind = node.output[0]
         follower = consumers.get(behind)

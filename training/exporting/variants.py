@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
+from taxon.bundle.answers import parted
 from taxon.bundle.manifest import Variant
-from taxon.training.exporting import half, parity, quantise
+from taxon.training.exporting import calibrate, half, parity, quantise
 from taxon.training.exporting.candidate import Candidate, target_matrix
 from taxon.training.exporting.examples import Array
 from taxon.training.exporting.graph import GraphError
@@ -40,8 +41,8 @@ class Kept:
     """A variant worth publishing."""
 
     variant: Variant
-    scores: NDArray[np.float32]
-    """float32 `[files, K]` on the validation pictures."""
+    rows: NDArray[np.float32]
+    """What it answers to the validation pictures (see `taxon.bundle.answers`)."""
     note: str
     """How it was made and what it gives, one sentence."""
 
@@ -66,11 +67,11 @@ def half_precision(source: Path, candidate: Candidate, accuracy: float, budget: 
     target = source.with_name("model.fp16.onnx")
     try:
         half.write_half(source, target)
-        scores = _validation_scores(target, candidate)
+        rows = _validation_rows(target, candidate)
     except (GraphError, ParityError) as error:
         target.unlink(missing_ok=True)
         return Dropped("fp16", str(error))
-    measured = _accuracy(scores, candidate)
+    measured = _accuracy(rows, candidate)
     if accuracy - measured > budget:
         target.unlink()
         return Dropped("fp16", _too_much_lost(accuracy, measured, budget))
@@ -79,7 +80,7 @@ def half_precision(source: Path, candidate: Candidate, accuracy: float, budget: 
     if (provider := parity.providers()[0]) != CPU:
         full, latency = latencies([source, target], timed_pictures(candidate), provider)
         note = f"fp16: accuracy {measured:.2%}, {_ratio(full, latency):.2f} times as fast as fp32 on CUDA"
-    return Kept(Variant(file=target.name, precision="fp16", accuracy=measured, latency_ms=latency), scores, note)
+    return Kept(Variant(file=target.name, precision="fp16", accuracy=measured, latency_ms=latency), rows, note)
 
 
 def eight_bits(source: Path, candidate: Candidate, accuracy: float, budget: float = BUDGET) -> Kept | Dropped:
@@ -120,8 +121,8 @@ def _eight_bits(
         if in_float:
             sensitive = sensitive or quantise.most_sensitive(prepared, target, pictures, plan)
             quantise.write_int8(prepared, target, pictures, plan, sensitive[:in_float])
-        scores = _validation_scores(target, candidate)
-        measured = _accuracy(scores, candidate)
+        rows = _validation_rows(target, candidate)
+        measured = _accuracy(rows, candidate)
         if accuracy - measured <= budget:
             break
         losses.append(f"{accuracy - measured:.2%} with {in_float} nodes in float")
@@ -136,7 +137,7 @@ def _eight_bits(
         f"int8: accuracy {measured:.2%}, {_ratio(full, latency):.2f} times as fast as fp32 on this CPU; "
         f"{plan.name}, {count - in_float} nodes in 8 bits, {in_float} of the most sensitive left in float"
     )
-    return Kept(Variant(file=target.name, precision="int8", accuracy=measured, latency_ms=latency), scores, note)
+    return Kept(Variant(file=target.name, precision="int8", accuracy=measured, latency_ms=latency), rows, note)
 
 
 def _fastest_plan(
@@ -187,28 +188,43 @@ def timed(sessions: Sequence[InferenceSession], pictures: Array) -> list[dict[in
     return results
 
 
-def with_tolerance(kept: Kept, reference: NDArray[np.float32], goldens: Sequence[int]) -> Kept | Dropped:
-    """Gives a variant the tolerance for its replay, from what it answers to the chosen goldens.
+def as_served(
+    kept: Kept, reference: NDArray[np.float32], goldens: Sequence[int], label_count: int, coverage: float | None
+) -> Kept | Dropped:
+    """Gives a variant the tolerance for its replay, from what it answers to the chosen goldens, and if it judges
+    familiarity a threshold of its own: rounding in the network makes every picture less like those of the bank.
 
-    Half as much again as measured, and two hundredths: what stays float rounds differently on other processors.
+    The tolerance is half as much again as measured, and two hundredths: what stays float rounds differently on other
+    processors.
+
+    Args:
+        kept: The variant.
+        reference: What torch answers to the validation pictures.
+        goldens: Indexes of the golden pictures.
+        label_count: K.
+        coverage: Share of validation pictures that keep an answer; None for no `unknown` threshold.
     """
     chosen = list(goldens)
-    if (kept.scores[chosen].argmax(axis=1) != reference[chosen].argmax(axis=1)).any():
+    if (kept.rows[chosen, :label_count].argmax(axis=1) != reference[chosen, :label_count].argmax(axis=1)).any():
         return Dropped(kept.variant.precision, "it decides differently on a golden picture")
-    difference = float(np.abs(kept.scores[chosen] - reference[chosen]).max())
-    tolerance = round(min(1.0, 1.5 * difference + 0.02), 4)
-    return replace(kept, variant=kept.variant.model_copy(update={"golden_tolerance": tolerance}))
+    difference = float(np.abs(kept.rows[chosen] - reference[chosen]).max())
+    changes: dict[str, float] = {"golden_tolerance": round(min(1.0, 1.5 * difference + 0.02), 4)}
+    _, familiarity = parted(kept.rows, label_count)
+    if familiarity is not None and coverage is not None:
+        changes["unknown"] = calibrate.unknown_threshold(familiarity, coverage)
+    return replace(kept, variant=kept.variant.model_copy(update=changes))
 
 
-def _validation_scores(path: Path, candidate: Candidate) -> NDArray[np.float32]:
+def _validation_rows(path: Path, candidate: Candidate) -> NDArray[np.float32]:
     sizes = (parity.REFERENCE_BATCH,)
-    scores = parity.graph_scores(parity.open_session(path), candidate.files, candidate.pixels, sizes)
-    if not np.isfinite(scores).all():
+    rows = parity.graph_rows(parity.open_session(path), candidate.files, candidate.pixels, sizes)
+    if not np.isfinite(rows).all():
         raise GraphError("its scores are not finite")
-    return scores[: len(candidate.files)]
+    return rows[: len(candidate.files)]
 
 
-def _accuracy(scores: NDArray[np.float32], candidate: Candidate) -> float:
+def _accuracy(rows: NDArray[np.float32], candidate: Candidate) -> float:
+    scores, _ = parted(rows, len(candidate.labels))
     return metrics.accuracy(scores, target_matrix(candidate.answers, candidate.labels), candidate.task)
 
 

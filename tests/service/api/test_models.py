@@ -1,6 +1,7 @@
 """`GetModel`, `ListModels` and the choice of a version."""
 
 import grpc
+import pytest
 
 from taxon.bundle import version_labels
 from taxon.bundle.manifest import Thresholds
@@ -24,8 +25,22 @@ async def test_get_model_tells_what_the_manifest_says(serve, tmp_path):
     assert list(model.labels) == ["red", "green", "blue"]
     assert model.input == pb.ModelInput(image=pb.ImageInput(height=8, width=8, channel_count=3))
     assert (model.variant, model.execution_provider) == ("fp32", "CPUExecutionProvider")
-    assert model.unknown_threshold == 0.25
+    assert (model.unknown_threshold, model.unknown_measure) == (0.25, pb.UNKNOWN_MEASURE_SCORE)
     assert dict(model.metrics) == {"accuracy": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "told"),
+    [
+        (Thresholds(), (0.0, pb.UNKNOWN_MEASURE_UNSPECIFIED)),
+        (Thresholds(unknown=0.5, unknown_by="familiarity"), (0.5, pb.UNKNOWN_MEASURE_FAMILIARITY)),
+    ],
+)
+async def test_get_model_tells_what_unknown_is_measured_on(serve, tmp_path, thresholds, told):
+    toy_bundle(tmp_path / "models", thresholds=thresholds)
+    async with serve(tmp_path / "models") as running:
+        model = (await running.stub.GetModel(pb.GetModelRequest())).model
+    assert (model.unknown_threshold, model.unknown_measure) == told
 
 
 async def test_list_models_in_pages(serve, tmp_path, refused):

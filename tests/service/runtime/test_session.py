@@ -45,6 +45,16 @@ def test_an_answer_is_not_overwritten_by_the_next(runtime):
     np.testing.assert_array_equal(first, answer(PICTURES[:1]))
 
 
+@pytest.mark.parametrize("captures", ["0", "1"])
+def test_the_familiarity_stands_behind_the_scores(runtime, captures):
+    runtime(outputs=("scores", "familiarity"))
+    opened = open_session(b"graph", CUDA, 1, {CUDA: {"enable_cuda_graph": captures}})
+    for size in (2, 1, 2):
+        scores = answer(PICTURES[-size:])
+        expected = np.concatenate([scores, scores.max(axis=1, keepdims=True)], axis=1)
+        np.testing.assert_array_equal(opened.run(PICTURES[-size:]), expected)
+
+
 def test_without_the_option_runs_are_plain(runtime):
     fake = runtime()
     opened = open_session(b"graph", CUDA, 1, {CUDA: {"use_tf32": "0"}})

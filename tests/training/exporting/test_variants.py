@@ -29,7 +29,7 @@ def source(candidate, tmp_path):
 
 
 def scores(path, candidate):
-    return parity.graph_scores(parity.open_session(path), candidate.files, candidate.pixels)[: len(candidate.files)]
+    return parity.graph_rows(parity.open_session(path), candidate.files, candidate.pixels)[: len(candidate.files)]
 
 
 def initializer_types(path):
