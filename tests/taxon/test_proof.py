@@ -141,12 +141,10 @@ def test_a_variant_has_its_own_tolerance():
         proof.replay(manifest, narrower, rows_of(manifest), at_third(0.259), [1])
 
 
-def judged_manifest():
+def judged_manifest(*scores):
     """Goldens of two scores and a familiarity; the inputs are all three, so that the identity is the right graph."""
-    scores = ([0.9, 0.1], [0.2, 0.8])
-    manifest = manifest_of(
-        scores=scores, thresholds=Thresholds(unknown=0.5, unknown_by="familiarity"), familiarity=0.95
-    )
+    thresholds = Thresholds(unknown=0.5, unknown_by="familiarity")
+    manifest = manifest_of(scores=scores or ([0.9, 0.1], [0.2, 0.8]), thresholds=thresholds, familiarity=0.95)
     return manifest, np.float32([golden.row for golden in manifest.golden])
 
 
@@ -158,9 +156,12 @@ def test_familiarity_is_compared_like_a_score():
         proof.replay(manifest, FULL, given, lambda batch: batch + 3 * shift, [2])
 
 
-def test_familiarity_never_wins():
-    manifest, given = judged_manifest()
-    assert proof.replay(manifest, FULL, given, lambda batch: batch, [1, 2]) == 0.0
+def test_familiarity_hides_no_other_winner():
+    """It is the largest value of the row, and no class."""
+    manifest, given = judged_manifest([0.502, 0.498])
+    proof.replay(manifest, FULL, given, lambda batch: batch, [1])
+    with pytest.raises(BundleError, match=r"golden/0\.json: in a batch of 1 class 1 wins, expected 0"):
+        proof.replay(manifest, FULL, given, lambda batch: batch[:, [1, 0, 2]], [1])
 
 
 def test_a_graph_without_the_familiarity_is_refused():

@@ -119,13 +119,15 @@ def training_features(candidate: Candidate, watched: Watched) -> NDArray[np.floa
     """float32 `[N, D]`: what reaches the head from training pictures, decoded as they are in the service.
 
     Raises:
-        NoFeaturesError: What reaches the head is no vector.
+        NoFeaturesError: What reaches the head is no vector, or not finite.
         ParityError: A picture cannot be read.
     """
     mixed = order.permutation(0, 0, len(candidate.training_files))[:SAMPLE]  # files lie by class
     files = [candidate.training_files[index] for index in mixed]
     batches = parity.network_inputs(files, candidate.pixels, candidate.mean, candidate.std)
     features: NDArray[np.float32] = torch.cat([watched(inputs)[1] for inputs in batches])[: len(files)].numpy()
+    if not np.isfinite(features).all():
+        raise NoFeaturesError("its features of training pictures are not finite")
     return features
 
 
@@ -135,10 +137,15 @@ def centres(features: NDArray[np.float32]) -> NDArray[np.float32]:
     Args:
         features: float32 `[N, D]`.
     """
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    units: NDArray[np.float32] = features / np.maximum(lengths, np.finfo(np.float32).tiny)
+    units = _units(features)
     count = max(1, min(MOST_CENTRES, BANK_BYTES // (4 * features.shape[1])))
     if len(units) <= count:
         return units
-    found: NDArray[np.float32] = KMeans(count, n_init=1, random_state=0).fit(units).cluster_centers_
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    return _units(KMeans(count, n_init=1, random_state=0).fit(units).cluster_centers_)
+
+
+def _units(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of length 1, but for those of length 0."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    units: NDArray[np.float32] = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return units

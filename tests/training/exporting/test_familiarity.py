@@ -61,6 +61,12 @@ def test_maps_are_averaged_over_their_places():
     torch.testing.assert_close(features, PICTURES.mean(dim=(2, 3)))
 
 
+class Diverged(ToyNetwork):
+    def __init__(self):
+        super().__init__()
+        self.norm.bias.data.fill_(torch.inf)
+
+
 class Twice(ToyNetwork):
     def forward(self, pictures):
         return super().forward(pictures) + super().forward(-pictures)
@@ -153,6 +159,7 @@ def test_pictures_of_training_are_wholly_familiar_and_others_less(candidate):
         ({"training_files": ()}, "there are no training pictures to compare with"),
         ({"head": None}, "the features of an imported graph or of an ensemble are in no one place"),
         ({"pixels": None}, "the classifier takes numbers"),
+        ({"network": Diverged()}, "its features of training pictures are not finite"),
         ({"network": Twice()}, "its last layer fc does not take one vector for each picture"),
     ],
 )
