@@ -8,9 +8,9 @@ Each pair of `foreign_pictures` is learned twice: by the head of a MobileNetV2 w
 network from nothing. Every judge is fitted to training pictures, its threshold keeps 95 % of the validation pictures;
 it is judged by known pictures that were held out from both, and by foreign ones: AUROC, the share of foreign pictures
 that it flags, the share of known ones that it keeps, and the share that it flags where it keeps 95 % of the known ones.
-`product` is the judge of `taxon export`; the cost is that of its graph over the graph without it, medians of single runs
-in turns, on one thread. `--quick`: the digits from nothing only. Runs and features in `--work` are used again. The last
-line is one JSON object.
+`product` is the judge of `taxon export`; the cost is that of its graph over the graph without it, medians of single
+runs in turns, on one thread. `--quick`: the digits from nothing only. Runs and features in `--work` are used again. The
+last line is one JSON object.
 """
 
 import argparse
