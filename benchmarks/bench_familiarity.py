@@ -208,7 +208,7 @@ def judged(judge: Judge, found: dict[str, Array]) -> dict[str, float]:
     return {name: round(float(figure), 4) for name, figure in figures.items()}
 
 
-def cost(candidate: Candidate, rounds: int = 60) -> dict[str, float]:
+def cost(candidate: Candidate, rounds: int = 40) -> dict[str, float]:
     """What the judge adds to the graph: bytes, and its share of a run by batch size."""
     with_judge, _ = familiarity.judged(replace(candidate, training_files=candidate.training_files[:2048]))
     assert isinstance(with_judge.network, Judged)

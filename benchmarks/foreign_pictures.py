@@ -41,10 +41,10 @@ def cifar(root: Path, source: Path) -> Path:
     if not folder.exists():
         labels = sorted(path.name for path in (source / "train").iterdir())
         for label in labels[:5]:
-            _split(_shuffled(source / "train" / label)[:1200], folder / "data", label)
-            _link(_shuffled(source / "test" / label)[:200], folder / "known" / label)
+            _split(_shuffled(source / "train" / label)[:750], folder / "data", label)
+            _link(_shuffled(source / "test" / label)[:150], folder / "known" / label)
         for label in labels[5:]:
-            _link(_shuffled(source / "test" / label)[:200], folder / "foreign" / label)
+            _link(_shuffled(source / "test" / label)[:150], folder / "foreign" / label)
     return folder
 
 

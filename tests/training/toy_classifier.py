@@ -40,10 +40,10 @@ class ToyNetwork(nn.Module):
         return self.fc(self.dropout(maps.mean(dim=(2, 3))))
 
 
-def write_pictures(folder: Path, count: int, suffix: str = ".png") -> tuple[Path, ...]:
+def write_pictures(folder: Path, count: int, suffix: str = ".png", seed: int = 0) -> tuple[Path, ...]:
     """Noise of varying size around varying colours."""
     folder.mkdir(parents=True, exist_ok=True)
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     files = []
     for number in range(count):
         colour = generator.integers(0, 256, 3)

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
-from torch.nn import functional
 
 from taxon.training.errors import TrainingError
 from taxon.training.exporting import parity
@@ -23,7 +22,9 @@ BANK_BYTES = 2 * 10**6
 """Of float32 in every graph of a bundle."""
 MOST_CENTRES = 512
 SAMPLE = 4096
-"""Training pictures that are looked at: more change neither centres nor familiarity."""
+"""Training pictures that are looked at: centres of clusters hardly change with more."""
+SHORTEST = 1e-12
+"""Of a vector that has a direction."""
 
 
 class NoFeaturesError(TrainingError):
@@ -77,8 +78,8 @@ class Judged(nn.Module):
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """As the network → its logits, and the familiarity `[N, 1]` in 0…1; 0 is no likeness at all."""
         logits, features = self.watched(pictures)
-        likeness: Tensor = self.bank(functional.normalize(features, dim=1))
-        return logits, likeness.amax(dim=1, keepdim=True).clamp(0.0, 1.0)
+        lengths = features.norm(dim=1, keepdim=True).clamp(min=SHORTEST)
+        return logits, (self.bank(features).amax(dim=1, keepdim=True) / lengths).clamp(0.0, 1.0)
 
 
 def judged(candidate: Candidate) -> tuple[Candidate, str]:
@@ -147,5 +148,5 @@ def centres(features: NDArray[np.float32]) -> NDArray[np.float32]:
 def _units(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Of length 1, but for those of length 0."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    units: NDArray[np.float32] = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    units: NDArray[np.float32] = vectors / np.maximum(lengths, SHORTEST)
     return units

@@ -29,6 +29,7 @@ def write_half(source: Path, target: Path) -> None:
         half = float16.convert_float_to_float16(model, keep_io_types=True, node_block_list=blocked)
     except Exception as error:  # the converter raises anything on operators it does not know
         raise GraphError(f"the conversion to fp16 failed ({type(error).__name__}): {error}") from error
+    _drop_repeated_casts(half)
     _drop_round_trips(half)
     ordered = OnnxModel(half)
     ordered.topological_sort()  # the converter puts its casts at the end
@@ -41,6 +42,15 @@ def _before_the_network(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     nodes = list(model.graph.node)
     first = next((index for index, node in enumerate(nodes) if node.op_type in HEAVY), 0)
     return nodes[:first]
+
+
+def _drop_repeated_casts(model: onnx.ModelProto) -> None:
+    """Keeps one cast of a value that two blocked nodes take: the converter makes one for each, of the same name."""
+    made: set[str] = set()
+    for node in [node for node in model.graph.node if node.op_type == "Cast"]:
+        if node.output[0] in made:
+            model.graph.node.remove(node)
+        made.add(node.output[0])
 
 
 def _drop_round_trips(model: onnx.ModelProto) -> None:

@@ -142,10 +142,10 @@ def test_metadata_are_read(tmp_path):
     assert opened(tmp_path, "told").metadata == {"key": "value"}
 
 
-def test_one_output_or_all(tmp_path):
+def test_outputs_joined_or_apart(tmp_path):
     free_length(tmp_path)
     found, rows = opened(tmp_path), np.array([[1, 2], [3, 4]], np.float32)
-    np.testing.assert_array_equal(found.run(rows), [[3], [7]])
+    np.testing.assert_array_equal(found.run(rows), [[3, 2, 4], [7, 6, 8]])
     total, doubled = found.run_tensors({"values": rows})
     np.testing.assert_array_equal(total, [[3], [7]])
     np.testing.assert_array_equal(doubled, 2 * rows)
