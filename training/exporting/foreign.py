@@ -51,6 +51,7 @@ def from_checkpoint(weights: Path, name: str, labels: Path, folder: Path, wanted
     held_out = data.with_digests(data.scan(folder))
     return Candidate(
         network=loaded.network.eval(),
+        head=loaded.head,
         labels=chosen,
         pixels=preprocessing.pixels,
         mean=preprocessing.mean,
