@@ -45,11 +45,12 @@ from taxon.training.exporting.of_run import from_run
 COVERAGE = 0.95
 SPLITS = {"train": "data/train", "val": "data/val", "known": "known", "foreign": "foreign"}
 HEAD = ("--model", "mobilenet_v2", "--mode", "head", "--epochs", "8")
+FRESH = ("--model", "small_cnn", "--weights", "none", "--image-size", "32")
 CASES = {
     "cats_dogs published": HEAD,
-    "cats_dogs fresh": ("--model", "resnet9_narrow", "--weights", "none", "--image-size", "64", "--epochs", "15"),
+    "cats_dogs fresh": (*FRESH, "--epochs", "15"),
     "cifar published": (*HEAD, "--image-size", "96"),
-    "cifar fresh": ("--model", "resnet9_narrow", "--weights", "none", "--image-size", "32", "--epochs", "12"),
+    "cifar fresh": (*FRESH, "--epochs", "8"),
     "digits published": (*HEAD, "--image-size", "96"),
     "digits fresh": ("--recipe", "digits"),
 }

@@ -25,7 +25,7 @@ CENTRES = 128
 CENTRES_PER_LABEL = 2
 """At least, as far as the bytes allow."""
 SAMPLE = 4096
-"""Training pictures that are looked at: centres of clusters hardly change with more."""
+"""Training pictures that are looked at, whose features are computed at every export."""
 SHORTEST = 1e-12
 """Of a vector that has a direction."""
 
