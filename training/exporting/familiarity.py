@@ -19,10 +19,13 @@ from taxon.training.exporting.candidate import Candidate
 from taxon.training.loop import order
 
 BANK_BYTES = 2 * 10**6
-"""Of float32 in every graph of a bundle."""
-MOST_CENTRES = 512
+"""Of float32 in every graph of a bundle, at most."""
+CENTRES = 128
+"""In the bank: more cost time and tell foreign pictures no better."""
+CENTRES_PER_LABEL = 2
+"""At least, as far as the bytes allow."""
 SAMPLE = 4096
-"""Training pictures that are looked at: centres of clusters hardly change with more."""
+"""Training pictures that are looked at, whose features are computed at every export."""
 SHORTEST = 1e-12
 """Of a vector that has a direction."""
 
@@ -95,7 +98,7 @@ def judged(candidate: Candidate) -> tuple[Candidate, str]:
         if candidate.task == "multi_label":
             return candidate, f'there is no "unknown": {error}'
         return candidate, f'"unknown" is told by the best score, because {error}'
-    bank = centres(features)
+    bank = centres(features, len(candidate.labels))
     note = (
         f'"unknown" is told by familiarity: the likeness to the nearest of {len(bank)} kinds of training picture '
         f"({bank.nbytes / 1e6:.1f} MB, from {len(features)} pictures)"
@@ -132,14 +135,16 @@ def training_features(candidate: Candidate, watched: Watched) -> NDArray[np.floa
     return features
 
 
-def centres(features: NDArray[np.float32]) -> NDArray[np.float32]:
+def centres(features: NDArray[np.float32], label_count: int) -> NDArray[np.float32]:
     """float32 `[M, D]`, each of length 1: the features themselves if they are few, else centres of their clusters.
 
     Args:
         features: float32 `[N, D]`.
+        label_count: K.
     """
     units = _units(features)
-    count = max(1, min(MOST_CENTRES, BANK_BYTES // (4 * features.shape[1])))
+    wanted = max(CENTRES, CENTRES_PER_LABEL * label_count)
+    count = max(1, min(wanted, BANK_BYTES // (4 * features.shape[1])))
     if len(units) <= count:
         return units
     return _units(KMeans(count, n_init=1, random_state=0).fit(units).cluster_centers_)

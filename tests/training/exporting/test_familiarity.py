@@ -82,21 +82,21 @@ def test_a_head_that_is_asked_twice_has_no_features():
 
 def test_few_features_are_the_bank_themselves():
     features = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
-    np.testing.assert_allclose(centres(features), unit(features), rtol=1e-6)
+    np.testing.assert_allclose(centres(features, 2), unit(features), rtol=1e-6)
 
 
 def test_many_features_become_centres_near_to_each(monkeypatch):
     """Twelve narrow bundles of directions, and room for twelve."""
-    monkeypatch.setattr(familiarity, "MOST_CENTRES", 12)
+    monkeypatch.setattr(familiarity, "CENTRES", 12)
     random = np.random.default_rng(0)
     directions = unit(random.normal(size=(12, 16)))
     lengths = random.uniform(1, 100, (600, 1))  # which say nothing
     features = lengths * (directions[np.arange(600) % 12] + 0.02 * random.normal(size=(600, 16)))
-    bank = centres(features.astype(np.float32))
+    bank = centres(features.astype(np.float32), 2)
     assert (bank.shape, bank.dtype) == ((12, 16), np.float32)
     np.testing.assert_allclose(np.linalg.norm(bank, axis=1), 1, rtol=1e-6)
     assert (directions @ bank.T).max(axis=1).min() > 0.99
-    np.testing.assert_array_equal(bank, centres(features.astype(np.float32)))  # the same again
+    np.testing.assert_array_equal(bank, centres(features.astype(np.float32), 2))  # the same again
 
 
 class FirstOnes:
@@ -110,17 +110,20 @@ class FirstOnes:
         return self
 
 
-@pytest.mark.parametrize("width", [64, 1280, 4096, 25088])
-def test_the_bank_keeps_to_its_budget(width, monkeypatch):
+@pytest.mark.parametrize(
+    ("width", "label_count", "count"),
+    [(64, 2, 128), (1280, 2, 128), (1280, 100, 200), (1280, 1000, 390), (4096, 100, 122), (25088, 2, 19)],
+)
+def test_the_bank_keeps_to_its_budget(width, label_count, count, monkeypatch):
     monkeypatch.setattr(familiarity, "KMeans", FirstOnes)
-    bank = centres(np.random.default_rng(0).normal(size=(600, width)).astype(np.float32))
-    assert 1 <= len(bank) <= 512
+    bank = centres(np.random.default_rng(0).random((600, width), dtype=np.float32), label_count)
+    assert len(bank) == count
     assert bank.nbytes <= 2e6
 
 
 def test_a_picture_without_features_is_like_none():
     """All zero behind a ReLU: a bank and a question of length 0 are no division by 0."""
-    bank = centres(np.zeros((3, 8), np.float32))
+    bank = centres(np.zeros((3, 8), np.float32), 2)
     assert np.isfinite(bank).all()
     network = ToyNetwork()
     network.norm.bias.data.fill_(-1e6)
