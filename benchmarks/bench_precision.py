@@ -188,7 +188,7 @@ def measure(candidate: Candidate, *, lighter: bool) -> dict[str, object]:
         started = time.perf_counter()
         (result,) = gate.check(path, candidate, reference)
         gate_s = time.perf_counter() - started
-        in_tf32 = tf32.scores(candidate, candidate.files, candidate.task, 1.0)
+        in_tf32 = tf32.rows(candidate, candidate.files, candidate.task, 1.0)
         accuracy = result.accuracy or 0.0
         row: dict[str, object] = {
             "agreement": result.top1_agreement,

@@ -26,6 +26,8 @@ from taxon.bundle.pixels import decode
 
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 TOY_PIXELS = PixelSpec(resize=8, crop=(8, 8))
+PRIMARIES = np.eye(3)
+"""The bank of a toy that knows red, green and blue: grey is no nearer to them than 0.58."""
 FEATURE_COUNT = 4
 FEATURE_NAMES = ("a", "b", "c", "d")
 SLOW_WIDTH = 2048
@@ -56,10 +58,15 @@ def picture(color: tuple[int, int, int] = COLORS["red"], size: tuple[int, int] =
 
 
 def toy_graph(
-    contract: dict[str, str], task: str = "single_label", features: bool = False, slow: bool = False
+    contract: dict[str, str],
+    task: str = "single_label",
+    features: bool = False,
+    bank: np.ndarray | None = None,
+    slow: bool = False,
 ) -> bytes:
     """uint8 `[batch, 8, 8, 3]` → the mean of each colour → scores of red, green and blue; or, from features,
-    scores of the first three of four values. Slow: with products of large matrices that change nothing.
+    scores of the first three of four values. With a bank `[M, 3]` of colours, of length 1, also the familiarity.
+    Slow: with products of large matrices that change nothing.
     """
     activation = "Softmax" if task == "single_label" else "Sigmoid"
     weights = np.eye(FEATURE_COUNT if features else 3, 3, dtype=np.float32) * (1.0 if features else 10.0 / 255)
@@ -84,8 +91,20 @@ def toy_graph(
         constants += [numpy_helper.from_array(wide[rows, columns], name) for rows, columns, name in SLOW_WEIGHTS]
     if not features:
         constants.append(numpy_helper.from_array(np.array([1, 2], dtype=np.int64), "axes"))
-    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 3])
-    graph = helper.make_graph(nodes, "toy", [source], [scores], constants)
+    outputs = [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 3])]
+    if bank is not None:
+        outputs.append(helper.make_tensor_value_info("familiarity", TensorProto.FLOAT, ["batch", 1]))
+        constants += [
+            numpy_helper.from_array(bank.T.astype(np.float32), "bank"),
+            numpy_helper.from_array(np.array([1], dtype=np.int64), "last"),
+        ]
+        nodes += [
+            helper.make_node("ReduceL2", ["mean", "last"], ["length"], keepdims=1),
+            helper.make_node("Div", ["mean", "length"], ["unit"]),
+            helper.make_node("MatMul", ["unit", "bank"], ["likeness"]),
+            helper.make_node("ReduceMax", ["likeness", "last"], ["familiarity"], keepdims=1),
+        ]
+    graph = helper.make_graph(nodes, "toy", [source], outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     onnx.checker.check_model(model)
     helper.set_model_props(model, contract)
@@ -111,7 +130,9 @@ def toy_bundle(
     graph_labels: tuple[str, ...] | None = None,
     golden_shift: float = 0.0,
     graph: bytes | None = None,
+    bank: np.ndarray = PRIMARIES,
     lighter: Mapping[str, bytes | None] = MappingProxyType({}),
+    lighter_unknown: float | None = None,
 ) -> store.Bundle:
     """Publishes a model that tells red, green and blue apart.
 
@@ -125,12 +146,15 @@ def toy_bundle(
         graph_labels: Of the graph's own metadata, if they shall differ.
         golden_shift: Added to the goldens' expected scores, to make a bundle that answers differently.
         graph: Other bytes in the graph's place.
+        bank: Of the graph, where `thresholds` are about familiarity; the goldens' is that of pure colours, 1.
         lighter: Graphs of other variants, by precision; None is a sound one. fp32's is a slow one then.
+        lighter_unknown: The `unknown` threshold of those.
     """
     root.mkdir(parents=True, exist_ok=True)
     with store.staging(root, name) as folder:
         (folder / "golden").mkdir()
         goldens = []
+        familiarity = 1.0 if thresholds.unknown_by == "familiarity" else None
         for index, color in enumerate(COLORS.values()):
             if features:
                 values = [float(index == position) * 3 for position in range(FEATURE_COUNT)]
@@ -142,7 +166,7 @@ def toy_bundle(
                 file = f"golden/{index}.png"
             (folder / file).write_bytes(stored)
             scores = np.clip(toy_scores(logits, task) + golden_shift, 0, 1)
-            goldens.append(Golden(file=file, scores=tuple(scores.tolist()), tolerance=1e-4))
+            goldens.append(Golden(file=file, scores=tuple(scores.tolist()), familiarity=familiarity, tolerance=1e-4))
         draft = Manifest(
             name=name,
             version=1,
@@ -156,15 +180,19 @@ def toy_bundle(
             golden=tuple(goldens),
             variants=(
                 Variant(file="model.onnx", precision="fp32"),
-                *(Variant(file=f"model.{precision}.onnx", precision=precision) for precision in lighter),
+                *(
+                    Variant(file=f"model.{precision}.onnx", precision=precision, unknown=lighter_unknown)
+                    for precision in lighter
+                ),
             ),
             provenance=PROVENANCE,
             metrics={"accuracy": 0.5},
         )
         contract = draft.model_copy(update={"labels": graph_labels or labels}).contract()
-        full = toy_graph(contract, task, features, slow=bool(lighter))
+        judge = None if familiarity is None else bank
+        full = toy_graph(contract, task, features, judge, slow=bool(lighter))
         (folder / "model.onnx").write_bytes(full if graph is None else graph)
         for precision, given in lighter.items():
-            light = toy_graph(contract, task, features) if given is None else given
+            light = toy_graph(contract, task, features, judge) if given is None else given
             (folder / f"model.{precision}.onnx").write_bytes(light)
         return store.publish(folder, draft)

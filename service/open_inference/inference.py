@@ -86,7 +86,9 @@ class Inference:
         if not isinstance(tensor, tuple) and tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
             raise FieldInvalidError("inputs[0]", "every value must be finite")
         answers = await self._run(model, list(tensor), deadline, priority)
-        return _inferred([np.stack([scored.scores for scored in answers])], answers)
+        rows = np.stack([scored.scores for scored in answers])
+        outputs = np.split(rows, [len(model.manifest.labels)], axis=1)  # the second is empty without familiarity
+        return _inferred(outputs[: len(model.description.outputs)], answers)
 
     async def _infer_graph(self, model: Model, tensors: dict[str, Tensor], deadline: float, priority: int) -> Inferred:
         description = model.description

@@ -5,7 +5,7 @@ Knows bundles and sessions; not threads, queues or callers.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from taxon import freed_memory
 from taxon.bundle import pixels, proof
-from taxon.bundle.manifest import GRAPH_INPUTS, GRAPH_OUTPUT, BundleError, Manifest, Variant
+from taxon.bundle.manifest import FAMILIARITY_OUTPUT, GRAPH_INPUTS, GRAPH_OUTPUT, BundleError, Manifest, Variant
 from taxon.bundle.picture_limits import Limits
 from taxon.bundle.proof import Array
 from taxon.bundle.store import Bundle
@@ -42,7 +42,7 @@ class Proven:
     run_s: dict[int, float]
     """Seconds of one run by bucket, ascending."""
     largest_difference: float
-    """Of any score of any golden."""
+    """Of any score or familiarity of any golden."""
     given: Array
     """The goldens, as the graph takes them."""
 
@@ -103,7 +103,7 @@ def describe(
         manifest.name,
         manifest.version,
         inputs,
-        [TensorSpec(GRAPH_OUTPUT, "FP32", (-1, len(manifest.labels)))],
+        [TensorSpec(output, "FP32", (-1, *shape)) for output, shape in _outputs(manifest).items()],
         {GRAPH_OUTPUT: manifest.labels},
         max_batch_size,
         buckets,
@@ -134,14 +134,24 @@ def check_graph(session: Session, manifest: Manifest) -> None:
         if actual != expected:
             raise BundleError(f"the graph's metadata {key} is {actual!r}, the manifest says {expected!r}")
     kind = manifest.input.kind
-    _check_tensors("input", session.inputs, GRAPH_INPUTS[kind], manifest.input.dtype, manifest.input.shape)
-    _check_tensors("output", session.outputs, GRAPH_OUTPUT, "float32", (len(manifest.labels),))
+    _check_tensors("input", session.inputs, {GRAPH_INPUTS[kind]: manifest.input.shape}, manifest.input.dtype)
+    _check_tensors("output", session.outputs, _outputs(manifest), "float32")
 
 
-def _check_tensors(role: str, tensors: Sequence[Tensor], name: str, dtype: str, shape: tuple[int, ...]) -> None:
-    if len(tensors) != 1:
-        raise BundleError(f"the graph has {len(tensors)} {role}s, it must have one")
-    tensor = tensors[0]
+def _outputs(manifest: Manifest) -> dict[str, tuple[int, ...]]:
+    """What the graph gives for one input: shapes by name, in its order."""
+    scores: dict[str, tuple[int, ...]] = {GRAPH_OUTPUT: (len(manifest.labels),)}
+    return scores | ({FAMILIARITY_OUTPUT: (1,)} if manifest.judges_familiarity else {})
+
+
+def _check_tensors(role: str, tensors: Sequence[Tensor], expected: Mapping[str, tuple[int, ...]], dtype: str) -> None:
+    if len(tensors) != len(expected):
+        raise BundleError(f"the graph has {len(tensors)} {role}s, it must have {len(expected)}: {', '.join(expected)}")
+    for tensor, (name, shape) in zip(tensors, expected.items(), strict=True):
+        _check_tensor(role, tensor, name, dtype, shape)
+
+
+def _check_tensor(role: str, tensor: Tensor, name: str, dtype: str, shape: tuple[int, ...]) -> None:
     if (tensor.name, tensor.dtype) != (name, dtype):
         raise BundleError(f"the graph's {role} is {tensor.dtype} {tensor.name!r}, it must be {dtype} {name!r}")
     if not tensor.shape or isinstance(tensor.shape[0], int):
@@ -162,7 +172,7 @@ def _replay(
     def run(batch: Array) -> NDArray[np.float32]:
         bucket = len(batch)
         started = time.perf_counter()
-        scores = session.run(batch)
+        rows = session.run(batch)
         first_s = time.perf_counter() - started
         # The first run of a shape allocates, and on a GPU searches kernels; a long run on a CPU hardly shows it.
         is_long = session.provider == CPU and first_s > LONG_RUN_S
@@ -170,7 +180,7 @@ def _replay(
         # A bucket is at most as slow as two of half its size: whatever says more is noise, and would keep the
         # bucket from ever being used and measured again.
         run_s[bucket] = min(measured_s, 2 * run_s.get(bucket // 2, measured_s), run_s.get(bucket, measured_s))
-        return scores
+        return rows
 
     return proof.replay(manifest, variant, given, run, buckets), run_s
 

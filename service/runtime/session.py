@@ -15,7 +15,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from taxon.bundle import graph_files
+from taxon.bundle import answers, graph_files
 from taxon.bundle.manifest import BundleError
 from taxon.bundle.reading import reading
 from taxon.mistaken import MISTAKEN_BYTES, first_line, mistaken_for
@@ -78,13 +78,12 @@ class Session:
         self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
 
     def run(self, batch: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
-        """Runs a graph of one input and one output on `[batch, …]`; returns float32 `[batch, classes]`. Any thread
-        may call it, but with CUDA graphs only one at a time.
+        """Runs a bundle's graph, which has one input, on `[batch, …]`; returns its `answers` as float32 rows. Any
+        thread may call it, but with CUDA graphs only one at a time.
         """
         if self._replay:
             return self._replay.run(batch)
-        scores: NDArray[np.float32] = self._session.run([self.outputs[0].name], {self.inputs[0].name: batch})[0]
-        return scores
+        return answers.joined(self.run_tensors({self.inputs[0].name: batch}))
 
     def run_tensors(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Runs the graph on an array for each input; returns one for each of `outputs`. Any thread may call it."""

@@ -23,7 +23,9 @@ class Scored(NamedTuple):
     """What came back for one input, and how long each stage took."""
 
     scores: NDArray[Any]
-    """float32 `[classes]`, finite; of a model that takes tensors, a structured array of its outputs."""
+    """The row of a bundle's `answers`, float32, finite; of a model that takes tensors, a structured array of its
+    outputs.
+    """
     preprocess_s: float
     queue_s: float
     inference_s: float

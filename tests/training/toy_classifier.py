@@ -41,10 +41,10 @@ class ToyNetwork(nn.Module):
         return self.fc(self.dropout(maps.mean(dim=(2, 3))))
 
 
-def write_pictures(folder: Path, count: int, suffix: str = ".png") -> tuple[Path, ...]:
+def write_pictures(folder: Path, count: int, suffix: str = ".png", seed: int = 0) -> tuple[Path, ...]:
     """Noise of varying size around varying colours."""
     folder.mkdir(parents=True, exist_ok=True)
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     files = []
     for number in range(count):
         colour = generator.integers(0, 256, 3)
@@ -79,9 +79,9 @@ def make_candidate(folder: Path, *, count: int = 24, network: nn.Module | None =
     return Candidate(**{**parts, **changes})  # type: ignore[arg-type]
 
 
-def with_training(candidate: Candidate, folder: Path, count: int = 20) -> Candidate:
+def with_training(candidate: Candidate, folder: Path, count: int = 20, seed: int = 0) -> Candidate:
     """The same with training pictures, of which the network knows all."""
-    files = write_pictures(folder / "train", count)
+    files = write_pictures(folder / "train", count, seed=seed)
     best = parity.reference_logits(candidate.network, files, PIXELS, MEAN, STD).argmax(axis=1)
     answers = tuple((LABELS[index],) for index in best)
     return replace(candidate, training_files=files, training_answers=answers)

@@ -95,9 +95,9 @@ def _eight_bits(
     else:
         allowed = f"{ON_TRIAL * budget.loss:.2%} is allowed there"
         return Dropped("int8", f"on {len(trial.files)} training pictures it loses {', '.join(losses)}; {allowed}")
-    judged = variants.judge(target, candidate, reference, budget)
-    if judged.fault:
-        return Dropped("int8", f"with {in_float} of {count} nodes in float {judged.fault}")
+    verdict = variants.judge(target, candidate, reference, budget)
+    if verdict.fault:
+        return Dropped("int8", f"with {in_float} of {count} nodes in float {verdict.fault}")
     full, latency = variants.latencies([source, target], variants.timed_pictures(candidate), CPU)
     if min(full[size] / latency[size] for size in latency) < WORTH:
         return Dropped("int8", f"timed with {in_float} nodes in float, it is not {WORTH} times as fast as fp32")
@@ -105,7 +105,7 @@ def _eight_bits(
         f"{variants.ratio(full, latency):.2f} times as fast as fp32 on this CPU; "
         f"{plan.name}, {count - in_float} nodes in 8 bits, {in_float} of the most sensitive left in float"
     )
-    return judged.kept("int8", target, latency, how)
+    return verdict.kept("int8", target, latency, how)
 
 
 def _divided(count: int) -> tuple[list[int], list[int]]:

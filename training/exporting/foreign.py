@@ -53,6 +53,7 @@ def from_checkpoint(weights: Path, name: str, labels: Path, folder: Path, wanted
     held_out = data.with_digests(data.scan_held_out(folder, data.VALIDATION_FIRST))
     return Candidate(
         network=loaded.network.eval(),
+        head=loaded.head,
         labels=chosen,
         pixels=preprocessing.pixels,
         mean=preprocessing.mean,

@@ -150,7 +150,7 @@ def estimate_batch_statistics(candidate: Candidate) -> None:
 def ensemble(ingredients: Sequence[Ingredient]) -> Candidate:
     """All runs, with their scores averaged. They may differ in architecture and normalisation."""
     network = Ensemble([ingredient.candidate for ingredient in ingredients])
-    candidate = replace(ingredients[0].candidate, network=network)
+    candidate = replace(ingredients[0].candidate, network=network, head=None)
     return _fused(candidate, "ensemble", ingredients, _accuracy(candidate))
 
 

@@ -32,8 +32,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--unknown-coverage",
         type=ranges.number(0.0, 1.0, above=True),
         metavar="SHARE",
-        help='choose the threshold below which the service says "unknown" so that this share of the validation '
-        "pictures keeps an answer, for example 0.98; none by default",
+        help="put a judge into the graph that compares each picture with those of training, and choose the threshold "
+        'below which the service says "unknown" so that this share of the validation pictures keeps an answer, for '
+        "example 0.98; where features cannot be compared, the best score is judged; none by default",
     )
     parser.add_argument(
         "--variants",

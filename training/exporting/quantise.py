@@ -79,7 +79,7 @@ def write_int8(
         target: The file to write.
         pictures: uint8 `[N, H, W, C]` or float32 `[N, F]` of training: the ranges of the activations are theirs.
         plan: Which operators.
-        excluded: Names of nodes that stay float.
+        excluded: Names of nodes that stay float, beside those of the familiarity.
         means: From `requantise.input_means`, to correct biases by.
 
     Returns:
@@ -90,8 +90,9 @@ def write_int8(
     """
     model = onnx.load(prepared)
     contract = {entry.key: entry.value for entry in model.metadata_props}
+    in_float = {*excluded, *graph.judging(model)}
     count = sum(
-        node.op_type in plan.operators and node.op_type not in ACTIVATIONS and node.name not in excluded
+        node.op_type in plan.operators and node.op_type not in ACTIVATIONS and node.name not in in_float
         for node in model.graph.node
     )
     try:
@@ -106,7 +107,7 @@ def write_int8(
                 weight_type=QuantType.QInt8,
                 reduce_range=True,  # 7 bits, where `requantise` finds no scales by channel
                 op_types_to_quantize=list(plan.operators),
-                nodes_to_exclude=list(excluded),
+                nodes_to_exclude=sorted(in_float),
             )
     except OSError:
         raise
@@ -140,9 +141,9 @@ def most_sensitive(prepared: Path, quantised: Path, pictures: Array, plan: Plan)
 
 def _added_noise(model: onnx.ModelProto, plan: Plan, noise: Mapping[str, float]) -> dict[str, float]:
     consumers = {name: node for node in model.graph.node for name in node.input}
-    added = {}
+    added, never = {}, set(graph.judging(model))
     for node in model.graph.node:
-        if node.op_type not in plan.operators or node.op_type in ACTIVATIONS:
+        if node.op_type not in plan.operators or node.op_type in ACTIVATIONS or node.name in never:
             continue
         behind = node.output[0]
         follower = consumers.get(behind)

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
+from taxon.bundle.answers import parted
 from taxon.bundle.manifest import Evidence, Variant
-from taxon.training.exporting import evidence, half, parity
+from taxon.training.exporting import calibrate, evidence, half, parity
 from taxon.training.exporting.candidate import Candidate, target_matrix
 from taxon.training.exporting.evidence import Budget
 from taxon.training.exporting.examples import Array, Example
@@ -33,8 +34,8 @@ class Kept:
     """A variant worth publishing."""
 
     variant: Variant
-    scores: NDArray[np.float32]
-    """float32 `[files, K]` on the validation pictures."""
+    rows: NDArray[np.float32]
+    """What it answers to the validation pictures (see `taxon.bundle.answers`)."""
     note: str
     """How it was made and what it gives, one sentence."""
 
@@ -48,11 +49,11 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A lighter graph beside the fp32 one, on the validation pictures."""
+class Verdict:
+    """On a lighter graph beside the fp32 one, on the validation pictures."""
 
-    scores: NDArray[np.float32]
-    """float32 `[files, K]`."""
+    rows: NDArray[np.float32]
+    """What it answers to them (see `taxon.bundle.answers`)."""
     evidence: Evidence
     accuracy: float
 
@@ -71,7 +72,7 @@ class Judged:
             evidence=self.evidence,
         )
         by_estimate = ", published for that alone" if self.evidence.judged_by == "estimate" else ""
-        return Kept(variant, self.scores, f"{precision}: {evidence.sentence(self.evidence)}{by_estimate}; {how}")
+        return Kept(variant, self.rows, f"{precision}: {evidence.sentence(self.evidence)}{by_estimate}; {how}")
 
 
 def half_precision(
@@ -88,22 +89,22 @@ def half_precision(
     target = source.with_name("model.fp16.onnx")
     try:
         half.write_half(source, target)
-        judged = judge(target, candidate, reference, budget)
+        verdict = judge(target, candidate, reference, budget)
     except (GraphError, ParityError) as error:
         target.unlink(missing_ok=True)
         return Dropped("fp16", str(error))
-    if judged.fault:
+    if verdict.fault:
         target.unlink()
-        return Dropped("fp16", judged.fault)
+        return Dropped("fp16", verdict.fault)
     latency = {}
     speed = "its speed shows only on CUDA, which this machine lacks"
     if (provider := parity.providers()[0]) != CPU:
         full, latency = latencies([source, target], timed_pictures(candidate), provider)
         speed = f"{ratio(full, latency):.2f} times as fast as fp32 on CUDA"
-    return judged.kept("fp16", target, latency, speed)
+    return verdict.kept("fp16", target, latency, speed)
 
 
-def judge(path: Path, candidate: Candidate, reference: NDArray[np.float32], budget: Budget) -> Judged:
+def judge(path: Path, candidate: Candidate, reference: NDArray[np.float32], budget: Budget) -> Verdict:
     """Asks a lighter graph about the whole validation set. Once for each graph that is to be published: who looks for
     one that passes finds one that was lucky.
 
@@ -112,9 +113,10 @@ def judge(path: Path, candidate: Candidate, reference: NDArray[np.float32], budg
         ParityError: It does not run, or a file cannot be read.
     """
     truth = target_matrix(candidate.answers, candidate.labels)
-    scores = scores_on(path, candidate.files, candidate)
+    rows = rows_on(path, candidate.files, candidate)
+    scores, _ = parted(rows, len(candidate.labels))
     found = evidence.seen(reference, scores, truth, candidate.task, budget)
-    return Judged(scores, found, metrics.accuracy(scores, truth, candidate.task))
+    return Verdict(rows, found, metrics.accuracy(scores, truth, candidate.task))
 
 
 def latencies(paths: Sequence[Path], pictures: Array, provider: str) -> list[dict[int, float]]:
@@ -148,31 +150,51 @@ def timed(sessions: Sequence[InferenceSession], pictures: Array) -> list[dict[in
     return results
 
 
-def with_tolerance(kept: Kept, reference: NDArray[np.float32], goldens: Sequence[int]) -> Kept | Dropped:
-    """Gives a variant the tolerance for its replay, from what it answers to the chosen goldens.
+def as_served(
+    kept: Kept, reference: NDArray[np.float32], goldens: Sequence[int], label_count: int, coverage: float | None
+) -> Kept | Dropped:
+    """Gives a variant the tolerance for its replay, from what it answers to the chosen goldens, and if it judges
+    familiarity a threshold of its own: rounding in the network makes every picture less like those of the bank.
 
-    Half as much again as measured, and two hundredths: what stays float rounds differently on other processors.
+    The tolerance is half as much again as measured, and two hundredths: what stays float rounds differently on other
+    processors.
+
+    Args:
+        kept: The variant.
+        reference: What torch answers to the validation pictures.
+        goldens: Indexes of the golden pictures.
+        label_count: K.
+        coverage: Share of validation pictures that keep an answer; None for no `unknown` threshold.
     """
     chosen = list(goldens)
-    if (kept.scores[chosen].argmax(axis=1) != reference[chosen].argmax(axis=1)).any():
+    if (kept.rows[chosen, :label_count].argmax(axis=1) != reference[chosen, :label_count].argmax(axis=1)).any():
         return Dropped(kept.variant.precision, "it decides differently on a golden picture")
-    difference = float(np.abs(kept.scores[chosen] - reference[chosen]).max())
-    tolerance = round(min(1.0, 1.5 * difference + 0.02), 4)
-    return replace(kept, variant=kept.variant.model_copy(update={"golden_tolerance": tolerance}))
+    difference = float(np.abs(kept.rows[chosen] - reference[chosen]).max())
+    changes: dict[str, float] = {"golden_tolerance": round(min(1.0, 1.5 * difference + 0.02), 4)}
+    _, familiarity = parted(kept.rows, label_count)
+    if familiarity is not None and coverage is not None:
+        changes["unknown"] = calibrate.unknown_threshold(familiarity, coverage)
+    return replace(kept, variant=kept.variant.model_copy(update=changes))
 
 
 def scores_on(path: Path, files: Sequence[Example], candidate: Candidate) -> NDArray[np.float32]:
-    """What a graph answers to pictures or rows: float32 `[files, K]`.
+    """The scores among `rows_on`: float32 `[files, K]`. Raises what it raises."""
+    scores, _ = parted(rows_on(path, files, candidate), len(candidate.labels))
+    return scores
+
+
+def rows_on(path: Path, files: Sequence[Example], candidate: Candidate) -> NDArray[np.float32]:
+    """What a graph answers to pictures or rows of numbers, as `parity.graph_rows` gives it, a row for each file.
 
     Raises:
-        GraphError: The scores are not finite.
+        GraphError: A score or the familiarity is not finite.
         ParityError: It does not run, or a file cannot be read.
     """
     sizes = (parity.REFERENCE_BATCH,)
-    scores = parity.graph_scores(parity.open_session(path), files, candidate.pixels, sizes)
-    if not np.isfinite(scores).all():
+    rows = parity.graph_rows(parity.open_session(path), files, candidate.pixels, sizes)
+    if not np.isfinite(rows).all():
         raise GraphError("its scores are not finite")
-    return scores[: len(files)]
+    return rows[: len(files)]
 
 
 def timed_pictures(candidate: Candidate) -> Array:

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from taxon.bundle import store
-from taxon.bundle.manifest import BundleError
+from taxon.bundle.manifest import BundleError, Thresholds
 from taxon.bundle.picture_limits import Limits
 from taxon.service.runtime import variant_choice
 from taxon.service.runtime.bundle_proof import Proven, prove
 from taxon.service.runtime.description import Trial
 from taxon.service.runtime.device import CPU, CUDA, TENSORRT, Device
 from taxon.service.runtime.variant_choice import fastest, speedup
-from tests.fakes import FakeClock, toy_bundle
+from tests.fakes import FakeClock, toy_bundle, toy_graph
 
 PRECISIONS = ("fp32", "fp16", "int8")
 GIVEN = np.zeros((3, 8, 8, 3), np.uint8)
@@ -175,12 +175,29 @@ def test_the_timing_is_bounded(tmp_path, run_s):
     assert len(fakes.sessions["fp32"].batches) <= variant_choice.MOST_ROUNDS
 
 
-def test_the_faster_of_two_real_graphs_is_served(tmp_path):
-    bundle = toy_bundle(tmp_path, lighter={"int8": None})
-    one = functools.partial(
-        prove, store.read(tmp_path, "colors", 1), device=Device(CPU), thread_count=1, buckets=[1, 2], limits=Limits()
-    )
-    proven, trials = fastest(bundle.manifest, lambda precision, given=None: one(precision, given=given), {}, print)
+JUDGED = Thresholds(unknown=0.9, unknown_by="familiarity")
+
+
+def of_real_graphs(root):
+    bundle = store.read(root, "colors", 1)
+    one = functools.partial(prove, bundle, device=Device(CPU), thread_count=1, buckets=[1, 2], limits=Limits())
+    return fastest(bundle.manifest, lambda precision, given=None: one(precision, given=given), {}, print)
+
+
+@pytest.mark.parametrize("thresholds", [Thresholds(), JUDGED], ids=["scores", "familiarity"])
+def test_the_faster_of_two_real_graphs_is_served(tmp_path, thresholds):
+    toy_bundle(tmp_path, lighter={"int8": None}, thresholds=thresholds)
+    proven, trials = of_real_graphs(tmp_path)
     assert proven.variant.precision == "int8"
     assert trials[1].speedup > 2  # tens of microseconds against half a millisecond
-    assert proven.session.run(np.full((1, 8, 8, 3), (0, 255, 0), np.uint8)).argmax() == 1
+    rows = proven.session.run(np.full((1, 8, 8, 3), (0, 255, 0), np.uint8))
+    assert rows[:, :3].argmax() == 1
+    assert rows.shape == (1, 3 + proven.manifest.judges_familiarity)
+
+
+def test_a_lighter_graph_that_does_not_judge_is_passed_over(tmp_path):
+    contract = toy_bundle(tmp_path / "plain").manifest.contract()
+    toy_bundle(tmp_path, lighter={"int8": toy_graph(contract)}, thresholds=JUDGED)
+    proven, trials = of_real_graphs(tmp_path)
+    assert proven.variant.precision == "fp32"
+    assert trials[1].reason == "the graph has 1 outputs, it must have 2: scores, familiarity"
