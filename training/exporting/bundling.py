@@ -79,7 +79,7 @@ class Export:
     """What failed before `strategy`."""
     parities: tuple[Parity, ...]
     notes: tuple[str, ...]
-    """Of the validation pictures, what the `unknown` threshold is measured on, and what became of each lighter variant."""
+    """Of the validation pictures, of what the `unknown` threshold is measured on, and of each lighter variant."""
 
 
 def publish(
