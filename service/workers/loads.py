@@ -130,13 +130,15 @@ class Loads:
         log.error("a worker refuses what another proved", worker=slot.number, **known.label, reason=message.refused)
         slot.refused[known.order.model] = message.refused
 
-    def died(self, slot: WorkerSlot, status: int) -> None:
-        """Counts the death of a worker, if it died while loading: not over a batch that it had before."""
+    def died(self, slot: WorkerSlot, status: int, *, was_killed: bool = False) -> None:
+        """Counts the death of a worker, if it died while loading: not over a batch that it had before, and not if
+        somebody killed it while it loaded what another has proved.
+        """
         known = None if slot.loading is None or slot.batches else self._known.get(slot.loading)
         for other in self._known.values():
             if other.prover is slot:
                 other.prover = None
-        if known is None:
+        if known is None or (known.proven and was_killed):
             return
         known.deaths += 1
         if known.deaths < MOST_DEATHS:

@@ -335,7 +335,7 @@ class WorkerPool:
         fatal = of_its_work and len(slot.decoding) == 1
         for job in slot.decoding:  # its array may lie where it was: it cannot be decoded again
             job.deliver(_fatal() if fatal else _died())
-        self._loads.died(slot, status)
+        self._loads.died(slot, status, was_killed=not of_its_work and not slot.hangs)
         self._loads.find_lost(self._slots, self._layout.workers)
         if not self.serving_count:
             self._tell([*self._queues.empty(), *self._undecoded.empty()], NotServingError("no worker is ready"))

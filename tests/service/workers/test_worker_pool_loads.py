@@ -264,7 +264,7 @@ async def test_a_proven_model_at_whose_load_workers_die_later_is_given_to_no_oth
     serving = next(worker for worker in one.workers.living if worker.models)
     for _ in range(2):
         await until(lambda: one.workers.loading)
-        one.workers.loading[0].die(-9)
+        one.workers.loading[0].die(-6)
     await until(lambda: len(one.workers.living) == 2)
     await settled()
     assert not one.workers.loading
