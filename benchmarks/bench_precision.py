@@ -29,6 +29,8 @@ from taxon.training.dataset import data
 from taxon.training.exporting import gate, parity, tf32, variants
 from taxon.training.exporting.bundling import GRAPH_FILE
 from taxon.training.exporting.candidate import Candidate
+from taxon.training.exporting.eight_bits import eight_bits
+from taxon.training.exporting.evidence import Budget
 from taxon.training.exporting.examples import Example, Row
 from taxon.training.exporting.graph import Served, ServedNumbers
 from taxon.training.exporting.of_run import from_run
@@ -43,6 +45,7 @@ FAMILIES = (
 SIZES = {"small_cnn": 64, "cnn3": 64, "resnet9_narrow": 64}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TRAINING = 128
+BUDGET = Budget(judged_by="estimate")
 
 
 def main() -> None:
@@ -136,6 +139,7 @@ def fitted(family: str, folder: Path, validation_count: int) -> Candidate:
         files=given.validation,
         answers=tuple((given.labels[target],) for target in given.validation_targets),
         training_files=given.training,
+        training_answers=tuple((given.labels[target],) for target in given.training_targets),
         run_id=family,
         data_digest="",
     )
@@ -184,7 +188,7 @@ def measure(candidate: Candidate, *, lighter: bool) -> dict[str, object]:
         started = time.perf_counter()
         (result,) = gate.check(path, candidate, reference)
         gate_s = time.perf_counter() - started
-        in_tf32 = tf32.scores(candidate, candidate.files, candidate.task, 1.0)
+        in_tf32 = tf32.rows(candidate, candidate.files, candidate.task, 1.0)
         accuracy = result.accuracy or 0.0
         row: dict[str, object] = {
             "agreement": result.top1_agreement,
@@ -196,15 +200,15 @@ def measure(candidate: Candidate, *, lighter: bool) -> dict[str, object]:
         }
         if not lighter:
             return row
-        half = variants.half_precision(path, candidate, accuracy)
+        half = variants.half_precision(path, candidate, reference, BUDGET)
         row["fp16_accuracy"] = round(half.variant.accuracy or 0, 3) if isinstance(half, Kept) else half.reason
-        eight_bits = variants.eight_bits(path, candidate, accuracy)
-        if isinstance(eight_bits, Kept):
-            row["int8_accuracy"] = round(eight_bits.variant.accuracy or 0, 3)
-            row["int8"] = eight_bits.note.partition("; ")[2]
+        quantised = eight_bits(path, candidate, reference, BUDGET)
+        if isinstance(quantised, Kept):
+            row["int8_accuracy"] = round(quantised.variant.accuracy or 0, 3)
+            row["int8"] = quantised.note.partition("; ")[2]
         else:
-            row["int8"] = f"none: {eight_bits.reason}"
-        kept = [result.variant for result in (half, eight_bits) if isinstance(result, Kept)]
+            row["int8"] = f"none: {quantised.reason}"
+        kept = [result.variant for result in (half, quantised) if isinstance(result, Kept)]
         paths = [path, *(path.with_name(variant.file) for variant in kept)]
         full, *lighter_ms = variants.latencies(paths, variants.timed_pictures(candidate), CPU)
         row["fp32_images_per_s"] = {size: round(1000 * size / full[size], 1) for size in full}

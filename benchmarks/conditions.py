@@ -8,7 +8,10 @@ from pathlib import Path
 
 from taxon.service.machine import available_cores
 
-PACKAGES = ("taxon", "onnxruntime", "grpcio", "protobuf", "pillow", "numpy", "simplejpeg", "cykooz-resizer")
+PACKAGES = (
+    *("taxon", "torch", "torchvision", "onnxruntime", "grpcio", "protobuf"),
+    *("pillow", "numpy", "simplejpeg", "cykooz-resizer"),
+)
 
 
 def conditions() -> dict[str, object]:

@@ -17,6 +17,15 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
+MOST_SECONDS = 86400.0
+"""A day: longer waits are slips, and a million years overflow the clocks below."""
+MOST_PORT = 65535
+MOST_BYTES = 2**31 - 1
+"""gRPC counts a message's bytes in an int."""
+MOST_MEMORY = 2**44
+Seconds = Annotated[float, Field(gt=0.0, le=MOST_SECONDS)]
+Delay = Annotated[float, Field(ge=0.0, le=MOST_SECONDS)]
+
 
 class Settings(BaseSettings):
     """Serves the bundles of a folder over gRPC."""
@@ -52,7 +61,7 @@ class Settings(BaseSettings):
     ] = False
     metrics_port: Annotated[
         NonNegativeInt | None,
-        Field(le=65535, description="Port of the Prometheus page; 0 takes a free one. No page if not given."),
+        Field(le=MOST_PORT, description="Port of the Prometheus page; 0 takes a free one. No page if not given."),
     ] = None
     require_signature: Annotated[
         Path | None,
@@ -80,15 +89,19 @@ class Settings(BaseSettings):
         Field(description="With --device tensorrt, folder for built engines, which take minutes each."),
     ] = None
     variant: Annotated[
-        Literal["fp32", "fp16", "int8"],
-        Field(description="Precision to serve; a bundle that lacks it is served as fp32, and the log says so."),
-    ] = "fp32"
+        Literal["auto", "fp32", "fp16", "int8"],
+        Field(
+            description="Precision to serve. auto: of those that a bundle has, the one that is fastest here, timed at "
+            "its load; fp32 unless another gains a tenth. A bundle that lacks the one that is named is served as fp32, "
+            "and the log says so."
+        ),
+    ] = "auto"
     workers: Annotated[
-        Literal["auto"] | PositiveInt,
+        Literal["auto"] | Annotated[int, Field(ge=1, le=1024)],
         Field(description="Processes that run models. auto: one for each granted core, or one for each GPU."),
     ] = "auto"
     decoders: Annotated[
-        Literal["auto"] | NonNegativeInt,
+        Literal["auto"] | Annotated[int, Field(ge=0, le=1024)],
         Field(
             description="Processes that only decode. 0: workers decode what they run. auto: 0 on CPUs; on GPUs one for "
             "each granted core but one."
@@ -102,34 +115,34 @@ class Settings(BaseSettings):
         ),
     ] = "auto"
     max_run_seconds: Annotated[
-        PositiveFloat,
+        Seconds,
         Field(description="A worker that takes longer over one batch is taken to hang: it is killed and replaced."),
     ] = 30.0
     max_load_seconds: Annotated[
-        PositiveFloat,
+        Seconds,
         Field(
             description="A worker that takes longer over the proof of one model is killed; twice, and it is refused."
         ),
     ] = 300.0
     threads: Annotated[
-        NonNegativeInt, Field(description="Threads of one run. 0: each worker's share of the granted cores.")
+        NonNegativeInt, Field(le=1024, description="Threads of one run. 0: each worker's share of the granted cores.")
     ] = 0
     max_batch_size: Annotated[
         NonNegativeInt,
         Field(le=1024, description="Largest batch, rounded down to a power of two. 0: 8 on CPUs, 64 on GPUs."),
     ] = 0
     max_queued_requests: Annotated[
-        PositiveInt, Field(description="Inputs in the server at once; the next is refused with QUEUE_FULL.")
+        PositiveInt, Field(le=2**20, description="Inputs in the server at once; the next is refused with QUEUE_FULL.")
     ] = 256
     max_queued_bytes: Annotated[
-        Literal["auto"] | PositiveInt,
+        Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_MEMORY)],
         Field(
             description="Memory for the inputs in the server, in bytes; large messages are received in turns within as "
-            "much again. Must hold the largest message. auto: 256 MiB, or an eighth of the container's memory."
+            "much again. Must hold the largest message. auto: 256 MiB, or an eighth of the container's memory.",
         ),
     ] = "auto"
     max_decoding_bytes: Annotated[
-        Literal["auto"] | PositiveInt,
+        Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_MEMORY)],
         Field(
             description="Memory for pictures of more than 2 megapixels while they are decoded, of all processes "
             "together, in bytes: others wait, and one that needs more alone is refused as too large. auto: a third "
@@ -137,15 +150,20 @@ class Settings(BaseSettings):
         ),
     ] = "auto"
     max_call_seconds: Annotated[
-        PositiveFloat, Field(description="Ceiling of a call's time, whatever deadline its client sets.")
+        Seconds, Field(description="Ceiling of a call's time, whatever deadline its client sets.")
     ] = 10.0
-    max_picture_bytes: Annotated[PositiveInt, Field(description="Largest encoded picture, in bytes.")] = 8 * 2**20
-    max_picture_pixels: Annotated[PositiveInt, Field(description="Largest decoded picture, in pixels.")] = 50_000_000
+    max_picture_bytes: Annotated[
+        PositiveInt, Field(le=MOST_BYTES, description="Largest encoded picture, in bytes.")
+    ] = 8 * 2**20
+    max_picture_pixels: Annotated[
+        PositiveInt, Field(le=2**31 - 1, description="Largest decoded picture, in pixels.")
+    ] = 50_000_000
     max_message_bytes: Annotated[
         PositiveInt,
         Field(
+            le=MOST_BYTES,
             description="Largest gRPC message, in bytes. Must exceed --max-picture-bytes, so that an oversize picture "
-            "gets an explanation; BatchClassify needs room for all its pictures."
+            "gets an explanation; BatchClassify needs room for all its pictures.",
         ),
     ] = 64 * 2**20
     max_connections: Annotated[
@@ -193,11 +211,11 @@ class Settings(BaseSettings):
         ),
     ] = 60.0
     drain_delay_seconds: Annotated[
-        NonNegativeFloat,
+        Delay,
         Field(description="After SIGTERM, time to go on serving as NOT_SERVING until balancers have noticed."),
     ] = 0.0
     drain_grace_seconds: Annotated[
-        NonNegativeFloat,
+        Delay,
         Field(description="After the drain delay, time for clients to be led away and for calls in flight to finish."),
     ] = 30.0
     watch_seconds: Annotated[
@@ -227,6 +245,13 @@ class Settings(BaseSettings):
                 f"{self.max_message_bytes}"
             )
         return self
+
+    @field_validator("listen")
+    @classmethod
+    def _has_a_port(cls, address: str) -> str:
+        if int(address.rpartition(":")[2]) > MOST_PORT:
+            raise ValueError(f"{address!r} has no port from 0 to {MOST_PORT}")
+        return address
 
     @field_validator("metrics_port", mode="before")
     @classmethod

@@ -18,7 +18,6 @@ from taxon.service.scheduling.admission import Permits
 from taxon.service.scheduling.batching import Scored
 from taxon.service.scheduling.picture_size import Encoded
 from taxon.service.telemetry.metrics import Metrics
-from taxon.service.telemetry.statistics import Spent
 from taxon.service.workers.executor import Executor, Payload
 
 # Inputs of one call that are worked on at once: enough to fill batches, few enough to leave permits to other callers.
@@ -27,27 +26,12 @@ STAGES = ("preprocess", "queue", "inference", "total")
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """Seconds of each stage."""
-
-    preprocess_s: float
-    queue_s: float
-    inference_s: float
-    total_s: float
-    batch_size: int
-
-    def spent(self, output_s: float = 0.0) -> Spent:
-        """As the statistics of a request want it; `output_s` is the time since then."""
-        return Spent(self.total_s + output_s, self.preprocess_s, self.queue_s, self.inference_s, output_s)
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     """What is known about one input."""
 
     ranked: Ranked
     model: Model
-    timing: Timing
+    scored: Scored
 
 
 class Pipeline:
@@ -89,16 +73,16 @@ class Pipeline:
         model = self._repository.find_classifier(choice.model_name, choice.model_version)
         key, statistics = model.number, self._metrics.statistics
         try:
-            scored, timing = await self.run(model, checked(given, model), deadline)
+            scored = await self.run(model, checked(given, model), deadline)
         except (Exception, asyncio.CancelledError):
             statistics.failed(key, self._clock() - arrived)
             raise
-        statistics.answered(key, 1, timing.spent())
+        statistics.answered(key, 1, scored.total_s, scored.preprocess_s, scored.queue_s, scored.inference_s)
         if model.ranking is None:
             raise TypeError("a classifier has a ranking")
-        return Answer(model.ranking.rank(scored.scores, choice.max_results, choice.min_score), model, timing)
+        return Answer(model.ranking.rank(scored.scores, choice.max_results, choice.min_score), model, scored)
 
-    async def run(self, model: Model, payload: Payload, deadline: float, priority: int = 0) -> tuple[Scored, Timing]:
+    async def run(self, model: Model, payload: Payload, deadline: float, priority: int = 0) -> Scored:
         """As `classify`, for a model that has been found, and without ranking.
 
         Args:
@@ -118,7 +102,7 @@ class Pipeline:
         spent = scored.preprocess_s, scored.queue_s, scored.inference_s, total_s
         self._metrics.stage_seconds.observe(model.name, zip(STAGES, spent, strict=True))
         self._metrics.statistics.ran(model.number, scored.batch_size, scored.inference_s)
-        return scored, Timing(*spent, scored.batch_size)
+        return scored._replace(total_s=total_s)
 
 
 def checked(given: Encoded | Sequence[float], model: Model) -> Payload:

@@ -8,13 +8,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import pydantic
 import structlog
 from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
 
 from taxon.bundle import atomic_files, signing
 from taxon.bundle.signing import KeyFileError
@@ -33,10 +34,10 @@ from taxon.service.scheduling.arena import Arena
 from taxon.service.scheduling.board import Board
 from taxon.service.scheduling.memory import Memory
 from taxon.service.telemetry import logs
-from taxon.service.telemetry.families import Added, Family, read_families
+from taxon.service.telemetry.families import Added
 from taxon.service.telemetry.metrics import Metrics, MetricsPage
 from taxon.service.telemetry.statistics import Figures, Key
-from taxon.service.workers.executor import LocalExecutor
+from taxon.service.workers.executor import Executor
 from taxon.service.workers.layout import layout
 from taxon.service.workers.worker_pool import WorkerPool
 from taxon.service.workers.worker_process import StartWorker, WorkerProcesses
@@ -56,9 +57,11 @@ def main(argv: list[str]) -> int:
     try:
         settings = config.parse(argv)
     except pydantic.ValidationError as error:
-        for fault in error.errors():
-            place = ".".join(map(str, fault["loc"]))
-            sys.stderr.write(f"taxon serve: {place + ': ' if place else ''}{fault['msg']}\n")
+        faults: dict[str, list[str]] = {}
+        for fault in error.errors():  # of a setting that takes a word or a number there are two
+            faults.setdefault(str(fault["loc"][0]) if fault["loc"] else "", []).append(fault["msg"])
+        for setting, reasons in faults.items():
+            sys.stderr.write(f"taxon serve: {setting + ': ' if setting else ''}{', or '.join(reasons)}\n")
         return 2
     logs.configure(settings.log_format, settings.log_level)
     keep_freed_memory()
@@ -208,9 +211,15 @@ class Server:
         if not self._built:  # while it is being built, parts tell of themselves
             return
         self.fronts.update(self.repository.known, self.serving)
-        models = self.repository.listing()
+        models = [model.description for model in self.repository.listing()]
         self.metrics.show_models(
-            ((model.name, model.version, model.description.variant, model.description.provider) for model in models),
+            ((model.name, model.version, model.variant, model.provider) for model in models),
+            (
+                (model.name, model.version, trial.variant, trial.speedup)
+                for model in models
+                for trial in model.trials
+                if trial.speedup
+            ),
             self.repository.refused_count,
         )
         known = self.repository.known
@@ -221,7 +230,7 @@ class Server:
         """Has the page show what it asks for at every scrape."""
         metrics, pool, fronts = self.metrics, self.pool, self.fronts
         metrics.serving.set_function(lambda: self.serving and not self._stopped_at)
-        metrics.queued.set_function(lambda: pool.waiting_count)
+        metrics.queued.set_function(lambda: pool.dispatcher.waiting_count)
         metrics.workers.set_function(lambda: pool.serving_count)
         metrics.restarts.set_function(lambda: pool.restart_count)
         metrics.memory.labels("server").set_function(lambda: private_bytes([os.getpid()]))
@@ -230,9 +239,10 @@ class Server:
             metrics.memory.labels("fronts").set_function(lambda: private_bytes(fronts.pids))
 
     def _speak(self, board: Board, arenas: list[Arena], memory: Memory) -> Front | Hub:
+        line, apart = self.pool.dispatcher, self._layout.decoders > 0
         if self._layout.fronts > 1:
-            return Hub(self._settings, self.pool, self._control, board, arenas)
-        executor = LocalExecutor(self.pool, arenas[0], memory, decodes_apart=self._layout.decoders > 0)
+            return Hub(self._settings, line, self._control, board, arenas, decodes_apart=apart)
+        executor = Executor(line, arenas[0], memory, decodes_apart=apart)
 
         async def statistics() -> Mapping[Key, Figures]:
             return self.metrics.statistics.all
@@ -247,9 +257,9 @@ class Server:
             return self.metrics.registry
         loop = asyncio.get_running_loop()
 
-        def read() -> list[list[Family]]:
-            theirs = asyncio.run_coroutine_threadsafe(hub.families(), loop).result()
-            return [read_families(self.metrics.registry), *theirs]
+        def read() -> list[Iterable[Metric]]:
+            theirs = asyncio.run_coroutine_threadsafe(hub.metrics(), loop).result()
+            return [self.metrics.registry.collect(), *theirs]
 
         registry = CollectorRegistry()
         registry.register(Added(read))

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import codecs
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -61,7 +62,7 @@ class Row:
     @property
     def correct(self) -> bool:
         """Whether the best label is the true one."""
-        return composed(self.label) == composed(self.true_label)
+        return self.answer is not None and composed(self.label) == composed(self.true_label)
 
     @property
     def name(self) -> str:
@@ -75,13 +76,18 @@ def main(argv: list[str]) -> int:
     try:
         inputs = find_inputs(options.paths, labelled=options.labelled)
         choice = Choice(options.model, options.version, options.max_results, options.min_score)
-        rows = asyncio.run(classify_inputs(inputs, options.server, choice, options.timeout_s, options.concurrency))
+        rows = asyncio.run(
+            classify_inputs(
+                inputs, options.server, choice, options.timeout_s, options.concurrency, labelled=options.labelled
+            )
+        )
     except (OSError, ValueError) as error:
         sys.stderr.write(f"taxon classify: {error}\n")
         return 2
     if options.json:
+        shows_all = codecs.lookup(sys.stdout.encoding).name == "utf-8"
         for row in rows:
-            sys.stdout.write(json.dumps(to_json(row, labelled=options.labelled), ensure_ascii=False) + "\n")
+            sys.stdout.write(json.dumps(to_json(row, labelled=options.labelled), ensure_ascii=not shows_all) + "\n")
     else:
         console = Console()
         console.print(to_table(rows, labelled=options.labelled))
@@ -113,29 +119,33 @@ def find_inputs(paths: Iterable[Path], *, labelled: bool = False) -> list[Input]
             found += [Input(path, number, fields) for number, fields in enumerate(csv_rows.read_rows(path), 1)]
         else:
             check_name(path)
-            found.append(Input(path, label=composed(path.absolute().parent.name) if labelled else ""))
+            found.append(Input(path, label=labelled_folder.class_of(path.parent) if labelled else ""))
     return found
 
 
 def _in_folder(folder: Path, *, labelled: bool) -> list[Input]:
+    others: Sequence[tuple[Path, str]]
     if labelled:
-        return [Input(path, label=label) for path, label in labelled_folder.read_class_or_classes(folder)]
-    pictures, others = picture_files.pictures(folder)
-    if not pictures:
+        pairs, others = labelled_folder.read_class_or_classes(folder)
+        found = [Input(path, label=label) for path, label in pairs]
+    else:
+        pictures, others = picture_files.pictures(folder)
+        found = [Input(path) for path in pictures]
+    if not found:
         raise FileNotFoundError(f"{printable(folder)} holds no file that ends in {', '.join(EXTENSIONS)}")
     if others:
         path, reason = others[0]
         sys.stderr.write(f"taxon classify: left out {len(others)} in {folder}, the first {path}: {reason}\n")
-    return [Input(path) for path in pictures]
+    return found
 
 
 async def classify_inputs(
-    inputs: Sequence[Input], server: str, choice: Choice, timeout_s: float, concurrency: int
+    inputs: Sequence[Input], server: str, choice: Choice, timeout_s: float, concurrency: int, *, labelled: bool = False
 ) -> list[Row]:
     """Sends every input, `concurrency` at a time; the rows are in their order.
 
     Raises:
-        ValueError: The model knows none of the pictures' labels.
+        ValueError: With `labelled`, an input has no true label, or the model knows none of them.
     """
     slots = asyncio.Semaphore(concurrency)
     taken = pb.FeaturesInput()
@@ -146,11 +156,12 @@ async def classify_inputs(
             except TaxonError as error:
                 return [Row(given.path, None, error, given.number, given.label) for given in inputs]
             taken = model.input.features
-            _check_labels({given.label for given in inputs} - {""}, model)
+            if labelled:
+                _check_labels([(given, _truth(given, taken.feature_names)) for given in inputs], model)
 
         async def classify(given: Input) -> Row:
             path, fields, names = given.path, given.fields, taken.feature_names
-            truth = given.label if fields is None else csv_rows.label(fields, names)
+            truth = _truth(given, names)
             async with slots:
                 try:
                     answer = await client.classify(
@@ -168,8 +179,22 @@ async def classify_inputs(
         return list(await asyncio.gather(*map(classify, inputs)))
 
 
-def _check_labels(true_labels: set[str], model: pb.Model) -> None:
-    """Tells of true labels that the model cannot give."""
+def _truth(given: Input, names: Sequence[str]) -> str:
+    """`names` are those of the numbers that the model takes."""
+    return given.label if given.fields is None else csv_rows.label(given.fields, names)
+
+
+def _check_labels(labelled: Sequence[tuple[Input, str]], model: pb.Model) -> None:
+    """Tells of true labels that the model cannot give, and of inputs without one, which could be neither right nor
+    wrong.
+    """
+    if blank := [given for given, label in labelled if not label]:
+        first = f"{printable(blank[0].path)}{f' row {blank[0].number}' if blank[0].number else ''}"
+        raise ValueError(
+            f"{len(blank)} of {len(labelled)} inputs have no true label, the first {first}: leave them out, or "
+            "--labelled"
+        )
+    true_labels = {label for _, label in labelled}
     unknown = sorted(true_labels - {composed(label) for label in model.labels})
     if not unknown:
         return

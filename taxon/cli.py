@@ -3,6 +3,7 @@ instant and serving never needs what training needs.
 """
 
 import importlib
+import io
 import sys
 from typing import NamedTuple
 
@@ -50,6 +51,9 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0 done, 1 done with failures, 2 not usable as called."""
     arguments = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a label that the terminal cannot show ends no command
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())  # noqa: T201 - the answer itself
         return 0 if arguments else 2

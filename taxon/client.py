@@ -133,7 +133,8 @@ class Client:
                     answer: AnswerT = end.value
                     return answer
                 _check_size(request)
-                response = getattr(self._stub, rpc)(request, timeout=timeout_s or self._timeout_s)
+                timeout = self._timeout_s if timeout_s is None else timeout_s
+                response = getattr(self._stub, rpc)(request, timeout=timeout)
 
     def close(self) -> None:
         """Closes the connection; calls in flight are cancelled."""
@@ -205,7 +206,8 @@ class AsyncClient:
                     answer: AnswerT = end.value
                     return answer
                 _check_size(request)
-                response = await getattr(self._stub, rpc)(request, timeout=timeout_s or self._timeout_s)
+                timeout = self._timeout_s if timeout_s is None else timeout_s
+                response = await getattr(self._stub, rpc)(request, timeout=timeout)
 
     async def close(self) -> None:
         """Closes the connection; calls in flight are cancelled."""

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from taxon.mistaken import MISTAKEN_BYTES, mistaken_for
+from taxon.picture_files import composed
+
 Fields = dict[str, str]
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 """What other programs put between fields. Named, not taken: a guess could cut a field in two."""
@@ -18,7 +21,7 @@ class Table:
 
     file: Path
     columns: tuple[str, ...]
-    """Without the spaces around them."""
+    """Without the spaces around them, in Unicode's composed form (NFC)."""
     rows: list[list[str]]
     """Each as long as `columns`; at least one."""
 
@@ -35,25 +38,34 @@ def read_table(path: Path) -> Table:
             too few fields.
         OSError: It cannot be read.
     """
+    with path.open("rb") as file:
+        beginning = file.read(MISTAKEN_BYTES)
+        if beginning and (mistaken := mistaken_for(beginning)):
+            raise ValueError(f"{path} is {mistaken}, not CSV")
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
+            if name := _other_separator(next((line for line in stream if line.strip()), "")):
+                raise ValueError(f"the fields of {path} are separated by {name}: save it with commas")
+            stream.seek(0)
             lines = [line for line in csv.reader(stream, strict=True) if line]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
-    if lines and (name := _other_separator(lines[0])):
-        raise ValueError(f"the fields of {path} are separated by {name}: save it with commas")
     if len(lines) < 2:
         raise ValueError(f"{path} has no rows below its header")
-    table = Table(path, tuple(name.strip() for name in lines[0]), lines[1:])
+    table = Table(path, tuple(composed(name.strip()) for name in lines[0]), lines[1:])
     for number, row in enumerate(table.rows):
         if len(row) != len(table.columns):
             raise ValueError(f"{table.line(number)} has {len(row)} fields, the header {len(table.columns)}")
     return table
 
 
-def _other_separator(header: Sequence[str]) -> str:
-    """What stands between the fields of a header that has no comma; empty if it is one field."""
-    return next((name for sign, name in SEPARATORS.items() if len(header) == 1 and sign in header[0].strip()), "")
+def _other_separator(header: str) -> str:
+    """What stands between the fields of a header that has no comma between them; empty if it is one field."""
+
+    def count(separator: str) -> int:
+        return len(next(csv.reader([header.strip()], delimiter=separator), ()))
+
+    return "" if count(",") > 1 else next((name for sign, name in SEPARATORS.items() if count(sign) > 1), "")
 
 
 def read_rows(path: Path) -> list[Fields]:
@@ -80,7 +92,7 @@ def vector(fields: Fields, names: Sequence[str], count: int) -> list[float]:
     Raises:
         ValueError: A column is missing or is not a number.
     """
-    names = names or list(fields)[:count]
+    names = [composed(name) for name in names] or list(fields)[:count]
     if missing := [name for name in names if name not in fields]:
         raise ValueError(f"there is no column {missing[0]!r}, which the model takes")
     values = []
@@ -95,4 +107,4 @@ def vector(fields: Fields, names: Sequence[str], count: int) -> list[float]:
 def label(fields: Fields, names: Sequence[str]) -> str:
     """The last column, if it is not one that the model takes: as in training data, the true label."""
     last = list(fields)[-1]
-    return "" if last in names else fields[last].strip()
+    return "" if last in map(composed, names) else composed(fields[last].strip())

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from taxon.bundle import store
 from taxon.choice import Choice
@@ -42,14 +43,16 @@ def main(argv: list[str]) -> int:
             rows = asyncio.run(classify_inputs(pictures, server, Choice(max_results=3), timeout_s=10, concurrency=16))
             rows = [dataclasses.replace(row, path=row.path.relative_to(digits)) for row in rows]
     except subprocess.CalledProcessError as error:
-        console.print(f"[red]taxon demo: this step failed with exit code {error.returncode}: {shlex.join(error.cmd)}")
+        console.print(
+            f"[red]taxon demo: this step failed with exit code {error.returncode}: {escape(shlex.join(error.cmd))}"
+        )
         return 1
     _report(console, rows, models, time.monotonic() - started)
     return 1 if any(row.error for row in rows) else 0
 
 
 def _taxon(console: Console, *words: str | Path) -> None:
-    console.rule(f"[bold]taxon {shlex.join(map(str, words))}", align="left")
+    console.rule(f"[bold]taxon {escape(shlex.join(map(str, words)))}", align="left")
     subprocess.run(_command(*words), check=True)  # noqa: S603 - our own command line
 
 
@@ -62,13 +65,13 @@ def _serving(console: Console, models: Path, folder: Path) -> Iterator[str]:
     """A server on a free port, stopped at the end; yields its address."""
     port_file, log = folder / "port", folder / "serve.log"
     words = ("serve", "--models", models, "--listen", "127.0.0.1:0", "--port-file", port_file)
-    console.rule(f"[bold]taxon {shlex.join(map(str, words))}", align="left")
+    console.rule(f"[bold]taxon {escape(shlex.join(map(str, words)))}", align="left")
     with log.open("wb") as output, subprocess.Popen(_command(*words), stdout=output, stderr=output) as process:  # noqa: S603
         try:
             until = time.monotonic() + START_TIMEOUT_S
             while not port_file.exists():
                 if process.poll() is not None or time.monotonic() > until:
-                    console.print(f"[red]the server did not start:[/]\n{log.read_text()}")
+                    console.print(f"[red]the server did not start:[/]\n{escape(log.read_text())}")
                     raise subprocess.CalledProcessError(process.poll() or 1, _command(*words))
                 time.sleep(0.05)
             server = f"127.0.0.1:{port_file.read_text().strip()}"

@@ -5,11 +5,23 @@ Knows names only (see `picture_files`): opens no file. What it cannot tell it re
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from taxon.picture_files import FolderError, check_name, composed, direct, pictures, printable, subfolders
+from taxon.picture_files import (
+    CONTROL,
+    FolderError,
+    as_written,
+    check_name,
+    composed,
+    direct,
+    is_passed_over,
+    pictures,
+    printable,
+    subfolders,
+)
 
 SPLIT_WORDS = {
     "train": "train",
@@ -24,6 +36,8 @@ SPLIT_WORDS = {
 }
 FILLERS = {"set", "data", "dataset", "split", "images", "pictures"}
 """What people write behind a split's word: `training_set`, `Test Images`."""
+SHOWN = 5
+"""Names in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +84,7 @@ def _read(folder: Path) -> LabelledFolder:
     splits, others = _splits(folder)
     named = _classes(splits.get("train") or next(iter(splits.values())))
     labels = tuple(named)
-    check_labels(labels, f"{folder}{_deeper(folder, labels)}")
+    check_labels(labels, f"{folder}{_deeper(folder, labels) if '' in splits else ''}")
     files: list[LabelledFile] = []
     for split, part in splits.items():
         classes = _classes(part)
@@ -78,29 +92,36 @@ def _read(folder: Path) -> LabelledFolder:
         others += [(path, "lies in no class's folder") for path in sorted(direct(part))]
         for index, label in enumerate(labels):
             found, left_out = pictures(classes[label])
-            if not found and split in ("", "train"):
+            if not found and (left_out or split in ("", "train")):
                 raise FolderError(_no_pictures(classes[label], left_out))
             files += [LabelledFile(path, index, split) for path in found]
             others += left_out
     return LabelledFolder(labels, tuple(files), tuple(others))
 
 
-def read_class_or_classes(folder: Path) -> list[tuple[Path, str]]:
-    """Every picture with its label. A folder that holds pictures itself is one class, called by its name.
+def read_class_or_classes(folder: Path) -> tuple[list[tuple[Path, str]], Sequence[tuple[Path, str]]]:
+    """Every picture with its label, and what is left out, and why. A folder that holds pictures itself is one class,
+    called by its name.
 
     Raises:
         FolderError: See `read`; or it holds pictures and folders of pictures, so that it may be either.
     """
     if not folder.is_dir() or not any(direct(folder)):
         found = read(folder)
-        return [(file.path, found.labels[file.label]) for file in found.files]
+        return [(file.path, found.labels[file.label]) for file in found.files], found.others
     for inner in subfolders(folder):
         if pictures(inner)[0]:
             raise FolderError(
                 f"{folder} holds pictures, and so does its folder {inner.name}: whether it is one class or several "
                 "cannot be told; give the folder above it, or move the pictures"
             )
-    return [(path, composed(folder.resolve().name)) for path in pictures(folder)[0]]
+    here, others = pictures(folder)
+    return [(path, class_of(folder)) for path in here], others
+
+
+def class_of(folder: Path) -> str:
+    """The label of a class's folder: its name as it is written, also if that is a symbolic link."""
+    return composed(as_written(folder).name)
 
 
 def split_named(word: str) -> str:
@@ -110,6 +131,11 @@ def split_named(word: str) -> str:
         return ""
     (only,) = words
     return SPLIT_WORDS.get(only) or SPLIT_WORDS.get(only.removesuffix("set"), "")
+
+
+def may_be_class(name: str) -> bool:
+    """Whether a folder of this name would be read as one class among others."""
+    return "/" not in name and not is_passed_over(name) and not split_named(name)
 
 
 def _splits(folder: Path) -> tuple[dict[str, Path], list[tuple[Path, str]]]:
@@ -123,11 +149,13 @@ def _splits(folder: Path) -> tuple[dict[str, Path], list[tuple[Path, str]]]:
         if split := split_named(entry.name):
             named.setdefault(split, []).append(entry)
     if not any(subfolders(entry) for entries in named.values() for entry in entries):
-        if train := [entry.name for entry in named.get("train", ())]:
+        if named:
+            split, (entry, *_) = next(iter(named.items()))
             raise FolderError(
-                f"the name of {folder / train[0]} means the training split, which needs one folder of pictures per "
-                "class: make them, or if it is a class itself, rename it, or list the files in a CSV file of path,label"
+                f"the name of {entry} means the {split} split, which needs one folder of pictures per class: make "
+                "them, or if it is a class itself, rename it, or list the files in a CSV file of path,label"
             )
+        _classes(folder)
         _check_classes_are_none_of_splits(folder, inner)
         return {"": folder}, []
     for split, entries in named.items():
@@ -136,37 +164,71 @@ def _splits(folder: Path) -> tuple[dict[str, Path], list[tuple[Path, str]]]:
             raise FolderError(f"{folder} has {both}, which all mean the {split} split: keep one of them")
     beside = [entry for entry in inner if not split_named(entry.name) and (pictures(entry)[0] or subfolders(entry))]
     if beside and (len(named) == 1 or "train" not in named):
-        splits, rest = (", ".join(entry.name for entry in some) for some in ([*_firsts(named)], beside))
+        meant, rest = (
+            ", ".join(entries[0].name for entries in named.values()),
+            ", ".join(entry.name for entry in beside),
+        )
         raise FolderError(
-            f"{folder} holds {splits}, whose name means a split, beside {rest}: whether these are splits or classes "
+            f"{folder} holds {meant}, whose name means a split, beside {rest}: whether these are splits or classes "
             "cannot be told; rename them, or list the files in a CSV file of path,label,split"
         )
     others = [(entry, "lies beside the folders of the splits and is not read") for entry in beside]
     return {split: named[split][0] for split in ("train", "val", "test") if split in named}, others
 
 
-def _firsts(named: dict[str, list[Path]]) -> Iterable[Path]:
-    return (entries[0] for entries in named.values())
-
-
 def _check_classes_are_none_of_splits(folder: Path, inner: Sequence[Path]) -> None:
-    """Refuses "classes" that are splits by names that nobody knows: all hold the same folders, or say so in part."""
-    held = [{entry.name for entry in subfolders(part)} for part in inner if not any(direct(part))]
-    same = len(inner) > 1 and len(held) == len(inner) and all(one == held[0] for one in held) and len(held[0]) > 1
-    words = [set(re.split(r"[\W_]+", part.name.casefold())) for part in inner if subfolders(part)]
-    said = {split for word, split in SPLIT_WORDS.items() for part in words if word in part}
-    if same or len(said) > 1:
+    """Refuses "classes" that are splits by names that nobody knows: two hold the same folders, or the names say so."""
+    first_with: dict[str, Path] = {}
+    for part in inner:
+        if any(direct(part)):
+            continue
+        held = {composed(entry.name).casefold() for entry in subfolders(part)}
+        alike = Counter(first_with.setdefault(name, part) for name in held)
+        del alike[part]
+        if alike and alike.most_common(1)[0][1] > 1:
+            raise _splits_by_other_names(folder, inner)
+    named = [(part, *_split_within(part.name)) for part in inner]
+    said: dict[str, set[str]] = {}
+    for _, split, rest in named:
+        said.setdefault(rest, set()).update([split] if split else [])
+    deep = {split for part, split, _ in named if split and subfolders(part)}
+    if len(deep) > 1 or any(len(splits) > 1 for splits in said.values()):
+        raise _splits_by_other_names(folder, inner)
+
+
+def _split_within(name: str) -> tuple[str, str]:
+    """The split that a part of a name means, and the rest: `test` and `cats` of `cats_test2`."""
+    words = [word for word in re.split(r"[\W_\d]+", name.casefold()) if word]
+    split = next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "")
+    return split, " ".join(word for word in words if word not in SPLIT_WORDS and word not in FILLERS)
+
+
+def _splits_by_other_names(folder: Path, inner: Sequence[Path]) -> FolderError:
+    names, more = ", ".join(part.name for part in inner[:SHOWN]), ", …" if len(inner) > SHOWN else ""
+    return FolderError(
+        f"the folders {names}{more} in {folder} look like splits, not classes: call them train, val and test, each "
+        "with one folder of pictures per class, or list the files in a CSV file of path,label,split"
+    )
+
+
+def _check_holds_no_splits(part: Path) -> None:
+    """Refuses a class whose pictures lie in splits of its own: all of them would be one split."""
+    inner = [entry.name for entry in subfolders(part) if split_named(entry.name)]
+    if len({split_named(name) for name in inner}) > 1:
         raise FolderError(
-            f"the folders {', '.join(part.name for part in inner)} in {folder} look like splits, not classes: call "
-            "them train, val and test, or list the files in a CSV file of path,label,split"
+            f"the class folder {part} holds {' and '.join(inner)}, whose names mean splits: put the splits above the "
+            f"classes ({inner[0]}/{part.name}), or list the files in a CSV file of path,label,split"
         )
 
 
 def _classes(folder: Path) -> dict[str, Path]:
     """The folder of each class, by its label."""
     found: dict[str, Path] = {}
-    for entry in subfolders(folder):
+    inner = subfolders(folder)
+    for entry in inner:
         check_name(entry)
+        if len(inner) > 1:
+            _check_holds_no_splits(entry)
         label = composed(entry.name)
         if label in found:
             raise FolderError(
@@ -176,8 +238,13 @@ def _classes(folder: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def _check_same_classes(labels: Sequence[str], found: Iterable[str], folder: Path) -> None:
+def _check_same_classes(labels: Sequence[str], found: Collection[str], folder: Path) -> None:
     more, fewer = sorted(set(found) - set(labels)), sorted(set(labels) - set(found))
+    if not found and any(direct(folder)):
+        raise FolderError(
+            f"{folder} holds pictures, but no folder of a class: give each class its folder in it, or move pictures "
+            "without labels elsewhere"
+        )
     if more or fewer:
         faults = [f"unknown {more}"] if more else []
         faults += [f"missing {fewer}"] if fewer else []
@@ -188,13 +255,15 @@ def check_labels(labels: Sequence[str], where: str) -> None:
     """Refuses class lists that no classifier can be trained on.
 
     Raises:
-        FolderError: Fewer than two classes, or a name with spaces around it.
+        FolderError: Fewer than two classes, or a name with spaces around it or a control character in it.
     """
     if len(labels) < 2:
         found = f"only the class {labels[0]!r}" if labels else "no class"
         raise FolderError(f"{where} holds {found}: a classifier needs two classes or more, each a folder of pictures")
     if padded := [label for label in labels if label != label.strip()]:
         raise FolderError(f"the classes {padded} in {where} have spaces around their names: rename them")
+    if odd := [label for label in labels if CONTROL.search(label)]:
+        raise FolderError(f"the classes {odd} in {where} have control characters in their names: rename them")
 
 
 def _deeper(folder: Path, labels: Sequence[str]) -> str:

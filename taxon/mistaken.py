@@ -18,8 +18,10 @@ def mistaken_for(beginning: bytes) -> str:
     if beginning.startswith(LFS_POINTER):
         return "a git-LFS pointer (run `git lfs pull`)"
     start = beginning.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
+    if start.startswith((b"<!doctype html", b"<html")):
         return "a web page (the download failed)"
+    if start.startswith((b"<?xml", b"<svg", b"<error")):
+        return "XML"
     return ""
 
 

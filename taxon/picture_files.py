@@ -5,8 +5,10 @@ Opens no file. Hidden files are passed over, symbolic links are followed, everyt
 
 import os
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif")
@@ -41,7 +43,9 @@ def _walk(folder: Path, above: frozenset[str], found: list[Path], others: list[t
         return
     try:
         with os.scandir(folder) as listed:
-            entries = sorted((entry for entry in listed if not _is_clutter(entry.name)), key=lambda entry: entry.name)
+            entries = sorted(
+                (entry for entry in listed if not is_passed_over(entry.name)), key=lambda entry: entry.name
+            )
     except OSError as error:
         others.append((folder, f"cannot be read: {error.strerror}"))
         return
@@ -49,9 +53,9 @@ def _walk(folder: Path, above: frozenset[str], found: list[Path], others: list[t
     for entry in entries:
         path = folder / entry.name
         check_name(path)
-        if entry.is_dir():
+        if _is_folder(entry):
             inner.append(path)
-        elif not entry.is_file():  # a pipe would be waited for
+        elif not _is_file(entry):  # a pipe would be waited for
             others.append((path, "is a broken symbolic link" if entry.is_symlink() else "is not a regular file"))
         elif entry.name.lower().endswith(EXTENSIONS):
             found.append(path)
@@ -61,21 +65,36 @@ def _walk(folder: Path, above: frozenset[str], found: list[Path], others: list[t
         _walk(path, above | {real}, found, others)
 
 
-def _is_clutter(name: str) -> bool:
+def is_passed_over(name: str) -> bool:
+    """Whether a file or folder is hidden, or what systems leave behind."""
     return name.startswith(".") or name in CLUTTER
 
 
 def subfolders(folder: Path) -> list[Path]:
     """The folders in a folder that may mean something, sorted by name."""
     with os.scandir(folder) as listed:
-        return sorted(folder / entry.name for entry in listed if not _is_clutter(entry.name) and entry.is_dir())
+        return sorted(folder / entry.name for entry in listed if not is_passed_over(entry.name) and _is_folder(entry))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Also through a symbolic link; not if that leads nowhere, or round and round."""
+    with suppress(OSError):
+        return entry.is_dir()
+    return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """As `_is_folder`."""
+    with suppress(OSError):
+        return entry.is_file()
+    return False
 
 
 def direct(folder: Path) -> Iterator[Path]:
     """The pictures that lie in the folder itself."""
     with os.scandir(folder) as listed:
         for entry in listed:
-            if not _is_clutter(entry.name) and entry.name.lower().endswith(EXTENSIONS) and entry.is_file():
+            if not is_passed_over(entry.name) and entry.name.lower().endswith(EXTENSIONS) and _is_file(entry):
                 yield folder / entry.name
 
 
@@ -91,6 +110,23 @@ def check_name(path: Path) -> None:
         raise FolderError(f"the name of {printable(path)} has a control character in it: rename it")
 
 
+def within(path: Path, root: Path) -> Path | None:
+    """A path below a folder, as both are written or, where that does not lie below, as symbolic links lead; None if it
+    is elsewhere.
+    """
+    written, folder = as_written(path), as_written(root)
+    if written.is_relative_to(folder):
+        return written.relative_to(folder)
+    real = root.resolve()
+    ways = (written, path.parent.resolve() / path.name, path.resolve())
+    return next((one.relative_to(real) for one in ways if one.is_relative_to(real)), None)
+
+
+def as_written(path: Path) -> Path:
+    """The absolute path without `.` and `..`; symbolic links in it stay."""
+    return Path(os.path.normpath(path.absolute()))
+
+
 def is_utf8(text: str) -> bool:
     """Whether a name, as the system gave it, is text."""
     try:
@@ -104,6 +140,11 @@ def printable(path: Path | str) -> str:
     """The path on one line: what is not UTF-8, and control characters, as their numbers."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def pasted(path: Path) -> str:
+    """The path as a word of a command that is to be typed: quoted, and not to be taken for an option."""
+    return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
 
 
 def composed(name: str) -> str:

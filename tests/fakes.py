@@ -1,8 +1,10 @@
 """Small real things and fakes that several tests share: a toy model in a bundle, pictures, a clock."""
 
 import json
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -24,8 +26,17 @@ from taxon.bundle.pixels import decode
 
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 TOY_PIXELS = PixelSpec(resize=8, crop=(8, 8))
+PRIMARIES = np.eye(3)
+"""The bank of a toy that knows red, green and blue: grey is no nearer to them than 0.58."""
 FEATURE_COUNT = 4
 FEATURE_NAMES = ("a", "b", "c", "d")
+SLOW_WIDTH = 2048
+SLOW_PRODUCTS = (("light", "widen", "wide"), ("wide", "keep", "kept"), ("kept", "narrow", "nothing"))
+SLOW_WEIGHTS = (
+    (slice(3), slice(None), "widen"),
+    (slice(None), slice(None), "keep"),
+    (slice(None), slice(3), "narrow"),
+)
 PROVENANCE = Provenance(run_id="toy", created="2026-11-22T00:00:00Z", data_digest="0" * 64)
 
 
@@ -46,9 +57,16 @@ def picture(color: tuple[int, int, int] = COLORS["red"], size: tuple[int, int] =
     return encoded.getvalue()
 
 
-def toy_graph(contract: dict[str, str], task: str = "single_label", features: bool = False) -> bytes:
+def toy_graph(
+    contract: dict[str, str],
+    task: str = "single_label",
+    features: bool = False,
+    bank: np.ndarray | None = None,
+    slow: bool = False,
+) -> bytes:
     """uint8 `[batch, 8, 8, 3]` → the mean of each colour → scores of red, green and blue; or, from features,
-    scores of the first three of four values.
+    scores of the first three of four values. With a bank `[M, 3]` of colours, of length 1, also the familiarity.
+    Slow: with products of large matrices that change nothing.
     """
     activation = "Softmax" if task == "single_label" else "Sigmoid"
     weights = np.eye(FEATURE_COUNT if features else 3, 3, dtype=np.float32) * (1.0 if features else 10.0 / 255)
@@ -62,14 +80,31 @@ def toy_graph(contract: dict[str, str], task: str = "single_label", features: bo
             helper.make_node("ReduceMean", ["cast", "axes"], ["mean"], keepdims=0),
         ]
     nodes += [
-        helper.make_node("MatMul", ["features" if features else "mean", "weights"], ["logits"]),
+        helper.make_node("MatMul", ["features" if features else "mean", "weights"], ["light" if slow else "logits"]),
+        *(helper.make_node("MatMul", names[:2], names[2:]) for names in SLOW_PRODUCTS if slow),
+        *([helper.make_node("Add", ["light", "nothing"], ["logits"])] if slow else []),
         helper.make_node(activation, ["logits"], ["scores"]),
     ]
     constants = [numpy_helper.from_array(weights, "weights")]
+    if slow:
+        wide = np.zeros((SLOW_WIDTH, SLOW_WIDTH), np.float32)
+        constants += [numpy_helper.from_array(wide[rows, columns], name) for rows, columns, name in SLOW_WEIGHTS]
     if not features:
         constants.append(numpy_helper.from_array(np.array([1, 2], dtype=np.int64), "axes"))
-    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 3])
-    graph = helper.make_graph(nodes, "toy", [source], [scores], constants)
+    outputs = [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 3])]
+    if bank is not None:
+        outputs.append(helper.make_tensor_value_info("familiarity", TensorProto.FLOAT, ["batch", 1]))
+        constants += [
+            numpy_helper.from_array(bank.T.astype(np.float32), "bank"),
+            numpy_helper.from_array(np.array([1], dtype=np.int64), "last"),
+        ]
+        nodes += [
+            helper.make_node("ReduceL2", ["mean", "last"], ["length"], keepdims=1),
+            helper.make_node("Div", ["mean", "length"], ["unit"]),
+            helper.make_node("MatMul", ["unit", "bank"], ["likeness"]),
+            helper.make_node("ReduceMax", ["likeness", "last"], ["familiarity"], keepdims=1),
+        ]
+    graph = helper.make_graph(nodes, "toy", [source], outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     onnx.checker.check_model(model)
     helper.set_model_props(model, contract)
@@ -95,6 +130,9 @@ def toy_bundle(
     graph_labels: tuple[str, ...] | None = None,
     golden_shift: float = 0.0,
     graph: bytes | None = None,
+    bank: np.ndarray = PRIMARIES,
+    lighter: Mapping[str, bytes | None] = MappingProxyType({}),
+    lighter_unknown: float | None = None,
 ) -> store.Bundle:
     """Publishes a model that tells red, green and blue apart.
 
@@ -108,11 +146,15 @@ def toy_bundle(
         graph_labels: Of the graph's own metadata, if they shall differ.
         golden_shift: Added to the goldens' expected scores, to make a bundle that answers differently.
         graph: Other bytes in the graph's place.
+        bank: Of the graph, where `thresholds` are about familiarity; the goldens' is that of pure colours, 1.
+        lighter: Graphs of other variants, by precision; None is a sound one. fp32's is a slow one then.
+        lighter_unknown: The `unknown` threshold of those.
     """
     root.mkdir(parents=True, exist_ok=True)
     with store.staging(root, name) as folder:
         (folder / "golden").mkdir()
         goldens = []
+        familiarity = 1.0 if thresholds.unknown_by == "familiarity" else None
         for index, color in enumerate(COLORS.values()):
             if features:
                 values = [float(index == position) * 3 for position in range(FEATURE_COUNT)]
@@ -124,7 +166,7 @@ def toy_bundle(
                 file = f"golden/{index}.png"
             (folder / file).write_bytes(stored)
             scores = np.clip(toy_scores(logits, task) + golden_shift, 0, 1)
-            goldens.append(Golden(file=file, scores=tuple(scores.tolist()), tolerance=1e-4))
+            goldens.append(Golden(file=file, scores=tuple(scores.tolist()), familiarity=familiarity, tolerance=1e-4))
         draft = Manifest(
             name=name,
             version=1,
@@ -136,10 +178,21 @@ def toy_bundle(
             pixels=None if features else TOY_PIXELS,
             thresholds=thresholds,
             golden=tuple(goldens),
-            variants=(Variant(file="model.onnx", precision="fp32"),),
+            variants=(
+                Variant(file="model.onnx", precision="fp32"),
+                *(
+                    Variant(file=f"model.{precision}.onnx", precision=precision, unknown=lighter_unknown)
+                    for precision in lighter
+                ),
+            ),
             provenance=PROVENANCE,
             metrics={"accuracy": 0.5},
         )
         contract = draft.model_copy(update={"labels": graph_labels or labels}).contract()
-        (folder / "model.onnx").write_bytes(toy_graph(contract, task, features) if graph is None else graph)
+        judge = None if familiarity is None else bank
+        full = toy_graph(contract, task, features, judge, slow=bool(lighter))
+        (folder / "model.onnx").write_bytes(full if graph is None else graph)
+        for precision, given in lighter.items():
+            light = toy_graph(contract, task, features, judge) if given is None else given
+            (folder / f"model.{precision}.onnx").write_bytes(light)
         return store.publish(folder, draft)

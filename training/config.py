@@ -7,11 +7,15 @@ refused. Knows names, ranges and defaults; what they do is said by the modules t
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1, le=2**20)]
+"""More is a slip."""
+Rate = Annotated[float, Field(gt=0.0, le=1e6)]
+Strength = Annotated[float, Field(ge=0.0, le=1e6)]
 Task = Literal["single_label", "multi_label"]
 """Whether a sample has one label, or any number."""
 AutoTask = Literal["auto", "single_label", "multi_label"]
@@ -84,7 +88,11 @@ class ModelOptions(_Section):
         "cached", description="when only the head trains: compute what reaches it once, from unvaried pictures, or "
         "anew for each varied picture"
     )  # fmt: skip
-    last: PositiveInt = Field(1, description="mode last-n: number of stages that train beside the head")
+    freeze_bn: bool = Field(
+        False, description="batch normalisation keeps the statistics of the weights while its scale and shift train; "
+        "stages that are reset take their own"
+    )  # fmt: skip
+    last: Count = Field(1, description="mode last-n: number of stages that train beside the head")
     reset: tuple[str, ...] = Field((), description="mode hybrid: stages that start from random weights and train")
     frozen: tuple[str, ...] = Field((), description="mode hybrid: stages that keep their weights")
 
@@ -92,27 +100,23 @@ class ModelOptions(_Section):
 class OptimOptions(_Section):
     """How it learns."""
 
-    epochs: PositiveInt = Field(10, description="passes over the training data, those of the head included")
-    head_epochs: PositiveInt | None = Field(
-        None, description="mode lp-ft: epochs of the head alone; by default half of them"
-    )
-    batch_size: PositiveInt = Field(32, description="samples per update, over all processes")
-    accumulate: PositiveInt = Field(1, description="parts in which a batch is computed, to save memory")
+    epochs: Count = Field(10, description="passes over the training data, those of the head included")
+    head_epochs: Count | None = Field(None, description="mode lp-ft: epochs of the head alone; by default half of them")
+    batch_size: Count = Field(32, description="samples per update, over all processes")
+    accumulate: Count = Field(1, description="parts in which a batch is computed, to save memory")
     optimizer: Literal["sgd", "adam", "adamw"] = Field("adamw", description="SGD has Nesterov momentum")
-    lr: PositiveFloat | None = Field(None, description="peak learning rate; by default from optimizer and mode")
-    head_lr: PositiveFloat | None = Field(None, description="mode lp-ft: peak learning rate of the head's epochs")
+    lr: Rate | None = Field(None, description="peak learning rate; by default from optimizer and mode")
+    head_lr: Rate | None = Field(None, description="mode lp-ft: peak learning rate of the head's epochs")
     momentum: Fraction = Field(0.9, description="of SGD")
-    weight_decay: NonNegativeFloat = Field(0.01, description="L2; not on biases and normalisation")
-    l1: NonNegativeFloat = Field(0.0, description="weight of the sum of absolute weights in the loss")
+    weight_decay: Strength = Field(0.01, description="L2; not on biases and normalisation")
+    l1: Strength = Field(0.0, description="weight of the sum of absolute weights in the loss")
     schedule: Literal["cosine", "step", "constant", "linear"] = Field("cosine", description="of the learning rate")
-    step_epochs: PositiveInt = Field(10, description="schedule step: the rate falls tenfold every so many epochs")
-    warmup_epochs: NonNegativeFloat = Field(1.0, description="linear rise of the rate at the start")
+    step_epochs: Count = Field(10, description="schedule step: the rate falls tenfold every so many epochs")
+    warmup_epochs: Strength = Field(1.0, description="linear rise of the rate at the start")
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="factor of the learning rate from each stage to the one before it"
     )
-    norm_bias_lr: PositiveFloat = Field(
-        1.0, description="factor of the learning rate of the biases of normalisation layers"
-    )
+    norm_bias_lr: Rate = Field(1.0, description="factor of the learning rate of the biases of normalisation layers")
     loss: Literal["auto", "cross_entropy", "bce", "mse"] = Field(
         "auto", description="auto: bce for multi-label, else cross_entropy; mse is on probabilities"
     )
@@ -120,10 +124,12 @@ class OptimOptions(_Section):
     balance: Literal["none", "weights", "sampling"] = Field(
         "none", description="rare classes weigh more in the loss, or are drawn more often"
     )
-    clip_norm: PositiveFloat | None = Field(None, description="largest norm of the gradient")
+    clip_norm: Rate | None = Field(None, description="largest norm of the gradient")
     ema: Fraction = Field(0.0, description="decay of the running average of the weights that is evaluated; 0: none")
-    early_stop: NonNegativeInt = Field(0, description="stop after so many epochs without a better one; 0: never")
-    evaluate_every: PositiveInt = Field(
+    early_stop: Annotated[int, Field(ge=0, le=2**20)] = Field(
+        0, description="stop after so many epochs without a better one; 0: never"
+    )
+    evaluate_every: Count = Field(
         1, description="epochs between evaluations; the last of a phase is always evaluated, and only an evaluated "
         "epoch can be the best"
     )  # fmt: skip
@@ -133,14 +139,16 @@ class AugmentOptions(_Section):
     """How training pictures vary; evaluation never varies."""
 
     flip: Probability = Field(0.5, description="probability of a left-right flip; at 0.5 every other epoch, by picture")
-    pad: NonNegativeInt = Field(0, description="random crop after so many pixels of reflection on each side")
+    pad: Annotated[int, Field(ge=0, le=4096)] = Field(
+        0, description="random crop after so many pixels of reflection on each side"
+    )
     scale: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="random resized crop: smallest share of the area; 1: a crop of the evaluation's size"
     )
     policy: Literal["none", "randaugment", "trivialaugment"] = Field("none", description="colour and shape changes")
     erase: Probability = Field(0.0, description="probability of a random black rectangle")
-    mixup: NonNegativeFloat = Field(0.0, description="alpha of mixup; 0: none")
-    cutmix: NonNegativeFloat = Field(0.0, description="alpha of CutMix; with mixup, either at random; 0: none")
+    mixup: Strength = Field(0.0, description="alpha of mixup; 0: none")
+    cutmix: Strength = Field(0.0, description="alpha of CutMix; with mixup, either at random; 0: none")
 
 
 class DistillOptions(_Section):
@@ -154,7 +162,7 @@ class DistillOptions(_Section):
     teacher_sha256: str | None = Field(
         None, description="of the teacher's best.pt: filled in, and another one is refused"
     )
-    temperature: PositiveFloat = Field(4.0, description="both scores are softened by it")
+    temperature: Annotated[float, Field(ge=0.01, le=1e3)] = Field(4.0, description="both scores are softened by it")
     weight: Probability = Field(0.9, description="share of the loss that is the teacher's; 1: the labels are not used")
 
 
@@ -181,8 +189,8 @@ class MachineOptions(_Section):
         0, description="loader processes; useful for heavy augmentation"
     )
     cache_folder: Path = Field(Path("runs/.cache"), description="decoded pictures and features")
-    cache_gib: NonNegativeFloat = Field(16.0, description="decoded pictures are cached up to this size, in GiB")
-    save_seconds: NonNegativeFloat = Field(
+    cache_gib: Strength = Field(16.0, description="decoded pictures are cached up to this size, in GiB")
+    save_seconds: Annotated[float, Field(ge=0.0, le=1e9)] = Field(
         30.0, description="time between checkpoints, within epochs too; a killed run repeats what came after the last"
     )
 

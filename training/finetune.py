@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from taxon.bundle import pixels
 from taxon.training.config import Recipe
 from taxon.training.errors import TrainingError
-from taxon.training.loop import features, optim, order
+from taxon.training.loop import batch_statistics, features, optim, order
 from taxon.training.loop.augment import Augmentation, mixing, normalised
 from taxon.training.loop.batches import batches, cut, parts_of, smallest_part
 from taxon.training.loop.distill import Teacher
@@ -28,8 +29,7 @@ from taxon.training.loop.prepare import find_data, prepare
 from taxon.training.loop.progress import Display
 from taxon.training.loop.tensorboard import Events
 from taxon.training.network import model, networks, stages
-from taxon.training.plan import Position, check_parts, check_task, phases
-from taxon.training.reporting.report import write_report
+from taxon.training.plan import Position, check_parts, check_task, frozen_norms, phases
 from taxon.training.runs.checkpoint import Checkpoint
 from taxon.training.runs.folder import Run, check_recipe, open_or_create
 
@@ -63,9 +63,9 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         found = find_data(recipe.data, recipe.model)
         labels, preprocessing, task = found.data.labels, found.preprocessing, found.data.task
         check_task(recipe, task)
-        teacher = None
-        if recipe.distill.teacher is not None:
-            teacher = Teacher(recipe.distill, labels, task, preprocessing, machine.device)
+        teacher = (
+            Teacher(recipe.distill, labels, task, preprocessing, machine.device) if recipe.distill.teacher else None
+        )
         torch.manual_seed(seed)
         loaded = model.load(
             recipe.model.name,
@@ -76,12 +76,11 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         )
         example = normalised(preprocessing.example(), preprocessing.mean, preprocessing.std)
         model.check_takes(loaded.network, example)
-        train_count = len(found.data.split("train"))
-        smallest = smallest_part(train_count, options.batch_size, options.accumulate, machine.world)
-        check_parts(loaded, recipe, example, smallest)
+        check_parts(loaded, recipe, example, len(found.data.split("train")), machine.world)
 
         # Data: decoded once.
         prepared = prepare(found, recipe.machine)
+        check_parts(loaded, recipe, example, len(prepared.train), machine.world)  # fewer, if some could not be decoded
         run = open_or_create(folder, prepared.data, recipe, (teacher.run_id,) if teacher else ())
     display = Display(Console() if machine.rank == 0 else None)
     display.introduce(run.folder, prepared.data)
@@ -98,6 +97,7 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         networks.set_dropout(network, recipe.model.dropout)
     parts = stages.stages(network, loaded.head)
     stages.reset_stages(parts, recipe.model.reset)
+    frozen = frozen_norms(recipe.model, parts)
     network.to(machine.device)
     if recipe.run.channels_last != "off":
         network.to(memory_format=torch.channels_last)
@@ -124,6 +124,8 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         vary = Augmentation(preprocessing.pixels.crop, **recipe.augment.model_dump(exclude={"mixup", "cutmix"}))
         mix = mixing(recipe.augment.mixup, recipe.augment.cutmix, len(labels))
     autocast = machine.autocast(recipe.run.precision)
+    size = options.batch_size * EVALUATION_FACTOR
+    asked = partial(answer, machine=machine, batch_size=size, autocast=autocast, workers=workers)
 
     # Where a stopped run left off.
     position, kept = Position(), {}
@@ -151,7 +153,6 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
     )
 
     events = Events(run.folder, position.epochs_done) if recipe.run.tensorboard and machine.rank == 0 else None
-
     first_epoch = 0
     for phase in phases(recipe.model.mode, options):
         last_epoch, begin = first_epoch + phase.epochs, max(first_epoch, position.epochs_done)
@@ -189,6 +190,13 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         )
         if begin > first_epoch or position.step > 0:  # the checkpoint is of this phase
             update.load(kept["update"])
+        elif recipe.model.weights != "none":
+            stages.train_mode(network, parts, trainable, frozen)
+            smallest = smallest_part(len(prepared.train), options.batch_size, options.accumulate, machine.world)
+            fit = batch_statistics.fit(network, loaded.head, prepared.unvaried, to_network, smallest)
+            if fit is not None and fit.breaks and machine.rank == 0:
+                display.say(fit.warning)
+                run.write_warnings([fit.warning])
         forward = torch.compile(trainee) if recipe.run.compile else trainee
         if machine.world > 1:
             forward = DistributedDataParallel(forward)
@@ -202,7 +210,7 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         saved_at = time.monotonic()
         for epoch in range(begin, last_epoch):
             started, title = time.monotonic(), f"epoch {epoch + 1}/{options.epochs} {phase.mode}"
-            stages.train_mode(network, parts, trainable)
+            stages.train_mode(network, parts, trainable, frozen)
             if trainee is network:
                 train = prepared.in_epoch(epoch, vary, seed)
             samples = order.of_epoch(seed, epoch, train.targets, balanced=options.balance == "sampling")
@@ -263,15 +271,10 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
                 position.epoch_passes(epoch + 1)
             else:
                 with update.averaged(trainee):
-                    size = options.batch_size * EVALUATION_FACTOR
-                    metrics = summary(answer(trainee, val, to_input, machine, size, autocast=autocast, workers=workers))
+                    metrics = summary(asked(trainee, val, to_input))
                     if better := position.epoch_ends(epoch + 1, metrics["accuracy"], metrics["loss"]):
                         best = replace(blank, state=networks.state_on_cpu(network), metrics=metrics, epoch=epoch + 1)
-                figures |= {
-                    "val_loss": metrics["loss"],
-                    "accuracy": metrics["accuracy"],
-                    "macro_f1": metrics["macro_f1"],
-                }
+                figures |= {"val_loss": metrics["loss"]} | {key: metrics[key] for key in ("accuracy", "macro_f1")}
             history.append({**figures, "seconds": round(time.monotonic() - started, 3)})
             position.step, position.loss_sum = 0, 0.0
             if machine.rank == 0:
@@ -289,9 +292,10 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
     # The report is on the best weights.
     if recipe.run.report and best is not None and not (run.folder / "report" / "index.html").exists():
         network.load_state_dict(dict(best.state))
-        size = options.batch_size * EVALUATION_FACTOR
-        answers = answer(network, prepared.val, to_network, machine, size, autocast=autocast, workers=workers)
+        answers = asked(network, prepared.val, to_network)
         if machine.rank == 0:
+            from taxon.training.reporting.report import write_report  # what draws takes its time to import
+
             write_report(run, answers)
     if machine.rank == 0:
         display.finish(run.folder, run.checkpoint())

@@ -1,14 +1,17 @@
 """Options → the phases of a training, with every default resolved, and how far they have come."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from taxon.training.config import OptimOptions, Recipe
+from taxon.training.config import ModelOptions, OptimOptions, Recipe
+from taxon.training.dataset.published import FORMATS
 from taxon.training.errors import TrainingError
 from taxon.training.loop import distill
+from taxon.training.loop.batches import smallest_part
 from taxon.training.loop.optim import default_lr
 from taxon.training.network import model, stages
 from taxon.training.network.model import Loaded
@@ -74,18 +77,23 @@ def check_task(recipe: Recipe, task: str) -> None:
             raise TrainingError("mixup and cutmix are for one label per picture")
 
 
-def check_parts(loaded: Loaded, recipe: Recipe, example: Tensor, smallest: int) -> None:
-    """Refuses parts of a batch that are too small for the batch normalisation of the stages that train.
+def check_parts(loaded: Loaded, recipe: Recipe, example: Tensor, count: int, world: int = 1) -> None:
+    """Refuses parts of a batch that are too small for the batch normalisation of the stages that train, and to freeze
+    what is not there.
 
     Args:
         loaded: The network.
         recipe: Resolved.
         example: Samples as the network takes them.
-        smallest: Samples of the smallest part.
+        count: Of training samples.
+        world: Processes.
 
     Raises:
-        TrainingError: See `model.check_trains_on_one`, and `stages.trainable_stages`.
+        TrainingError: See `smallest_part`, `model.check_trains_on_one` and `stages.trainable_stages`.
     """
+    if recipe.model.freeze_bn and not stages.batch_norms(loaded.network):
+        raise TrainingError(f"{recipe.model.name} has no batch normalisation: leave out --freeze-bn")
+    smallest = smallest_part(count, recipe.optim.batch_size, recipe.optim.accumulate, world)
     parts = stages.stages(loaded.network, loaded.head)
     for phase in phases(recipe.model.mode, recipe.optim):
         trainable = stages.trainable_stages(
@@ -96,8 +104,13 @@ def check_parts(loaded: Loaded, recipe: Recipe, example: Tensor, smallest: int) 
             reset=recipe.model.reset,
         )
         if smallest == 1:
-            stages.train_mode(loaded.network, parts, trainable)
+            stages.train_mode(loaded.network, parts, trainable, frozen_norms(recipe.model, parts))
             model.check_trains_on_one(loaded.network, example)
+
+
+def frozen_norms(options: ModelOptions, names: Iterable[str]) -> list[str]:
+    """The stages whose batch normalisation keeps the statistics of the weights."""
+    return [name for name in names if options.freeze_bn and name not in options.reset]
 
 
 def resolved(recipe: Recipe) -> Recipe:
@@ -119,6 +132,8 @@ def resolved(recipe: Recipe) -> Recipe:
         mode = "scratch"
     if mode == "scratch":
         weights = "none"
+    if weights == "none" and network.freeze_bn:
+        raise TrainingError("--freeze-bn keeps the statistics of weights, and there are none: leave it out")
     head_epochs = optim.head_epochs or max(1, optim.epochs // 2)
     if mode == "lp-ft" and head_epochs >= optim.epochs:
         raise TrainingError(
@@ -141,8 +156,8 @@ def resolved(recipe: Recipe) -> Recipe:
 
 def _absolute(source: str) -> str:
     """A path is recorded so that it means the same when the run is resumed from elsewhere."""
-    kind, colon, path = source.partition(":")
-    if colon and path:
+    kind, _, path = source.partition(":")
+    if kind in FORMATS and path:
         return f"{kind}:{Path(path).resolve()}"
     return str(Path(source).resolve()) if Path(source).exists() else source
 

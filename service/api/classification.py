@@ -32,6 +32,7 @@ MAX_PAGE_SIZE = 1000
 MAX_PAGE_BYTES = 3 * 2**20
 """gRPC's clients take messages of 4 MiB unless they are told otherwise."""
 TASKS = {"single_label": pb.TASK_SINGLE_LABEL, "multi_label": pb.TASK_MULTI_LABEL}
+MEASURES = {"score": pb.UNKNOWN_MEASURE_SCORE, "familiarity": pb.UNKNOWN_MEASURE_FAMILIARITY}
 
 log = structlog.get_logger(__name__)
 
@@ -123,6 +124,7 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
         else:
             (count,), names = manifest.input.shape, manifest.input.names
             taken = pb.ModelInput(features=pb.FeaturesInput(feature_count=count, feature_names=names))
+        threshold = manifest.unknown_threshold(model.description.variant)
         return pb.Model(
             name=manifest.name,
             version=str(manifest.version),
@@ -132,8 +134,13 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
             input=taken,
             variant=model.description.variant,
             execution_provider=model.description.provider,
-            unknown_threshold=manifest.thresholds.unknown or 0.0,
+            unknown_threshold=threshold or 0.0,
             metrics=manifest.metrics,
+            variant_trials=(
+                pb.VariantTrial(variant=trial.variant, speedup=trial.speedup, reason=trial.reason)
+                for trial in model.description.trials
+            ),
+            unknown_measure=None if threshold is None else MEASURES[manifest.thresholds.unknown_by],
         )
 
 
@@ -168,7 +175,7 @@ def _choice(request: pb.ClassifyRequest) -> Choice:
 
 
 def _response(answer: Answer) -> pb.ClassifyResponse:
-    model, timing = answer.model, answer.timing
+    model, scored = answer.model, answer.scored
     labels = model.description.labels[GRAPH_OUTPUT]
     response = pb.ClassifyResponse(
         unknown=answer.ranked.unknown,
@@ -176,17 +183,18 @@ def _response(answer: Answer) -> pb.ClassifyResponse:
         model_version=str(model.version),
         variant=model.description.variant,
         request_id=new_id(),
+        familiarity=answer.ranked.familiarity,
     )
     # Filled in place: messages built apart and copied in take twice as long.
     add = response.classifications.add
     for index, score in zip(answer.ranked.indexes, answer.ranked.scores, strict=True):
         add(label=labels[index], class_index=index, score=score)
     told = response.timing
-    told.batch_size = timing.batch_size
-    _put(told.preprocess_duration, timing.preprocess_s)
-    _put(told.queue_duration, timing.queue_s)
-    _put(told.inference_duration, timing.inference_s)
-    _put(told.total_duration, timing.total_s)
+    told.batch_size = scored.batch_size
+    _put(told.preprocess_duration, scored.preprocess_s)
+    _put(told.queue_duration, scored.queue_s)
+    _put(told.inference_duration, scored.inference_s)
+    _put(told.total_duration, scored.total_s)
     return response
 
 

@@ -16,6 +16,7 @@ from taxon.service.api import statuses
 from taxon.service.api.reception import Reception
 from taxon.service.errors import FieldInvalidError
 
+KINDS = "unary_unary", "unary_stream", "stream_unary", "stream_stream"
 Context = grpc.aio.ServicerContext[Any, Any]
 ToStatus = Callable[[Exception, str], status_pb2.Status]
 Count = Callable[[str, str], None]
@@ -71,28 +72,14 @@ class Guard:
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, guarded),))
 
     def _guarded(self, name: str, handler: Any) -> Any:
-        codec = _reading(self._readers.get(name, handler.request_deserializer)), handler.response_serializer
-        if handler.request_streaming:
-            method = handler.stream_stream if handler.response_streaming else handler.stream_unary
-            read: Callable[..., Any] = _each_readable
-        else:
-            method = handler.unary_stream if handler.response_streaming else handler.unary_unary
-            read = _readable
-        if handler.response_streaming:
-            answer = self._streams(name, method, read)
-            kind = (
-                grpc.stream_stream_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_stream_rpc_method_handler
-            )
-            return kind(answer, *codec)
+        kind = next(kind for kind in KINDS if getattr(handler, kind))
+        method, read = getattr(handler, kind), _each_readable if handler.request_streaming else _readable
         if reception := self._large.get(name):
-            return grpc.stream_unary_rpc_method_handler(self._receives(name, method, reception), *codec)
-        answers = self._answers(name, method, read)
-        kind = (
-            grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
-        )
-        return kind(answers, *codec)
+            handler = handler._replace(unary_unary=None, request_streaming=True)
+            kind, method = "stream_unary", _received(method, reception)
+        guard = self._streams if inspect.isasyncgenfunction(method) else self._answers
+        reader = _reading(self._readers.get(name, handler.request_deserializer))
+        return handler._replace(request_deserializer=reader, **{kind: guard(name, method, read)})
 
     def _answers(self, name: str, method: Any, read: Callable[..., Any]) -> Any:
         async def answer(request: Any, context: Context) -> Any:
@@ -104,32 +91,17 @@ class Guard:
 
         return answer
 
-    def _receives(self, name: str, method: Any, reception: Reception) -> Any:
-        async def answer(_: AsyncIterator[Any], context: Context) -> Any:
+    def _streams(self, name: str, method: Any, read: Callable[..., Any]) -> Any:
+        async def generate(request: Any, context: Context) -> AsyncIterator[Any]:
             try:
-                async with reception.message(context) as request:
-                    return await method(_readable(request), context)
+                async for response in method(read(request), context):
+                    yield response
+                return
             except Exception as error:  # noqa: BLE001 - nothing may escape
                 status = self._status(name, error)
-            return await statuses.abort(context, status)
+            await statuses.abort(context, status)
 
-        return answer
-
-    def _streams(self, name: str, method: Any, read: Callable[..., Any]) -> Any:
-        if inspect.isasyncgenfunction(method):
-
-            async def generate(request: Any, context: Context) -> AsyncIterator[Any]:
-                try:
-                    async for response in method(read(request), context):
-                        yield response
-                    return
-                except Exception as error:  # noqa: BLE001 - nothing may escape
-                    status = self._status(name, error)
-                await statuses.abort(context, status)
-
-            return generate
-
-        return self._answers(name, method, read)
+        return generate
 
     def _status(self, name: str, error: Exception) -> status_pb2.Status:
         while isinstance(error, ExceptionGroup):  # of a method that reads and answers at once
@@ -156,6 +128,14 @@ def _reading(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], An
             return MalformedError()  # grpcio would answer by itself: it is raised where the guard stands
 
     return read
+
+
+def _received(method: Any, reception: Reception) -> Any:
+    async def receive(_: Any, context: Context) -> Any:
+        async with reception.message(context) as request:
+            return await method(_readable(request), context)
+
+    return receive
 
 
 def _readable(request: Any) -> Any:

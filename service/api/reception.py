@@ -11,8 +11,8 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
+from taxon import freed_memory
 from taxon.service.errors import DeadlineTooShortError, FieldInvalidError
-from taxon.service.machine import release_freed_memory
 
 Context = grpc.aio.ServicerContext[Any, Any]
 # A caller who has been given a turn and sends nothing must not keep others out.
@@ -67,4 +67,4 @@ class Reception:
     def _tidy(self) -> None:
         """The allocator keeps the pieces of large messages, in as many arenas as there are threads that read."""
         if not self._held_count:
-            asyncio.get_running_loop().run_in_executor(None, release_freed_memory)
+            asyncio.get_running_loop().run_in_executor(None, freed_memory.release)

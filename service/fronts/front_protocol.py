@@ -9,16 +9,8 @@ from taxon.service.scheduling.arena import Input
 from taxon.service.scheduling.batching import Outcome
 
 
-class Listen(NamedTuple):
-    """Owner → front: speak gRPC there."""
-
-    address: str
-
-
 class Listening(NamedTuple):
-    """Front → owner: it does."""
-
-    port: int
+    """Front → owner: it speaks gRPC."""
 
 
 class Update(NamedTuple):

@@ -5,60 +5,44 @@ One queue, one readiness, one metrics page, one drain: all of them are here; a f
 
 import asyncio
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
+from prometheus_client.core import Metric
 
 from taxon.service.config import Settings
 from taxon.service.errors import StartError
 from taxon.service.fronts.asking import Asking
-from taxon.service.fronts.front_protocol import Ask, Delivered, Drain, Leave, Listen, Listening, Submit, Told, Update
+from taxon.service.fronts.front_protocol import Ask, Delivered, Drain, Leave, Listening, Submit, Told, Update
+from taxon.service.models.control import ModelControl
 from taxon.service.models.repository import Known
 from taxon.service.scheduling.arena import Arena
 from taxon.service.scheduling.batching import Job, Outcome
 from taxon.service.scheduling.board import Board
-from taxon.service.telemetry.families import Family
 from taxon.service.telemetry.statistics import Figures, Key, added
-from taxon.service.workers.channel import Channel, socket_pair
-from taxon.service.workers.worker_pool import WorkerPool
+from taxon.service.workers.child_process import ENDING_S, ChildProcess, program
+from taxon.service.workers.executor import Line
+from taxon.service.workers.places import Places
 
-# -P: the folder that the server was started in is not searched for packages.
-PROGRAM = (sys.executable, "-P", "-m", "taxon.service.fronts.front_main")
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 30.0
+PROGRAM = program("taxon.service.fronts.front_main")
 START_S = 30.0
 TELL_S = 1.0
-# Beyond the drain's own delay and grace, before a front is taken to hang.
-ENDING_S = 2.0
 
 log = structlog.get_logger(__name__)
 
 
-class Control(Protocol):
-    """Loads and unloads models."""
-
-    async def load(self, name: str) -> None:
-        """Loads what is new in a model's folder."""
-        ...
-
-    async def unload(self, name: str) -> None:
-        """Ends the serving of a model."""
-        ...
-
-
 class FrontHandle:
-    """One front process, its channel, and what it has submitted."""
+    """One front process, and what it has submitted."""
 
-    def __init__(self, number: int, words: Sequence[str], descriptors: Sequence[int], hub: "Hub") -> None:
+    def __init__(self, number: int, descriptors: Sequence[int], words: Sequence[str], hub: "Hub") -> None:
         """Starts the process.
 
         Args:
             number: Of the front.
-            words: Of its command line, after its descriptors.
             descriptors: Of the board and of its arena.
+            words: Of its command line, after its descriptors.
             hub: Which it belongs to.
 
         Raises:
@@ -68,57 +52,55 @@ class FrontHandle:
         self.jobs: dict[int, Job] = {}
         self.settled = asyncio.Event()
         """Set once it has gone and nothing that it submitted is worked on."""
-        self.listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        ours, theirs = socket_pair()
-        numbers = theirs.fileno(), *descriptors
-        try:
-            self.popen = subprocess.Popen(  # noqa: S603 - our own module
-                [*PROGRAM, *map(str, numbers), *words], pass_fds=numbers, stdin=subprocess.DEVNULL
-            )
-        except OSError:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        self.channel = Channel(ours, lambda message: hub.receive(self, message), lambda: hub.bury(self))
-        self.asking = Asking(self.channel.send, hub.answer)
+        self.listening = False
+        self.process = ChildProcess(
+            PROGRAM, descriptors, words, lambda message: hub.receive(self, message), lambda: hub.bury(self)
+        )
+        self.asking = Asking(self.process.send, hub.answer)
 
 
 class Hub:
     """The fronts of one server."""
 
     def __init__(
-        self, settings: Settings, pool: WorkerPool, control: Control, board: Board, arenas: Sequence[Arena]
+        self,
+        settings: Settings,
+        line: Line,
+        control: ModelControl,
+        board: Board,
+        arenas: Sequence[Arena],
+        *,
+        decodes_apart: bool,
     ) -> None:
         """Starts nothing yet.
 
         Args:
             settings: Of the server.
-            pool: Of the workers.
+            line: Who takes their jobs on.
             control: Of the models.
             board: What all fronts read.
             arenas: One for each front.
+            decodes_apart: See `Executor`.
         """
         self._settings = settings
-        self._pool = pool
+        self._line = line
         self._control = control
         self._board = board
         self._arenas = arenas
+        self._decodes_apart = decodes_apart
         self._loop = asyncio.get_running_loop()
         self._fronts: dict[int, FrontHandle] = {}
-        self._pauses = dict.fromkeys(range(len(arenas)), FIRST_PAUSE_S)
+        self._places = Places("front", len(arenas), self._start)
         self._update: Update | None = None
         self._telling = False
-        self._address = ""
         self._reserved: socket.socket | None = None
-        self._closing = False
-        self._emptied = asyncio.Event()
+        self._complete, self._emptied = asyncio.Event(), asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def pids(self) -> list[int]:
         """Of the processes that listen."""
-        return [front.popen.pid for front in self._fronts.values() if front.listening.done()]
+        return [front.process.pid for front in self._fronts.values() if front.listening]
 
     async def start(self, address: str) -> int:
         """Starts every front. Returns the port that they share.
@@ -129,13 +111,14 @@ class Hub:
         host, _, port = address.rpartition(":")
         self._reserved = reserve(host, int(port))
         bound: int = self._reserved.getsockname()[1]
-        self._address = f"{host}:{bound}"
-        for number in range(len(self._arenas)):
-            self._start(number)
-        waiting = [front.listening for front in self._fronts.values()]
-        done, _ = await asyncio.wait(waiting, timeout=START_S)
-        if len(done) < len(self._arenas):
-            raise StartError(f"{len(self._arenas) - len(done)} of {len(self._arenas)} fronts did not start")
+        self._settings = self._settings.model_copy(update={"listen": f"{host}:{bound}"})
+        self._places.fill()
+        try:
+            async with asyncio.timeout(START_S):
+                await self._complete.wait()
+        except TimeoutError:
+            count = len(self._arenas)
+            raise StartError(f"{count - len(self.pids)} of {count} fronts did not start; see the log") from None
         return bound
 
     def update(self, known: Known, serving: bool) -> None:
@@ -148,13 +131,13 @@ class Hub:
     def _tell(self) -> None:
         self._telling = False
         for front in self._fronts.values():
-            front.channel.send(self._update)
+            front.process.send(self._update)
 
     async def statistics(self) -> Mapping[Key, Figures]:
         """The figures of all fronts together."""
         return added(await self._all("statistics"))
 
-    async def families(self) -> list[list[Family]]:
+    async def metrics(self) -> list[list[Metric]]:
         """The metrics of every front."""
         return await self._all("metrics")
 
@@ -168,9 +151,9 @@ class Hub:
 
     async def drain(self) -> None:
         """Drains every front. Those that take longer than they may are killed."""
-        self._closing = True
+        self._places.closing = True
         for front in self._fronts.values():
-            front.channel.send(Drain())
+            front.process.send(Drain())
         most_s = self._settings.drain_delay_seconds + self._settings.drain_grace_seconds + ENDING_S
         try:
             async with asyncio.timeout(most_s):
@@ -187,41 +170,27 @@ class Hub:
 
     def kill(self) -> None:
         """Ends every front at once."""
-        self._closing = True
+        self._places.closing = True
         for front in list(self._fronts.values()):
-            front.popen.kill()
             self.bury(front)
         if self._reserved:
             self._reserved.close()
 
     def _start(self, number: int) -> None:
-        if self._closing:
-            return
-        words = [str(number), str(len(self._arenas)), self._settings.model_dump_json()]
-        try:
-            front = FrontHandle(number, words, [self._board.descriptor, self._arenas[number].descriptor], self)
-        except OSError as error:
-            self._start_later(number, reason=str(error))
-            return
-        self._fronts[number] = front
-        front.channel.send(Listen(self._address))
+        words = [number, len(self._arenas), int(self._decodes_apart), self._settings.model_dump_json()]
+        descriptors = self._board.descriptor, self._arenas[number].descriptor
+        front = self._fronts[number] = FrontHandle(number, descriptors, [*map(str, words)], self)
         if self._update:
-            front.channel.send(self._update)
-
-    def _start_later(self, number: int, **facts: object) -> None:
-        pause_s = self._pauses[number]
-        self._pauses[number] = min(LONGEST_PAUSE_S, pause_s * 2)
-        log.error("front died, starting another", front=number, pause_s=pause_s, **facts)
-        self._loop.call_later(pause_s, self._start, number)
+            front.process.send(self._update)
 
     def bury(self, front: FrontHandle) -> None:
         """Cleans up after a front that has ended, and starts the next once nobody reads its arena any more."""
         if self._fronts.get(front.number) is not front:
             return
         del self._fronts[front.number]
-        front.channel.close()
+        front.process.close()
+        front.process.kill()
         front.asking.give_up()
-        front.popen.kill()
         self._board.forget(front.number)
         for number, job in list(front.jobs.items()):
             self._arenas[front.number].abandon(job.input.offset)
@@ -232,11 +201,11 @@ class Hub:
         task.add_done_callback(self._tasks.discard)
 
     async def _replace(self, front: FrontHandle) -> None:
-        status = await asyncio.to_thread(front.popen.wait)
+        status = await asyncio.to_thread(front.process.wait)
         if front.jobs:
             await front.settled.wait()
-        if not self._closing:
-            self._start_later(front.number, status=status)
+        if not self._places.closing:
+            self._places.fill_later(front.number, status=status)
 
     def receive(self, front: FrontHandle, message: Any) -> None:
         """Takes a front's message."""
@@ -250,21 +219,22 @@ class Hub:
             case Told():
                 front.asking.told(message)
             case Listening():
-                self._pauses[front.number] = FIRST_PAUSE_S
-                if not front.listening.done():
-                    front.listening.set_result(message.port)
-        self._board.predicted_wait_s = self._pool.predicted_wait_s()
+                self._places.works(front.number)
+                front.listening = True
+                if len(self.pids) == len(self._arenas):
+                    self._complete.set()
+        self._board.predicted_wait_s = self._line.predicted_wait_s()
 
     def _submit(self, front: FrontHandle, message: Submit) -> None:
         number = message.number
 
         def deliver(outcome: Outcome) -> None:
             del front.jobs[number]
-            if not front.jobs and front.channel.closed:
+            if not front.jobs and front.process.channel.closed:
                 front.settled.set()
-            front.channel.send_soon(Delivered(number, outcome))
+            front.process.channel.send_soon(Delivered(number, outcome))
 
-        job = Job(
+        job = front.jobs[number] = Job(
             message.model,
             message.input,
             message.deadline,
@@ -274,16 +244,15 @@ class Hub:
             alone=message.decoding_bytes > 0,
             decoding_bytes=message.decoding_bytes,
         )
-        front.jobs[number] = job
         try:
-            self._pool.submit(job)
+            self._line.submit(job)
         except Exception as error:  # noqa: BLE001 - it is raised where it was submitted
             deliver(error)
 
     def _leave(self, front: FrontHandle, number: int) -> None:
         job = front.jobs.get(number)
         if job:
-            self._pool.leave(job)
+            self._line.leave(job)
 
     async def answer(self, ask: Ask) -> Any:
         """Does or tells what a front asks for."""

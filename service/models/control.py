@@ -245,6 +245,8 @@ def _tell(loaded: Loaded) -> None:
         kind="bundle" if model.manifest else "graph",
         variant=model.description.variant,
         execution_provider=model.description.provider,
+        speedup={trial.variant: trial.speedup for trial in model.description.trials if trial.speedup},
+        not_served={trial.variant: trial.reason for trial in model.description.trials if trial.reason},
         largest_difference=loaded.largest_difference,
         run_ms={bucket: round(seconds * 1e3, 3) for bucket, seconds in loaded.run_s.items()},
     )

@@ -9,7 +9,7 @@ import structlog
 
 from taxon.bundle import store, version_labels
 from taxon.bundle.manifest import BundleError
-from taxon.picture_files import CLUTTER, printable
+from taxon.picture_files import is_passed_over, printable
 from taxon.service.models.config_pbtxt import read_config
 from taxon.service.runtime.description import GraphConfig
 
@@ -19,6 +19,8 @@ VERSION_PATTERN = r"[1-9][0-9]{0,17}"
 
 # No version has this number: nothing is the default as long as nobody can read what is.
 UNREADABLE = {version_labels.STABLE: 0}
+
+BROKEN = "is a symbolic link that leads nowhere"
 
 log = structlog.get_logger(__name__)
 
@@ -54,32 +56,33 @@ def left_out(root: Path, names: Sequence[str] | None = None) -> list[LeftOut]:
     """
     try:
         entries = sorted(entry.name for entry in root.iterdir()) if names is None else names
-        found = [(name, _why_left_out(root / name)) for name in entries if not _is_passed_over(name)]
+        found = [(name, _why_left_out(root / name)) for name in entries if not is_passed_over(name)]
     except OSError:
         return []  # `scan` says so
     return [LeftOut(printable(name), reason) for name, reason in found if reason]
 
 
-def _is_passed_over(name: str) -> bool:
-    return name.startswith(".") or name in CLUTTER
-
-
 def _why_left_out(entry: Path) -> str:
     try:
+        if entry.is_symlink() and not entry.exists():
+            return BROKEN
         if not entry.is_dir():
             return "a graph that lies in no model's folder: move it to NAME/1/" if entry.suffix == GRAPH_SUFFIX else ""
-        inside = sorted(part for part in entry.iterdir() if not _is_passed_over(part.name))
-        versions = [part for part in inside if re.fullmatch(VERSION_PATTERN, part.name) and part.is_dir()]
+        inside = sorted(part for part in entry.iterdir() if not is_passed_over(part.name))
+        numbered = [part for part in inside if re.fullmatch(VERSION_PATTERN, part.name)]
+        versions = [part for part in numbered if part.is_dir()]
         models = [part for part in inside if part.is_dir() and _is_model(part)]
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     if not re.fullmatch(NAME_PATTERN, entry.name):
-        return "no name of a model: letters, digits, . _ and -, a letter or digit first"
+        return "no name of a model: at most 128 ASCII letters, digits, . _ and -, a letter or digit first"
     misnamed = [printable(part.name) for part in models if part not in versions]
     if misnamed:
         return f"{', '.join(misnamed)} are no versions: name them 1, 2, 3 and so on, without letters or leading zeros"
     if any(part.suffix == GRAPH_SUFFIX or part.name == store.MANIFEST for part in inside if part.is_file()):
         return "its files lie beside the versions, not in one: move them into a folder 1"
+    if odd := [part for part in numbered if part not in versions]:
+        return f"the version {odd[0].name} {'is a file' if odd[0].exists() else BROKEN}"
     if not versions:
         return "holds no version: a folder 1 with a bundle or a graph"
     bundles = [part for part in versions if (part / store.MANIFEST).exists()]

@@ -45,9 +45,9 @@ def model_of(loaded: Loaded) -> Model:
     manifest = loaded.manifest
     if manifest is None:
         return Model(loaded.model, loaded.description, None, None, 0)
-    thresholds = manifest.thresholds
     height, width, channels = manifest.input.shape if manifest.input.kind == "image" else (0, 0, 0)
-    ranking = Ranking(manifest.task, thresholds.unknown, thresholds.labels)
+    unknown = manifest.unknown_threshold(loaded.description.variant)
+    ranking = Ranking(manifest.task, unknown, manifest.thresholds.labels, len(manifest.labels))
     return Model(loaded.model, loaded.description, manifest, ranking, height * width * channels)
 
 

@@ -5,7 +5,7 @@ together again. Knows no protobuf.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,12 @@ from taxon.service.errors import FieldInvalidError, InferenceFailedError, ModelN
 from taxon.service.models.model import Model
 from taxon.service.models.repository import VERSION, Repository
 from taxon.service.open_inference.tensors import Tensor, shown
-from taxon.service.pipeline import Pipeline, Timing
+from taxon.service.pipeline import Pipeline
 from taxon.service.runtime.packing import pack, unpack
 from taxon.service.scheduling.batching import Scored
+from taxon.service.workers.executor import Payload
 
 MAX_NAME_LENGTH = 256
-OneResult = tuple[Scored, Timing]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Inferred:
     outputs: Sequence[NDArray[Any]]
     """In the order of the model's outputs."""
     input_count: int
-    slowest: Timing
+    slowest: Scored
     """Of the input that took longest."""
 
 
@@ -83,15 +83,12 @@ class Inference:
             return await self._infer_graph(model, tensors, deadline, priority)
         (tensor,) = tensors.values()
         _check_batch([len(tensor)], model.description.max_batch_size)
-        steps: list[Callable[[], Awaitable[OneResult]]]
-        if isinstance(tensor, tuple):
-            steps = [_step(self._pipeline.run, model, encoded, deadline, priority) for encoded in tensor]
-        else:
-            if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
-                raise FieldInvalidError("inputs[0]", "every value must be finite")
-            steps = [_step(self._pipeline.run, model, array, deadline, priority) for array in tensor]
-        results = await _together(steps, self._pipeline.turns())
-        return _inferred([np.stack([scored.scores for scored, _ in results])], results)
+        if not isinstance(tensor, tuple) and tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
+            raise FieldInvalidError("inputs[0]", "every value must be finite")
+        answers = await self._run(model, list(tensor), deadline, priority)
+        rows = np.stack([scored.scores for scored in answers])
+        outputs = np.split(rows, [len(model.manifest.labels)], axis=1)  # the second is empty without familiarity
+        return _inferred(outputs[: len(model.description.outputs)], answers)
 
     async def _infer_graph(self, model: Model, tensors: dict[str, Tensor], deadline: float, priority: int) -> Inferred:
         description = model.description
@@ -99,15 +96,30 @@ class Inference:
         arrays = [np.asarray(tensors[spec.name]) for spec in description.inputs]
         if batched:
             _check_batch([len(array) for array in arrays], description.max_batch_size)
-        results = await _together(
-            [_step(self._pipeline.run, model, item, deadline, priority) for item in pack(arrays, batched=batched)],
-            self._pipeline.turns(),
-        )
+        answers = await self._run(model, pack(arrays, batched=batched), deadline, priority)
         try:
-            outputs = unpack([scored.scores for scored, _ in results], len(description.outputs), batched=batched)
+            outputs = unpack([scored.scores for scored in answers], len(description.outputs), batched=batched)
         except ValueError as error:
             raise InferenceFailedError("the model's answers to the inputs of one request differ in shape") from error
-        return _inferred(outputs, results)
+        return _inferred(outputs, answers)
+
+    async def _run(self, model: Model, payloads: Sequence[Payload], deadline: float, priority: int) -> list[Scored]:
+        """Runs each input in turn; the first failure, or the caller's leaving, ends them all."""
+        pipeline = self._pipeline
+        if len(payloads) == 1:
+            return [await pipeline.run(model, payloads[0], deadline, priority)]
+        turns = pipeline.turns()
+
+        async def run(payload: Payload) -> Scored:
+            async with turns:
+                return await pipeline.run(model, payload, deadline, priority)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(run(payload)) for payload in payloads]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return [task.result() for task in tasks]
 
 
 def _check_batch(sizes: Sequence[int], largest: int) -> None:
@@ -117,32 +129,5 @@ def _check_batch(sizes: Sequence[int], largest: int) -> None:
         raise FieldInvalidError("inputs", f"the batch has {sizes[0]} inputs, at most {largest} are allowed")
 
 
-def _step(
-    way: Callable[..., Awaitable[OneResult]],
-    model: Model,
-    payload: Any,
-    deadline: float,
-    priority: int,
-) -> Callable[[], Awaitable[OneResult]]:
-    return lambda: way(model, payload, deadline, priority)
-
-
-async def _together(steps: Sequence[Callable[[], Awaitable[OneResult]]], turns: asyncio.Semaphore) -> list[OneResult]:
-    """Takes every step in turn; the first failure, or the caller's leaving, ends them all."""
-    if len(steps) == 1:
-        return [await steps[0]()]
-
-    async def take(step: Callable[[], Awaitable[OneResult]]) -> OneResult:
-        async with turns:
-            return await step()
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(take(step)) for step in steps]
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
-
-
-def _inferred(outputs: Sequence[NDArray[Any]], results: Sequence[OneResult]) -> Inferred:
-    return Inferred(outputs, len(results), max((timing for _, timing in results), key=lambda timing: timing.total_s))
+def _inferred(outputs: Sequence[NDArray[Any]], answers: Sequence[Scored]) -> Inferred:
+    return Inferred(outputs, len(answers), max(answers, key=lambda scored: scored.total_s))

@@ -4,7 +4,6 @@ Triton's superset of it, over the same pipeline as `taxon.v1`. Knows messages; d
 """
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -273,6 +272,8 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
             self._statistics.failed(key, time.monotonic() - arrived)
             raise
         now = time.monotonic()
-        spent = dataclasses.replace(inferred.slowest.spent(now - encoding), total_s=now - arrived)
-        self._statistics.answered(key, inferred.input_count, spent)
+        slow = inferred.slowest
+        self._statistics.answered(
+            key, inferred.input_count, now - arrived, slow.preprocess_s, slow.queue_s, slow.inference_s, now - encoding
+        )
         return response

@@ -5,21 +5,21 @@ Knows bundles and sessions; not threads, queues or callers.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from taxon import freed_memory
 from taxon.bundle import pixels, proof
-from taxon.bundle.manifest import GRAPH_INPUTS, GRAPH_OUTPUT, BundleError, Manifest, Variant
+from taxon.bundle.manifest import FAMILIARITY_OUTPUT, GRAPH_INPUTS, GRAPH_OUTPUT, BundleError, Manifest, Variant
 from taxon.bundle.picture_limits import Limits
 from taxon.bundle.proof import Array
 from taxon.bundle.store import Bundle
-from taxon.service.machine import release_freed_memory
-from taxon.service.runtime.description import FORMAT_NHWC, Description
+from taxon.service.runtime.description import FORMAT_NHWC, Description, Trial
 from taxon.service.runtime.device import CPU, TENSORRT, Device
 from taxon.service.runtime.session import Session, Tensor, merged, open_session, profile
 from taxon.service.runtime.tensor_types import BYTES, TensorSpec
@@ -27,6 +27,7 @@ from taxon.service.runtime.tensor_types import BYTES, TensorSpec
 # Long enough for several runs of a small model, short enough that a large one is run once.
 TIMING_S = 0.01
 LONG_RUN_S = 0.1
+FULL: Final = "fp32"
 
 log = structlog.get_logger(__name__)
 
@@ -41,18 +42,30 @@ class Proven:
     run_s: dict[int, float]
     """Seconds of one run by bucket, ascending."""
     largest_difference: float
-    """Of any score of any golden."""
+    """Of any score or familiarity of any golden."""
+    given: Array
+    """The goldens, as the graph takes them."""
 
 
 def prove(
     bundle: Bundle,
-    precision: Literal["fp32", "fp16", "int8"],
+    precision: str,
     device: Device,
     thread_count: int,
     buckets: Sequence[int],
     limits: Limits,
+    given: Array | None = None,
 ) -> Proven:
     """Opens a bundle's graph, compares it with the manifest, replays the goldens, and times every bucket.
+
+    Args:
+        bundle: From `store.read`.
+        precision: Of the variant; a bundle that lacks it is proven as fp32, and the log says so.
+        device: Where it runs.
+        thread_count: Threads of one run on the CPU.
+        buckets: Batch sizes, ascending from 1.
+        limits: Of the goldens' pictures.
+        given: The goldens, as the proof of another variant has made them.
 
     Raises:
         BundleError: The graph does not load, is not the one that the manifest speaks of, or answers a golden
@@ -62,17 +75,23 @@ def prove(
     fixed = profile(GRAPH_INPUTS[bundle.manifest.input.kind], bundle.manifest.input.shape, buckets[-1])
     options = merged({TENSORRT: fixed}, variant.provider_options, device.options)
     session = open_session(bundle.folder / variant.file, device.provider, thread_count, options, variant.precision)
-    release_freed_memory()
+    freed_memory.release()  # opening a graph takes three times what is kept of it
     check_graph(session, bundle.manifest)
-    if bundle.manifest.pixels is not None and (reason := pixels.why_slow(bundle.manifest.pixels)):
-        log.warning("pictures are resized slowly, by NumPy", model=bundle.manifest.name, reason=reason)
-    given = proof.inputs(bundle.manifest, bundle.read, limits)
+    if given is None:
+        if bundle.manifest.pixels is not None and (reason := pixels.why_slow(bundle.manifest.pixels)):
+            log.warning("pictures are resized slowly, by NumPy", model=bundle.manifest.name, reason=reason)
+        given = proof.inputs(bundle.manifest, bundle.read, limits)
     largest_difference, run_s = _replay(session, bundle.manifest, variant, given, buckets)
-    return Proven(bundle.manifest, variant, session, run_s, largest_difference)
+    return Proven(bundle.manifest, variant, session, run_s, largest_difference, given)
 
 
 def describe(
-    manifest: Manifest, precision: str, provider: str, buckets: Sequence[int], max_batch_size: int
+    manifest: Manifest,
+    precision: str,
+    provider: str,
+    buckets: Sequence[int],
+    max_batch_size: int,
+    trials: Sequence[Trial] = (),
 ) -> Description:
     """What the Open Inference Protocol tells of a bundle. A picture may be sent in two ways."""
     name = GRAPH_INPUTS[manifest.input.kind]
@@ -84,12 +103,13 @@ def describe(
         manifest.name,
         manifest.version,
         inputs,
-        [TensorSpec(GRAPH_OUTPUT, "FP32", (-1, len(manifest.labels)))],
+        [TensorSpec(output, "FP32", (-1, *shape)) for output, shape in _outputs(manifest).items()],
         {GRAPH_OUTPUT: manifest.labels},
         max_batch_size,
         buckets,
         provider,
         precision,
+        trials,
         {name: FORMAT_NHWC} if manifest.input.kind == "image" else {},
     )
 
@@ -100,7 +120,7 @@ def _choose_variant(manifest: Manifest, precision: str) -> Variant:
         if variant.precision == precision:
             return variant
     log.warning("bundle lacks the variant, serving fp32", model=manifest.name, variant=precision)
-    return by_precision["fp32"]
+    return by_precision[FULL]
 
 
 def check_graph(session: Session, manifest: Manifest) -> None:
@@ -114,14 +134,24 @@ def check_graph(session: Session, manifest: Manifest) -> None:
         if actual != expected:
             raise BundleError(f"the graph's metadata {key} is {actual!r}, the manifest says {expected!r}")
     kind = manifest.input.kind
-    _check_tensors("input", session.inputs, GRAPH_INPUTS[kind], manifest.input.dtype, manifest.input.shape)
-    _check_tensors("output", session.outputs, GRAPH_OUTPUT, "float32", (len(manifest.labels),))
+    _check_tensors("input", session.inputs, {GRAPH_INPUTS[kind]: manifest.input.shape}, manifest.input.dtype)
+    _check_tensors("output", session.outputs, _outputs(manifest), "float32")
 
 
-def _check_tensors(role: str, tensors: Sequence[Tensor], name: str, dtype: str, shape: tuple[int, ...]) -> None:
-    if len(tensors) != 1:
-        raise BundleError(f"the graph has {len(tensors)} {role}s, it must have one")
-    tensor = tensors[0]
+def _outputs(manifest: Manifest) -> dict[str, tuple[int, ...]]:
+    """What the graph gives for one input: shapes by name, in its order."""
+    scores: dict[str, tuple[int, ...]] = {GRAPH_OUTPUT: (len(manifest.labels),)}
+    return scores | ({FAMILIARITY_OUTPUT: (1,)} if manifest.judges_familiarity else {})
+
+
+def _check_tensors(role: str, tensors: Sequence[Tensor], expected: Mapping[str, tuple[int, ...]], dtype: str) -> None:
+    if len(tensors) != len(expected):
+        raise BundleError(f"the graph has {len(tensors)} {role}s, it must have {len(expected)}: {', '.join(expected)}")
+    for tensor, (name, shape) in zip(tensors, expected.items(), strict=True):
+        _check_tensor(role, tensor, name, dtype, shape)
+
+
+def _check_tensor(role: str, tensor: Tensor, name: str, dtype: str, shape: tuple[int, ...]) -> None:
     if (tensor.name, tensor.dtype) != (name, dtype):
         raise BundleError(f"the graph's {role} is {tensor.dtype} {tensor.name!r}, it must be {dtype} {name!r}")
     if not tensor.shape or isinstance(tensor.shape[0], int):
@@ -142,7 +172,7 @@ def _replay(
     def run(batch: Array) -> NDArray[np.float32]:
         bucket = len(batch)
         started = time.perf_counter()
-        scores = session.run(batch)
+        rows = session.run(batch)
         first_s = time.perf_counter() - started
         # The first run of a shape allocates, and on a GPU searches kernels; a long run on a CPU hardly shows it.
         is_long = session.provider == CPU and first_s > LONG_RUN_S
@@ -150,7 +180,7 @@ def _replay(
         # A bucket is at most as slow as two of half its size: whatever says more is noise, and would keep the
         # bucket from ever being used and measured again.
         run_s[bucket] = min(measured_s, 2 * run_s.get(bucket // 2, measured_s), run_s.get(bucket, measured_s))
-        return scores
+        return rows
 
     return proof.replay(manifest, variant, given, run, buckets), run_s
 

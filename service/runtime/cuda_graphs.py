@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taxon.bundle import answers
+
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, OrtValue
 
@@ -18,7 +20,7 @@ class _Captured:
     """One batch shape's fixed places on the device, and what replays its graph."""
 
     given: "OrtValue"
-    scores: "OrtValue"
+    outputs: list["OrtValue"]
     binding: Any
     options: Any
 
@@ -33,13 +35,13 @@ class Replay:
         """Captures nothing yet: every shape is captured when it is first run.
 
         Args:
-            session: On CUDA, with `enable_cuda_graph`; of one input and one output.
+            session: On CUDA, with `enable_cuda_graph`; of one input.
             onnxruntime: The module that it comes from.
         """
         self._session = session
         self._onnxruntime = onnxruntime
         self._given = session.get_inputs()[0].name
-        self._scores = session.get_outputs()[0].name
+        self._outputs = [output.name for output in session.get_outputs()]
         self._captured: dict[tuple[int, ...], _Captured] = {}
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
@@ -49,18 +51,18 @@ class Replay:
             captured = self._captured[batch.shape] = self._bind(batch)
         captured.given.update_inplace(batch)
         self._session.run_with_iobinding(captured.binding, captured.options)
-        scores: NDArray[np.float32] = captured.scores.numpy()
-        return scores
+        return answers.joined([output.numpy() for output in captured.outputs])
 
     def _bind(self, batch: NDArray[Any]) -> _Captured:
-        # Uncaptured, to learn the output's shape; it also searches the kernels, which must not happen in a capture.
-        (scores,) = self._session.run([self._scores], {self._given: batch}, self._options("-1"))
+        # Uncaptured, to learn the outputs' shapes; it also searches the kernels, which must not happen in a capture.
+        answered = self._session.run(self._outputs, {self._given: batch}, self._options("-1"))
         new = self._onnxruntime.OrtValue.ortvalue_from_shape_and_type
-        given, answered = (new(array.shape, array.dtype, "cuda", 0) for array in (batch, scores))
+        given, *outputs = (new(array.shape, array.dtype, "cuda", 0) for array in (batch, *answered))
         binding = self._session.io_binding()
         binding.bind_ortvalue_input(self._given, given)
-        binding.bind_ortvalue_output(self._scores, answered)
-        return _Captured(given, answered, binding, self._options(str(len(self._captured) + 1)))
+        for name, output in zip(self._outputs, outputs, strict=True):
+            binding.bind_ortvalue_output(name, output)
+        return _Captured(given, outputs, binding, self._options(str(len(self._captured) + 1)))
 
     def _options(self, graph_id: str) -> Any:
         options = self._onnxruntime.RunOptions()

@@ -11,6 +11,17 @@ FORMAT_NHWC = 1
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """What became of one variant of a bundle when the fastest was looked for."""
+
+    variant: str
+    speedup: float = 0.0
+    """Times as fast as fp32, at the batch size where it gains least; 0 if it was not timed."""
+    reason: str = ""
+    """Why it is not served; empty for the one that is."""
+
+
+@dataclass(frozen=True, slots=True)
 class Description:
     """One version of a model, as the Open Inference Protocol tells it."""
 
@@ -27,6 +38,8 @@ class Description:
     """Batch sizes that run."""
     provider: str
     variant: str = "fp32"
+    trials: Sequence[Trial] = ()
+    """Of every variant of a bundle; empty if there was nothing to choose."""
     formats: Mapping[str, int] = field(default_factory=dict)
     """Triton's `ModelInput.Format` by input."""
 

@@ -15,8 +15,10 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from taxon.bundle import graph_files
+from taxon.bundle import answers, graph_files
 from taxon.bundle.manifest import BundleError
+from taxon.bundle.reading import reading
+from taxon.mistaken import MISTAKEN_BYTES, first_line, mistaken_for
 from taxon.service.runtime.cuda_graphs import Replay
 from taxon.service.runtime.device import CPU, CUDA, CUDA_GRAPHS, ENGINE_CACHE, TENSORRT, Options
 
@@ -76,13 +78,12 @@ class Session:
         self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
 
     def run(self, batch: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
-        """Runs a graph of one input and one output on `[batch, …]`; returns float32 `[batch, classes]`. Any thread
-        may call it, but with CUDA graphs only one at a time.
+        """Runs a bundle's graph, which has one input, on `[batch, …]`; returns its `answers` as float32 rows. Any
+        thread may call it, but with CUDA graphs only one at a time.
         """
         if self._replay:
             return self._replay.run(batch)
-        scores: NDArray[np.float32] = self._session.run([self.outputs[0].name], {self.inputs[0].name: batch})[0]
-        return scores
+        return answers.joined(self.run_tensors({self.inputs[0].name: batch}))
 
     def run_tensors(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Runs the graph on an array for each input; returns one for each of `outputs`. Any thread may call it."""
@@ -137,6 +138,8 @@ def open_session(
     Raises:
         BundleError: ONNX Runtime does not take the graph, or not on this provider.
     """
+    if isinstance(graph, Path):
+        _check_is_graph(graph)
     onnxruntime = import_onnxruntime(provider)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = thread_count
@@ -156,7 +159,7 @@ def open_session(
         session = onnxruntime.InferenceSession(source, options, providers=providers, disabled_optimizers=without)
         session.disable_fallback()
     except Exception as error:
-        raise BundleError(f"ONNX Runtime does not load the graph: {error}") from error
+        raise BundleError(f"ONNX Runtime does not load the graph: {first_line(error)}") from error
     if session.get_providers()[0] != provider:
         raise BundleError(f"the graph runs on {session.get_providers()[0]}, not on {provider}")
     if provider != CPU:
@@ -166,6 +169,13 @@ def open_session(
             raise BundleError(f"no node of the graph runs on {provider}, but {dict(nodes)}")
     captures = provider == CUDA and dict(providers)[CUDA].get(CUDA_GRAPHS) == "1"
     return Session(session, Replay(session, onnxruntime) if captures else None)
+
+
+def _check_is_graph(graph: Path) -> None:
+    with reading(graph.name), graph.open("rb") as file:
+        mistaken = mistaken_for(file.read(MISTAKEN_BYTES))
+    if mistaken:
+        raise BundleError(f"{graph.name} is {mistaken}, not an ONNX graph")
 
 
 def _providers(graph: bytes | Path, provider: str, chosen: Options) -> list[tuple[str, dict[str, str]]]:

@@ -6,7 +6,7 @@ Pure bookkeeping over what waits and what steps take; knows nothing of processes
 import math
 import random
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 
 from taxon.service.errors import DeadlineTooShortError, NotServingError, QueueFullError
@@ -18,6 +18,8 @@ from taxon.service.scheduling.model_queue import ModelQueue
 MARGIN = 1.15
 # So long after the last ordinary picture, large ones may have every worker.
 QUIET_S = 1.0
+# Pictures that a decoder gets at once: few, so that none waits while another decoder is idle.
+MOST_DECODED = 4
 # One call a second is let in against the estimates, if an idle server would answer it by what was proven.
 PROBE_S = 1.0
 MIN_RETRY_S = 0.02
@@ -75,27 +77,32 @@ class Queues:
     def __init__(self, max_queued_count: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_queued_count = max_queued_count  # only told to callers
         self._clock = clock
-        self._queues: list[ModelQueue] = []
+        self._queues: dict[int, ModelQueue] = {}
         self._ordinary_at = -QUIET_S
         self._turn_s = 0.0
 
     def add(self, queue: ModelQueue) -> None:
         """Adds a queue; it starts level with the others."""
         queue.used_s = self._turn_s
-        self._queues.append(queue)
+        self._queues[queue.model] = queue
 
-    def remove(self, queue: ModelQueue) -> None:
-        """Takes a queue out."""
-        self._queues.remove(queue)
+    def get(self, model: int) -> ModelQueue | None:
+        """The queue of a model, if there is one."""
+        return self._queues.get(model)
+
+    def remove(self, model: int) -> Sequence[Job]:
+        """Takes a model's queue out. Returns what waited in it."""
+        queue = self._queues.pop(model, None)
+        return queue.empty() if queue else ()
 
     def empty(self) -> list[Job]:
         """Takes out everything that waits."""
-        return [job for queue in self._queues for job in queue.empty()]
+        return [job for queue in self._queues.values() for job in queue.empty()]
 
     @property
     def waiting_count(self) -> int:
         """Inputs that wait."""
-        return sum(queue.waiting_count for queue in self._queues)
+        return sum(queue.waiting_count for queue in self._queues.values())
 
     def predicted_s(self, worker_count: int, busy_s: float) -> float:
         """How long a new input waits before a worker takes it.
@@ -104,7 +111,12 @@ class Queues:
             worker_count: Workers that serve.
             busy_s: Until the first of them is free.
         """
-        return busy_s + sum(queue.backlog_s() for queue in self._queues) / max(1, worker_count)
+        return busy_s + sum(queue.backlog_s() for queue in self._queues.values()) / max(1, worker_count)
+
+    def decoding_s(self, decoder_count: int) -> float:
+        """How long a new picture waits before a decoder takes it."""
+        waiting = [queue for queue in self._queues.values() if queue.undecoded]
+        return sum(len(queue.undecoded) * queue.apart_s.seconds() for queue in waiting) / max(1, decoder_count)
 
     def admit(self, queue: ModelQueue, job: Job, worker_count: int, busy_s: float) -> None:
         """Lets a job in, or not; whoever asks queues it then.
@@ -120,7 +132,7 @@ class Queues:
         remaining_s = job.deadline - now
         costs = queue.costs()
         apart_s = queue.apart_s.seconds() if job.input.dtype is None else 0.0
-        own_s = queue.alone_s.seconds() if job.alone else apart_s + costs[1]
+        own_s = queue.large_cost_s() if job.alone else apart_s + costs[1]
         if own_s > remaining_s:
             if self._is_probe(queue, job, remaining_s):
                 return
@@ -164,15 +176,38 @@ class Queues:
         """
         quiet = self._clock() - self._ordinary_at > QUIET_S
         large_room = decoding_room if large_count < max(1, worker_count - 1) or quiet else -1
-        waiting = [queue for queue in self._queues if queue.model in models and queue.has_work(large_room)]
+        waiting = [queue for queue in self._queues.values() if queue.model in models and queue.has_work(large_room)]
         if not waiting:
             return None
         queue = min(waiting, key=lambda queue: queue.used_s)
         self._turn_s = max(self._turn_s, queue.used_s)
-        for other in self._queues:
+        for other in self._queues.values():
             if not other.waiting_count:
                 other.used_s = max(other.used_s, self._turn_s)  # idleness earns no claim
         return queue, queue.take(self._clock(), worker_count, large_room)
+
+    def next_pictures(
+        self, decoder_count: int, decoding_room: float = math.inf
+    ) -> tuple[ModelQueue, Sequence[Job]] | None:
+        """What a free decoder should do now: the oldest picture, alone if it is large, else with its share of what
+        waits for its model; None if nothing waits, or a large picture waits for room.
+
+        Args:
+            decoder_count: How many decoders there should be.
+            decoding_room: Bytes that are left for decoding large pictures.
+        """
+        waiting = [queue for queue in self._queues.values() if queue.undecoded]
+        if not waiting:
+            return None
+        queue = min(waiting, key=lambda queue: queue.undecoded[0].queued_at)
+        if queue.undecoded[0].decoding_bytes > decoding_room:
+            return None
+        share = min(MOST_DECODED, -(-sum(len(queue.undecoded) for queue in waiting) // decoder_count))
+        large = [place for place, job in enumerate(queue.undecoded[:share]) if job.alone]
+        if large:
+            share = max(1, large[0])
+        jobs, queue.undecoded = queue.undecoded[:share], queue.undecoded[share:]
+        return queue, jobs
 
 
 def retry_delay_s(overhang_s: float) -> float:

@@ -106,10 +106,6 @@ class Arena:
         else:
             self.memory[begin : begin + len(payload)] = payload
 
-    def holds(self, offset: int) -> bool:
-        """Whether a block has not been given back."""
-        return offset in self._lengths
-
     def free(self, offset: int) -> None:
         """Gives a block back, after which nobody may touch it."""
         begin, end = offset, offset + self._lengths.pop(offset)

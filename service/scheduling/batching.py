@@ -8,7 +8,7 @@ import bisect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -19,16 +19,20 @@ from taxon.service.scheduling.arena import Input
 WORTHWHILE_GAIN = 1.02
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """What came back for one input."""
+class Scored(NamedTuple):
+    """What came back for one input, and how long each stage took."""
 
     scores: NDArray[Any]
-    """float32 `[classes]`, finite; of a model that takes tensors, a structured array of its outputs."""
+    """The row of a bundle's `answers`, float32, finite; of a model that takes tensors, a structured array of its
+    outputs.
+    """
     preprocess_s: float
     queue_s: float
     inference_s: float
     batch_size: int
+    """Of the run."""
+    total_s: float = 0.0
+    """From its arrival, where the pipeline has seen it."""
 
 
 Outcome = Scored | Exception | None

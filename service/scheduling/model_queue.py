@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from taxon.bundle.manifest import Manifest
 from taxon.service.scheduling.batching import Job, Taken, insert, take
 from taxon.service.scheduling.estimates import Estimate
 
 # Between two batches a worker waits for the server to take its answer and send the next: measured, on two busy cores.
 HAND_OVER_S = 0.0005
-# Of one large picture, before one has been seen.
+# Of decoding a large picture, before one has been seen.
 LARGE_PICTURE_S = 0.1
 # Costs fade: asked for several times a call, they are computed anew after so long or when a batch has taught.
 COSTS_KEPT_S = 0.25
@@ -25,6 +26,10 @@ class ModelQueue:
     on_batch: Callable[[int, int], None]
     """Told the size of each batch, and of inputs dropped before their run."""
     clock: Callable[[], float] = time.monotonic
+    decoded_by: Manifest | None = None
+    """What decoders must know of its pictures, where decoding has processes of its own."""
+    undecoded: list[Job] = field(default_factory=list)
+    """Pictures that wait for one of those."""
     ordinary: list[Job] = field(default_factory=list)
     alone: list[Job] = field(default_factory=list)
     """Large pictures."""
@@ -37,8 +42,8 @@ class ModelQueue:
     """Of one ordinary input, by a worker that runs it too."""
     apart_s: Estimate = field(init=False)
     """Of one ordinary picture, by a process that only decodes."""
-    alone_s: Estimate = field(init=False)
-    """Of one large picture, decoded and run."""
+    large_s: Estimate = field(init=False)
+    """Of decoding one large picture, by whichever process."""
     _costs: dict[int, float] = field(default_factory=dict)
     _costs_until: float = -1e9
 
@@ -46,33 +51,43 @@ class ModelQueue:
         """Begins with what was proven."""
         self.decode_s = Estimate(0.0, self.clock)
         self.apart_s = Estimate(0.0, self.clock)
-        self.alone_s = Estimate(LARGE_PICTURE_S, self.clock)
+        self.large_s = Estimate(LARGE_PICTURE_S, self.clock)
 
     @property
     def waiting_count(self) -> int:
         """Inputs that wait."""
-        return len(self.ordinary) + len(self.alone)
+        return len(self.undecoded) + len(self.ordinary) + len(self.alone)
 
     @property
     def proven_s(self) -> float:
         """Of one input on an idle server, as measured at load: without decoding, which was not."""
         return HAND_OVER_S + self.run_s[1].proven_s
 
+    def is_decoded_apart(self, job: Job) -> bool:
+        """Whether a job must go to a decoder before it can be run."""
+        return self.decoded_by is not None and job.input.dtype is None
+
     def insert(self, job: Job) -> None:
         """Queues a job."""
-        insert(self.alone if job.alone else self.ordinary, job)
+        insert(self._waiting_with(job), job)
 
     def discard(self, job: Job) -> bool:
         """Takes out a job whose caller has left. Returns whether it still waited here."""
-        jobs = self.alone if job.alone else self.ordinary
+        jobs = self._waiting_with(job)
         if job not in jobs:
             return False
         jobs.remove(job)
         return True
 
+    def _waiting_with(self, job: Job) -> list[Job]:
+        if self.is_decoded_apart(job):
+            return self.undecoded
+        return self.alone if job.alone else self.ordinary
+
     def empty(self) -> list[Job]:
         """Takes out everything that waits."""
-        jobs, self.ordinary, self.alone = [*self.ordinary, *self.alone], [], []
+        jobs = [*self.undecoded, *self.ordinary, *self.alone]
+        self.undecoded, self.ordinary, self.alone = [], [], []
         return jobs
 
     def has_work(self, large_room: float) -> bool:
@@ -90,7 +105,7 @@ class ModelQueue:
         """Takes out the next batch; the arguments are those of `has_work`."""
         oldest = self._oldest_large(large_room)
         if oldest and (not self.ordinary or oldest.queued_at < self.ordinary[0].queued_at):
-            taken = take(self.alone, now, {1: self.alone_s.seconds()})
+            taken = take(self.alone, now, {1: self.large_cost_s()})
             self.alone = taken.rest
         else:
             taken = take(self.ordinary, now, self.costs(), worker_count)
@@ -99,7 +114,11 @@ class ModelQueue:
 
     def expected_s(self, taken: Taken) -> float:
         """Seconds that a worker should need for a batch."""
-        return self.alone_s.seconds() if taken.batch[0].alone else self.costs()[taken.bucket]
+        return self.large_cost_s() if taken.batch[0].alone else self.costs()[taken.bucket]
+
+    def large_cost_s(self) -> float:
+        """Seconds that a large picture takes, decoded and run."""
+        return HAND_OVER_S + self.run_s[1].seconds() + self.large_s.seconds()
 
     def costs(self) -> dict[int, float]:
         """Seconds that a worker needs for a batch, by bucket."""
@@ -114,10 +133,10 @@ class ModelQueue:
 
     def backlog_s(self) -> float:
         """Worker seconds that wait here."""
-        if not self.waiting_count:
+        if not (self.ordinary or self.alone):
             return 0.0
         best_s = min(seconds / bucket for bucket, seconds in self.costs().items())
-        return len(self.ordinary) * best_s + len(self.alone) * self.alone_s.seconds()
+        return len(self.ordinary) * best_s + len(self.alone) * self.large_cost_s()
 
     def learn(self, taken: Taken, bucket: int, preprocess_s: float, inference_s: float) -> None:
         """Refines the estimates with one finished batch.
@@ -130,7 +149,7 @@ class ModelQueue:
         """
         self.used_s += preprocess_s + inference_s
         if taken.batch[0].alone:
-            self.alone_s.learn(preprocess_s + inference_s)
+            self.large_s.learn(preprocess_s)
             return
         if bucket:  # what ran teaches the size that ran
             self.run_s[bucket].learn(inference_s)

@@ -40,17 +40,6 @@ class Figures:
     """Seconds of those runs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """Where the seconds of one request went. The parts are those of its slowest input."""
-
-    total_s: float
-    input_s: float = 0.0
-    queue_s: float = 0.0
-    infer_s: float = 0.0
-    output_s: float = 0.0
-
-
 ReadStatistics = Callable[[], Awaitable[Mapping[Key, Figures]]]
 """The figures of every model, of all fronts together."""
 
@@ -75,16 +64,25 @@ class Statistics:
         """Drops the figures of all other models: they are served no more."""
         self._figures = {key: figures for key, figures in self._figures.items() if key in keys}
 
-    def answered(self, key: Key, inference_count: int, spent: Spent) -> None:
-        """Counts one answered request."""
+    def answered(
+        self,
+        key: Key,
+        inference_count: int,
+        total_s: float,
+        input_s: float,
+        queue_s: float,
+        infer_s: float,
+        output_s: float = 0.0,
+    ) -> None:
+        """Counts one answered request. The parts of its time are those of its slowest input."""
         figures = self.of(key)
         figures.success_count += 1
         figures.inference_count += inference_count
-        figures.success_s += spent.total_s
-        figures.input_s += spent.input_s
-        figures.queue_s += spent.queue_s
-        figures.infer_s += spent.infer_s
-        figures.output_s += spent.output_s
+        figures.success_s += total_s
+        figures.input_s += input_s
+        figures.queue_s += queue_s
+        figures.infer_s += infer_s
+        figures.output_s += output_s
         figures.last_ms = self._clock_ms()
 
     def failed(self, key: Key, total_s: float) -> None:

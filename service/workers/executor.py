@@ -1,12 +1,8 @@
-"""Where models run, as the line sees it: an input goes in, scores come out.
-
-`LocalExecutor` is in the process that owns the workers; a front beside others has a `RemoteExecutor`, see `fronts`.
-"""
+"""Where models run, as the line sees it: an input goes in, scores come out."""
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +13,50 @@ from taxon.service.scheduling.arena import Arena, Input
 from taxon.service.scheduling.batching import Job, Outcome, Scored
 from taxon.service.scheduling.memory import Memory
 from taxon.service.scheduling.picture_size import Encoded
-from taxon.service.workers.worker_pool import WorkerPool
 
 Payload = Encoded | NDArray[Any]
 """An encoded picture, or what the graph takes without the batch axis."""
 
 
-class Executor(Protocol):
-    """Runs inputs."""
+class Line(Protocol):
+    """Who takes jobs on: the pool of this process, or what stands for it in a front of its own."""
+
+    def submit(self, job: Job) -> None:
+        """Takes an input in; `job.deliver` is told the outcome, once.
+
+        Raises:
+            ServiceError: It may not come in.
+        """
+        ...
+
+    def leave(self, job: Job) -> None:
+        """The caller of a job has left; it is still delivered."""
+        ...
+
+    def predicted_wait_s(self) -> float:
+        """How long a new input would wait."""
+        ...
+
+
+class Executor:
+    """Runs inputs, each by way of a block of shared memory."""
+
+    def __init__(self, line: Line, arena: Arena, memory: Memory, number: int = 0, *, decodes_apart: bool) -> None:
+        """Submits nothing yet.
+
+        Args:
+            line: Who takes jobs on.
+            arena: Of this process.
+            memory: Of the server.
+            number: Of the arena, among those that workers know.
+            decodes_apart: Whether pictures are decoded in place by one process for another.
+        """
+        self._line = line
+        self._arena = arena
+        self._memory = memory
+        self._number = number
+        self._decodes_apart = decodes_apart
+        self._loop = asyncio.get_running_loop()
 
     async def submit(
         self, model: int, payload: Payload, deadline: float, priority: int = 0, room_bytes: int = 0
@@ -42,53 +74,28 @@ class Executor(Protocol):
             ServiceError: See `service.errors`.
             PictureError: See `taxon.bundle.picture_limits`.
         """
-        ...
-
-    def predicted_wait_s(self) -> float:
-        """How long a new input would wait."""
-        ...
-
-
-class LocalExecutor:
-    """The workers of this process."""
-
-    def __init__(self, pool: WorkerPool, arena: Arena, memory: Memory, *, decodes_apart: bool) -> None:
-        """Submits nothing yet.
-
-        Args:
-            pool: Of the workers.
-            arena: Of this process.
-            memory: Of the server.
-            decodes_apart: Whether pictures are decoded in place by one process for another.
-        """
-        self._pool = pool
-        self._decodes_apart = decodes_apart
-        self._arena = arena
-        self._memory = memory
-        self._loop = asyncio.get_running_loop()
-
-    async def submit(
-        self, model: int, payload: Payload, deadline: float, priority: int = 0, room_bytes: int = 0
-    ) -> Scored:
-        """See `Executor`."""
-        arena = self._arena
-        given = unplaced(payload, 0)
-        decoding_bytes = 0 if isinstance(payload, np.ndarray) else self._memory.to_decode(payload)
+        arena, number, decoding_bytes = self._arena, self._number, 0
+        if isinstance(payload, np.ndarray):
+            given = Input(number, -1, payload.nbytes, payload.dtype, payload.shape)
+        else:
+            given, decoding_bytes = Input(number, -1, len(payload)), self._memory.to_decode(payload)
         byte_count = max(given.byte_count, room_bytes if self._decodes_apart else 0)
         if not arena.reserve(byte_count):
-            raise no_room(arena, self.predicted_wait_s())
+            raise self._no_room()
         # Neither closure knows the job, and the future is let go of at the end: in a circle of references the picture
         # would stay until a collection.
-        future: asyncio.Future[Scored] = self._loop.create_future()
-        waiting: asyncio.Future[Scored] | None = future
+        future: asyncio.Future[Scored] | None = self._loop.create_future()
         offset: int | None = None
         delivered = False
 
         def bring(job: Job) -> None:
             # As late as can be: what waits is in the caller's message, and a block of its own would be a second copy.
             nonlocal offset
-            job.input = placed(arena, job.input, payload, byte_count, self.predicted_wait_s)
-            offset, job.bring = job.input.offset, None
+            offset = arena.allocate(byte_count)
+            if offset is None:
+                raise self._no_room()
+            arena.write(offset, payload)
+            job.input, job.bring = given._replace(offset=offset), None
 
         def deliver(outcome: Outcome) -> None:
             nonlocal delivered
@@ -96,7 +103,12 @@ class LocalExecutor:
             if offset is not None:
                 arena.free(offset)
             arena.release(byte_count)
-            settle(waiting, outcome)
+            if future is None or future.done() or outcome is None:
+                return
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
 
         job = Job(
             model,
@@ -110,62 +122,30 @@ class LocalExecutor:
             bring=bring,
         )
         try:
-            self._pool.submit(job)
+            self._line.submit(job)
         except Exception:
             arena.release(byte_count)
             raise
         try:
-            return await future
+            return await cast("asyncio.Future[Scored]", future)
         except asyncio.CancelledError:
             if not delivered:
                 if offset is not None:
                     arena.abandon(offset)
-                self._pool.leave(job)
+                self._line.leave(job)
             raise
         finally:
-            waiting = None
-            del future
+            future = None
 
     def predicted_wait_s(self) -> float:
-        """See `Executor`."""
-        return self._pool.predicted_wait_s()
+        """How long a new input would wait."""
+        return self._line.predicted_wait_s()
 
-
-def unplaced(payload: Payload, arena: int) -> Input:
-    """What is known of an input before it has a block."""
-    if isinstance(payload, np.ndarray):
-        return Input(arena, -1, payload.nbytes, payload.dtype, payload.shape)
-    return Input(arena, -1, len(payload))
-
-
-def placed(
-    arena: Arena, given: Input, payload: Payload, byte_count: int, predicted_wait_s: Callable[[], float]
-) -> Input:
-    """Writes an input into a block of so many bytes: the one copy on its way to a worker.
-
-    Raises:
-        QueueFullError: There is no room for it.
-    """
-    offset = arena.allocate(byte_count)
-    if offset is None:
-        raise no_room(arena, predicted_wait_s())
-    arena.write(offset, payload)
-    return given._replace(offset=offset)
-
-
-def no_room(arena: Arena, wait_s: float) -> QueueFullError:
-    """What a caller is told whose input the arena cannot hold."""
-    count = arena.reserved_count
-    return QueueFullError(
-        "the inputs in the server fill its memory", retry_delay_s(wait_s), queued_count=count, max_queued_count=count
-    )
-
-
-def settle(future: "asyncio.Future[Scored] | None", outcome: Outcome) -> None:
-    """Wakes a caller, if it still waits."""
-    if future is None or future.done() or outcome is None:
-        return
-    if isinstance(outcome, Exception):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)
+    def _no_room(self) -> QueueFullError:
+        count = self._arena.reserved_count
+        return QueueFullError(
+            "the inputs in the server fill its memory",
+            retry_delay_s(self.predicted_wait_s()),
+            queued_count=count,
+            max_queued_count=count,
+        )

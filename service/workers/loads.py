@@ -2,7 +2,8 @@
 load workers die.
 
 A graph can end the process that opens it. So a model that nobody has proved yet is given to a worker without which
-every other model is still served; if there is none, to one that is started for this alone. Pure bookkeeping over slots.
+every other model is still served; if there is none, to one that is started for this alone. Whoever proves it chooses
+its variant for all. Pure bookkeeping over slots.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from taxon.service.workers.worker_protocol import Load, Loaded
+from taxon.service.workers.worker_protocol import Load, Loaded, Trying
 from taxon.service.workers.worker_slot import WorkerSlot
 
 # A worker may die for other reasons than the model that it loads; twice is no chance.
@@ -107,9 +108,13 @@ class Loads:
             return None  # one will be free soon
         return self._start_extra()
 
+    def trying(self, slot: WorkerSlot, message: Trying) -> None:
+        """Takes note of what a worker opens."""
+        slot.trying = message.variant
+
     def loaded(self, slot: WorkerSlot, message: Loaded) -> None:
         """Takes a worker's answer."""
-        slot.loading = None
+        slot.loading, slot.trying = None, ""
         known = self._known.get(message.model)
         if known is None:
             return  # unloaded meanwhile
@@ -120,6 +125,8 @@ class Loads:
         slot.models.add(message.model)
         if known.proven is None:
             known.proven, known.prover = message, None
+            if message.description is not None:
+                known.order = known.order._replace(variant=message.description.variant)
         if slot.runs and not known.answer.done():
             known.answer.set_result(known.proven)
 
@@ -130,15 +137,20 @@ class Loads:
         log.error("a worker refuses what another proved", worker=slot.number, **known.label, reason=message.refused)
         slot.refused[known.order.model] = message.refused
 
-    def died(self, slot: WorkerSlot, status: int, *, was_killed: bool = False) -> None:
+    def died(self, slot: WorkerSlot, status: int, of_its_work: bool = True) -> None:
         """Counts the death of a worker, if it died while loading: not over a batch that it had before, and not if
-        somebody killed it while it loaded what another has proved.
+        somebody killed it while it loaded what has been proved. Such a model is loaded again for ever, as workers are.
         """
         known = None if slot.loading is None or slot.batches else self._known.get(slot.loading)
         for other in self._known.values():
             if other.prover is slot:
                 other.prover = None
-        if known is None or (known.proven and was_killed):
+        if known is None or (known.proven and not (of_its_work or slot.hangs)):
+            return
+        if slot.trying:
+            reason = f"the process that tried it ended with status {status}; see the log"
+            log.error("variant is not tried again", variant=slot.trying, **known.label, reason=reason)
+            known.order = known.order._replace(without={**known.order.without, slot.trying: reason})
             return
         known.deaths += 1
         if known.deaths < MOST_DEATHS:
@@ -174,8 +186,3 @@ class Loads:
         del self._known[known.order.model]
         if not known.answer.done():
             known.answer.set_result(Loaded(known.order.model, reason))
-
-    @property
-    def unproven(self) -> bool:
-        """Whether a model still waits for its proof, or for a worker that serves it."""
-        return any(not known.answer.done() for known in self._known.values())

@@ -5,9 +5,7 @@ GPU the inputs of the next batch are gathered while one runs. Knows models, pict
 queues or other workers. Ends when the server closes the socket.
 """
 
-import ctypes
 import os
-import signal
 import socket
 import sys
 import threading
@@ -21,15 +19,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taxon import freed_memory
 from taxon.bundle import pixels, signing, store
 from taxon.bundle.manifest import BundleError, Manifest
 from taxon.bundle.picture_limits import Limits
 from taxon.service.errors import DeadlineTooShortError
 from taxon.service.runtime.batch_run import answer_batch
-from taxon.service.runtime.bundle_proof import describe, prove
+from taxon.service.runtime.bundle_proof import Proven, describe, prove
+from taxon.service.runtime.description import Trial
 from taxon.service.runtime.graph_proof import prove_graph
+from taxon.service.runtime.variant_choice import AUTO, fastest
 from taxon.service.scheduling.arena import ArenaView, Input
 from taxon.service.telemetry import logs
+from taxon.service.workers.child_process import begin
 from taxon.service.workers.worker_protocol import (
     Decode,
     Decoded,
@@ -37,6 +39,7 @@ from taxon.service.workers.worker_protocol import (
     Load,
     Loaded,
     Run,
+    Trying,
     Unload,
     WorkerSettings,
     pack,
@@ -45,7 +48,6 @@ from taxon.service.workers.worker_protocol import (
 
 NICENESS = 5  # the front answers refusals and health while every core runs models
 READ_BYTES = 2**18
-PR_SET_PDEATHSIG = 1
 
 Array = NDArray[Any]
 
@@ -72,23 +74,38 @@ class Worker:
         self._check_signature = None if required is None else signing.checker(Path(required))
         self._models: dict[int, tuple[Manifest | None, Callable[[Array], Array]]] = {}
 
-    def load(self, order: Load) -> Loaded:
-        """Proves a model and keeps it."""
+    def load(self, order: Load, tell: Callable[[Trying], None] = lambda _: None) -> Loaded:
+        """Proves a model and keeps it.
+
+        Args:
+            order: Of the model.
+            tell: Told of every variant that is tried, before it is opened.
+        """
         try:
-            return self._load_bundle(order) if order.config is None else self._load_graph(order)
+            return self._load_bundle(order, tell) if order.config is None else self._load_graph(order)
         except BundleError as error:
             return Loaded(order.model, str(error))
 
-    def _load_bundle(self, order: Load) -> Loaded:
+    def _load_bundle(self, order: Load, tell: Callable[[Trying], None]) -> Loaded:
         settings = self._settings
         bundle = store.read(Path(settings.models), order.name, order.version, self._check_signature)
-        threads, buckets = settings.thread_count, settings.buckets
-        proven = prove(bundle, settings.variant, settings.device, threads, buckets, self._limits)
-        self._models[order.model] = proven.manifest, proven.session.run
-        description = describe(
-            proven.manifest, proven.variant.precision, proven.session.provider, buckets, settings.max_batch_size
-        )
-        return Loaded(order.model, "", description, proven.manifest, proven.run_s, proven.largest_difference)
+        manifest, threads, buckets = bundle.manifest, settings.thread_count, settings.buckets
+
+        def prove_one(precision: str, given: Array | None = None) -> Proven:
+            return prove(bundle, precision, settings.device, threads, buckets, self._limits, given)
+
+        wanted, trials = order.variant or settings.variant, list[Trial]()
+        if wanted == AUTO:
+            proven, trials = fastest(
+                manifest, prove_one, order.without, lambda variant: tell(Trying(order.model, variant))
+            )
+            freed_memory.release()  # of those that are not served
+        else:
+            proven = prove_one(wanted)
+        self._models[order.model] = manifest, proven.session.run
+        precision, provider = proven.variant.precision, proven.session.provider
+        description = describe(manifest, precision, provider, buckets, settings.max_batch_size, trials)
+        return Loaded(order.model, "", description, manifest, proven.run_s, proven.largest_difference)
 
     def _load_graph(self, order: Load) -> Loaded:
         settings = self._settings
@@ -201,7 +218,7 @@ def serve(server: socket.socket, worker: Worker, overlaps: bool) -> None:
                 running.result()
             match message:
                 case Load():
-                    send(worker.load(message))
+                    send(worker.load(message, send))
                 case Unload():
                     worker.unload(message)
                 case Decode():
@@ -228,11 +245,7 @@ def main(argv: list[str]) -> None:
     Args:
         argv: Descriptors of the socket and of every arena, joined by commas; settings as JSON.
     """
-    # A worker that hangs in native code would outlive a server that is killed.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    # Signals to the whole group reach the server too, which drains; this process ends when its socket closes.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    begin()
     os.nice(NICENESS)
     socket_number, *arena_numbers = map(int, argv[0].split(","))
     settings = WorkerSettings.from_json(argv[1])

@@ -33,6 +33,19 @@ class Load(NamedTuple):
     version: int
     config: GraphConfig | None
     """Of a graph without a manifest; None: it is a bundle."""
+    variant: str = ""
+    """Of a bundle, which another worker has chosen; empty: as the settings say."""
+    without: dict[str, str] = {}
+    """Variants that must not be tried, and why."""
+
+
+class Trying(NamedTuple):
+    """Worker → server: the model of a `Load` is proven as fp32, and this variant is opened next. If that ends the
+    process, only the variant is to blame.
+    """
+
+    model: int
+    variant: str
 
 
 class Loaded(NamedTuple):
@@ -100,7 +113,7 @@ class WorkerSettings:
     """What a worker must know; passed on its command line."""
 
     models: str
-    variant: Literal["fp32", "fp16", "int8"]
+    variant: Literal["auto", "fp32", "fp16", "int8"]
     device: Device
     buckets: tuple[int, ...]
     max_batch_size: int

@@ -4,9 +4,9 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 
-from taxon.service.scheduling.batching import Job, Taken
+from taxon.service.scheduling.batching import Taken
 from taxon.service.scheduling.model_queue import ModelQueue
-from taxon.service.workers.worker_process import WorkerHandle
+from taxon.service.workers.child_process import ChildProcess
 from taxon.service.workers.worker_protocol import Role
 
 AHEAD_S = 0.003
@@ -15,7 +15,7 @@ AHEAD_S = 0.003
 
 @dataclass(eq=False)
 class Batch:
-    """What a worker has to run."""
+    """What a worker has to run, or a decoder to decode."""
 
     queue: ModelQueue
     taken: Taken
@@ -31,7 +31,7 @@ class WorkerSlot:
 
     number: int
     role: Role
-    handle: WorkerHandle
+    handle: ChildProcess
     extra: bool = False
     """Whether it was started only to prove models that might end it."""
     models: set[int] = field(default_factory=set)
@@ -40,10 +40,12 @@ class WorkerSlot:
     """Which it would not take, though another worker did, and why."""
     loading: int | None = None
     """Which it proves now."""
+    loading_since: float = 0.0
+    """Point of `time.monotonic()`."""
+    trying: str = ""
+    """The variant of it that it tries."""
     batches: deque[Batch] = field(default_factory=deque)
-    """What it has to run, the running one first."""
-    decoding: list[Job] = field(default_factory=list)
-    """What it decodes."""
+    """What it has to do, the one that it does first."""
     watchdog: asyncio.TimerHandle | None = None
     """Kills it if what it does now takes too long."""
     hangs: bool = False
@@ -78,8 +80,7 @@ class WorkerSlot:
     @property
     def decoding_bytes(self) -> int:
         """Memory for the large pictures that it has to decode."""
-        alone = sum(batch.taken.batch[0].decoding_bytes for batch in self.batches)
-        return alone + sum(job.decoding_bytes for job in self.decoding)
+        return sum(job.decoding_bytes for batch in self.batches for job in batch.taken.batch)
 
     def watch(self, watchdog: asyncio.TimerHandle | None) -> None:
         """Replaces the watchdog."""

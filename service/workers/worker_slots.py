@@ -1,4 +1,4 @@
-"""The places of all workers, and the processes in them: started, watched, replaced with growing pauses, for ever."""
+"""The places of all workers, and the processes in them: started, watched, killed if they hang, replaced."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -8,12 +8,15 @@ from typing import Any
 import structlog
 
 from taxon.service.machine import oom_kill_count
+from taxon.service.workers.child_process import KILLED
 from taxon.service.workers.layout import Layout
-from taxon.service.workers.worker_process import ENDING_S, KILLED, StartWorker
+from taxon.service.workers.places import Places
+from taxon.service.workers.worker_process import StartWorker
 from taxon.service.workers.worker_protocol import Role
 from taxon.service.workers.worker_slot import WorkerSlot
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 30.0
+# After which a worker for a proof is tried again, if it cannot be started.
+EXTRA_PAUSE_S = 3.0
 
 log = structlog.get_logger(__name__)
 
@@ -59,20 +62,34 @@ class WorkerSlots:
         self._events = events
         self._loop = asyncio.get_running_loop()
         self._slots: dict[int, WorkerSlot] = {}
-        self._pauses = dict.fromkeys(range(layout.workers + layout.decoders), FIRST_PAUSE_S)
+        self._places = Places("worker", layout.workers + layout.decoders, self._start)
         self._retrying = False
         self._oom_kills = oom_kill_count()
-        self.closing = False
-        self.restart_count = 0
-        """Workers that had to be replaced."""
 
     def __iter__(self) -> Iterator[WorkerSlot]:
         return iter(list(self._slots.values()))
 
+    @property
+    def serving_count(self) -> int:
+        """Workers that have a model to run, with decoders beside them if those are apart."""
+        slots = self._slots.values()
+        if self._layout.decoders and not any(slot.role == "decode" for slot in slots):
+            return 0
+        return sum(slot.serves for slot in slots)
+
+    @property
+    def closing(self) -> bool:
+        """Whether nothing is started any more."""
+        return self._places.closing
+
+    @property
+    def restart_count(self) -> int:
+        """Workers that had to be replaced."""
+        return self._places.restart_count
+
     def start_all(self) -> None:
         """Starts every worker of the layout."""
-        for number in self._pauses:
-            self._start(number)
+        self._places.fill()
 
     def start_extra(self) -> WorkerSlot | None:
         """Starts a worker for proofs alone; None if that is impossible now: `started` is told when to try again."""
@@ -83,7 +100,7 @@ class WorkerSlots:
             log.error("worker for a proof cannot be started, trying again", reason=str(error))
             if not self._retrying:
                 self._retrying = True
-                self._loop.call_later(LONGEST_PAUSE_S / 10, self._retry)
+                self._loop.call_later(EXTRA_PAUSE_S, self._retry)
             return None
         return slot
 
@@ -93,11 +110,11 @@ class WorkerSlots:
         slot.watch(None)
         slot.handle.close()
         slot.handle.kill()
-        self._loop.run_in_executor(None, slot.handle.wait, ENDING_S)  # it has much memory to give back
+        self._loop.run_in_executor(None, slot.handle.wait)  # it has much memory to give back
 
     def works(self, slot: WorkerSlot) -> None:
-        """A worker has done something useful: its next successor need not wait long."""
-        self._pauses[slot.number] = FIRST_PAUSE_S
+        """A worker has done something useful."""
+        self._places.works(slot.number)
 
     def watch_run(self, slot: WorkerSlot) -> None:
         """Kills a worker that takes too long over a batch, from now on."""
@@ -114,31 +131,25 @@ class WorkerSlots:
 
     def kill(self) -> None:
         """Ends every process at once."""
-        self.closing = True
+        self._places.closing = True
         for slot in self:
             slot.handle.kill()
 
     async def close(self) -> None:
         """Ends every process: idle ones leave by themselves, what hangs or loads is killed."""
-        self.closing = True
+        self._places.closing = True
         slots = list(self)
         self._slots.clear()
         for slot in slots:
             slot.watch(None)
             slot.handle.close()
-            if slot.batches or slot.decoding or slot.loading is not None:
+            if slot.batches or slot.loading is not None:
                 slot.handle.kill()
-        await asyncio.gather(*(asyncio.to_thread(slot.handle.wait, ENDING_S) for slot in slots))
+        await asyncio.gather(*(asyncio.to_thread(slot.handle.wait) for slot in slots))
 
     def _start(self, number: int) -> None:
-        if self.closing:
-            return
         role: Role = "decode" if number >= self._layout.workers else "run" if self._layout.decoders else "whole"
-        try:
-            self._slots[number] = self._started(number, role)
-        except OSError as error:
-            self._start_later(number, "worker cannot be started", reason=str(error))
-            return
+        self._slots[number] = self._started(number, role)
         self._events.started()
 
     def _started(self, number: int, role: Role, *, extra: bool = False) -> WorkerSlot:
@@ -166,7 +177,7 @@ class WorkerSlots:
         slot.watch(None)
         slot.handle.close()
         slot.handle.kill()
-        status = slot.handle.wait(ENDING_S)  # its socket is closed after its memory: this is short
+        status = slot.handle.wait()  # its socket is closed after its memory: this is short
         before, self._oom_kills = self._oom_kills, oom_kill_count()
         out_of_memory = self._oom_kills > before
         if out_of_memory:
@@ -175,11 +186,4 @@ class WorkerSlots:
         if slot.extra:
             log.error("worker died while proving a model", status=status)
         elif not self.closing:
-            self._start_later(slot.number, "worker died", status=status)
-
-    def _start_later(self, number: int, event: str, **facts: object) -> None:
-        pause_s = self._pauses[number]
-        self._pauses[number] = min(LONGEST_PAUSE_S, pause_s * 2)
-        self.restart_count += 1
-        log.error(f"{event}, starting another", worker=number, pause_s=pause_s, **facts)
-        self._loop.call_later(pause_s, self._start, number)
+            self._places.fill_later(slot.number, status=status)

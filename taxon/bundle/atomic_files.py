@@ -1,5 +1,6 @@
 """Files that are wholly old or wholly new, whenever the machine stops, and folders that are still there afterwards."""
 
+import errno
 import glob
 import os
 import tempfile
@@ -48,6 +49,20 @@ def write(path: Path, content: bytes | str, mode: int = 0o644) -> None:
     """
     with replacing(path, mode) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def check_writable(folder: Path) -> None:
+    """Whether something could be made in a folder, which itself may have to be made: before long work whose result it
+    is to hold.
+
+    Raises:
+        OSError: It cannot; `filename` is the place that is in the way.
+    """
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not existing.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(existing))
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(existing))
 
 
 def make_folder(path: Path) -> None:

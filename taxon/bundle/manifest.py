@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveInt,
     ValidationError,
     model_validator,
@@ -25,6 +26,7 @@ FORMAT_VERSION = 1
 NAME_PATTERN = r"[a-z0-9][a-z0-9_-]{0,62}"
 GRAPH_INPUTS = {"image": "image", "features": "features"}
 GRAPH_OUTPUT = "scores"
+FAMILIARITY_OUTPUT = "familiarity"
 
 
 class BundleError(Exception):
@@ -58,6 +60,11 @@ def _check_names(names: tuple[str, ...]) -> tuple[str, ...]:
     if repeated:
         raise ValueError(f"{repeated} occur more than once")
     return names
+
+
+def _is_none(value: object) -> bool:
+    """Whether a field that earlier releases do not know may be left out."""
+    return value is None
 
 
 RelativePath = Annotated[str, AfterValidator(_check_relative)]
@@ -120,10 +127,13 @@ class FeaturesInput(_Part):
 
 
 class Thresholds(_Part):
-    """Scores below which an answer is not believed."""
+    """Values below which an answer is not believed."""
 
     unknown: Score | None = None
-    """Single-label: a best score below this means "none of these"."""
+    """Single-label: an input whose `unknown_by` is below this is "none of these"."""
+    # Left out where it is the best score: such manifests stay what they were before there was a choice.
+    unknown_by: Literal["score", "familiarity"] = Field(default="score", exclude_if="score".__eq__)
+    """What `unknown` is compared with: the best score, or the graph's second output."""
     labels: tuple[Score, ...] | None = None
     """Multi-label: the lowest score at which each label counts, in class order."""
 
@@ -133,8 +143,38 @@ class Golden(_Part):
 
     file: RelativePath
     scores: tuple[Score, ...]
+    familiarity: Score | None = Field(default=None, exclude_if=_is_none)
+    """Of a bundle whose graph judges it, and only there."""
     tolerance: Annotated[float, Field(gt=0.0, lt=1.0)]
-    """Largest allowed difference of any score."""
+    """Largest allowed difference of any score, and of the familiarity."""
+
+    @property
+    def row(self) -> tuple[float, ...]:
+        """As `answers` joins what a graph gives."""
+        return self.scores if self.familiarity is None else (*self.scores, self.familiarity)
+
+
+class Evidence(_Part):
+    """What was seen of a lighter graph beside the fp32 one, on the validation pictures."""
+
+    picture_count: PositiveInt
+    lost: NonNegativeInt
+    """Pictures that only the fp32 graph answers rightly."""
+    gained: NonNegativeInt
+    """Pictures that only this one does."""
+    loss_bound: Annotated[float, Field(ge=-1.0, le=1.0)]
+    """The accuracy that it loses at most on other pictures of the kind, with `confidence`; one-sided."""
+    confidence: Score
+    budget: Score
+    """Accuracy that it may lose."""
+    judged_by: Literal["bound", "estimate"]
+    """What had to stay within the budget: `loss_bound`; or, because whoever exported it said so, only what it loses on
+    these pictures.
+    """
+    agreement: Score
+    """Share of the pictures that both answer alike, rightly or not."""
+    divergence: NonNegativeFloat
+    """Mean Kullback-Leibler divergence of its scores from the fp32 graph's, in nats."""
 
 
 class Variant(_Part):
@@ -151,6 +191,10 @@ class Variant(_Part):
     """ONNX Runtime options by execution provider, as measured best at export."""
     golden_tolerance: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     """Replaces the goldens' own tolerance, which speaks of the fp32 graph."""
+    evidence: Evidence | None = Field(default=None, exclude_if=_is_none)
+    """Of a lighter graph, what it was published for."""
+    unknown: Score | None = Field(default=None, exclude_if=_is_none)
+    """Replaces `thresholds.unknown`, which speaks of the fp32 graph's familiarity."""
 
 
 class Calibration(_Part):
@@ -163,7 +207,7 @@ class Calibration(_Part):
     ece: Score | None = None
     """Expected calibration error of the scores as served."""
     unknown_coverage: Score | None = None
-    """Share of validation pictures whose best score reaches `thresholds.unknown`."""
+    """Share of validation pictures that reach `thresholds.unknown`."""
     unknown_accuracy: Score | None = None
     """Accuracy among those."""
 
@@ -214,12 +258,26 @@ class Manifest(_Part):
         for golden in self.golden:
             if len(golden.scores) != len(self.labels):
                 raise ValueError(f"{golden.file} has {len(golden.scores)} scores for {len(self.labels)} labels")
+            if (golden.familiarity is not None) != self.judges_familiarity:
+                raise ValueError(f"{golden.file} must have a familiarity if `unknown_by` names it, and only then")
         if self.thresholds.labels is not None and len(self.thresholds.labels) != len(self.labels):
             raise ValueError(f"{len(self.thresholds.labels)} label thresholds for {len(self.labels)} labels")
+        if self.judges_familiarity and (self.thresholds.unknown is None or self.task != "single_label"):
+            raise ValueError("familiarity is judged for an `unknown` threshold of a single-label model only")
         precisions = [variant.precision for variant in self.variants]
         if len(set(precisions)) != len(precisions) or "fp32" not in precisions:
             raise ValueError(f"variants {precisions} must be distinct and include fp32")
         return self
+
+    @property
+    def judges_familiarity(self) -> bool:
+        """Whether the graph has a second output, float32 `[batch, 1]`."""
+        return self.thresholds.unknown_by == "familiarity"
+
+    def unknown_threshold(self, precision: str) -> float | None:
+        """The `unknown` threshold of a variant."""
+        own = (variant.unknown for variant in self.variants if variant.precision == precision)
+        return next((threshold for threshold in own if threshold is not None), self.thresholds.unknown)
 
     def contract(self) -> dict[str, str]:
         """What the graph must carry in its own metadata, as strings, so that neither a label nor a

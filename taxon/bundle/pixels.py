@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ from taxon.bundle.geometry import resized_size, sides
 from taxon.bundle.jpeg_end import endings, has_every_scan
 from taxon.bundle.manifest import PixelSpec
 from taxon.bundle.picture_limits import Limits, PictureTooLargeError, PictureUndecodableError
-from taxon.bundle.png_metadata import without_spoilt_metadata
+from taxon.bundle.spoilt_metadata import mended, without_spoilt_metadata
 
 # Scaled decoding leaves at least so many times the target's sides, so that the resize still filters.
 SCALED_AT_LEAST = 2
@@ -48,7 +47,7 @@ SIDEWAYS = {
 
 
 @pillow_guard.lifted()
-def open_picture(source: Path | BinaryIO) -> ImageFile:
+def open_picture(source: Path | BytesIO) -> ImageFile:
     """Reads a picture's header, and with it its size, however large. Whoever decodes it holds it to `Limits` first.
 
     Raises:
@@ -56,9 +55,18 @@ def open_picture(source: Path | BinaryIO) -> ImageFile:
         OSError: It cannot be read.
         Exception: Pillow's parsers raise anything on hostile bytes.
     """
-    if isinstance(source, BytesIO):
-        source = BytesIO(without_spoilt_metadata(source.getvalue()))
-    return Image.open(source, formats=FORMATS)
+    try:
+        return Image.open(
+            BytesIO(without_spoilt_metadata(source.getvalue())) if isinstance(source, BytesIO) else source,
+            formats=FORMATS,
+        )
+    except (MemoryError, FileNotFoundError):
+        raise
+    except Exception:
+        encoded = source.getvalue() if isinstance(source, BytesIO) else without_spoilt_metadata(source.read_bytes())
+        if (without := mended(encoded)) == encoded and isinstance(source, BytesIO):
+            raise
+        return Image.open(BytesIO(without), formats=FORMATS)
 
 
 @pillow_guard.lifted()

@@ -18,7 +18,7 @@ from taxon.bundle.picture_limits import Limits
 
 Array = NDArray[np.uint8] | NDArray[np.float32]
 Run = Callable[[Array], NDArray[np.float32]]
-"""What the graph takes, `[batch, …]` → its scores, `[batch, labels]`."""
+"""What the graph takes, `[batch, …]` → its `answers`: `[batch, labels]`, or `[batch, labels + 1]` with familiarity."""
 
 
 def inputs(manifest: Manifest, read: Callable[[str], bytes], limits: Limits = Limits()) -> Array:
@@ -40,7 +40,7 @@ def inputs(manifest: Manifest, read: Callable[[str], bytes], limits: Limits = Li
 
 
 def replay(manifest: Manifest, variant: Variant, given: Array, run: Run, batch_sizes: Sequence[int]) -> float:
-    """Runs every batch size with goldens, and every golden at least once, and compares the scores.
+    """Runs every batch size with goldens, and every golden at least once, and compares scores and familiarity.
 
     Args:
         manifest: The bundle's.
@@ -50,23 +50,23 @@ def replay(manifest: Manifest, variant: Variant, given: Array, run: Run, batch_s
         batch_sizes: Ascending. The largest is repeated until every golden has had its turn.
 
     Returns:
-        The largest difference of any score.
+        The largest difference of any score or familiarity.
 
     Raises:
-        BundleError: The graph fails, gives scores of another shape, a score differs by more than the tolerance or is
-            not a number, or another class wins.
+        BundleError: The graph fails, gives answers of another shape, a score or the familiarity differs by more than
+            the tolerance or is not a number, or another class wins.
     """
     largest_difference = 0.0
     for indexes in _rounds(len(manifest.golden), batch_sizes):
         count = len(indexes)
         try:
-            scores = run(given[indexes])
+            rows = run(given[indexes])
         except Exception as error:  # whatever runs graphs has exceptions of its own
             raise BundleError(f"the graph fails on a batch of {count}: {error}") from error
-        expected_shape = (count, len(manifest.labels))
-        if scores.shape != expected_shape:
-            raise BundleError(f"the graph gives scores {list(scores.shape)}, they must be {list(expected_shape)}")
-        for index, actual in zip(indexes, scores, strict=True):
+        expected_shape = (count, len(manifest.golden[0].row))
+        if rows.shape != expected_shape:
+            raise BundleError(f"the graph gives scores {list(rows.shape)}, they must be {list(expected_shape)}")
+        for index, actual in zip(indexes, rows, strict=True):
             golden = manifest.golden[index]
             tolerance = golden.tolerance if variant.golden_tolerance is None else variant.golden_tolerance
             largest_difference = max(largest_difference, _compare(golden, tolerance, actual, count))
@@ -102,15 +102,15 @@ def _rounds(golden_count: int, batch_sizes: Sequence[int]) -> Iterator[list[int]
 
 
 def _compare(golden: Golden, tolerance: float, actual: NDArray[np.float32], batch_size: int) -> float:
-    expected = np.asarray(golden.scores)
-    difference = float(np.abs(actual - expected).max())
+    differences = np.abs(actual - np.asarray(golden.row))
+    difference = float(differences.max())
     if not difference <= tolerance:  # not `>`: NaN must fail
+        what = "a score" if not differences[: len(golden.scores)].max() <= tolerance else "the familiarity"
         raise BundleError(
-            f"{golden.file}: in a batch of {batch_size} a score differs by {difference:.3g}, "
+            f"{golden.file}: in a batch of {batch_size} {what} differs by {difference:.3g}, "
             f"at most {tolerance:g} is allowed"
         )
-    if actual.argmax() != expected.argmax():
-        raise BundleError(
-            f"{golden.file}: in a batch of {batch_size} class {actual.argmax()} wins, expected {expected.argmax()}"
-        )
+    winner, expected = actual[: len(golden.scores)].argmax(), np.argmax(golden.scores)
+    if winner != expected:
+        raise BundleError(f"{golden.file}: in a batch of {batch_size} class {winner} wins, expected {expected}")
     return difference

@@ -18,6 +18,12 @@ class Task(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TASK_SINGLE_LABEL: _ClassVar[Task]
     TASK_MULTI_LABEL: _ClassVar[Task]
 
+class UnknownMeasure(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    UNKNOWN_MEASURE_UNSPECIFIED: _ClassVar[UnknownMeasure]
+    UNKNOWN_MEASURE_SCORE: _ClassVar[UnknownMeasure]
+    UNKNOWN_MEASURE_FAMILIARITY: _ClassVar[UnknownMeasure]
+
 class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     ERROR_REASON_UNSPECIFIED: _ClassVar[ErrorReason]
@@ -35,6 +41,9 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 TASK_UNSPECIFIED: Task
 TASK_SINGLE_LABEL: Task
 TASK_MULTI_LABEL: Task
+UNKNOWN_MEASURE_UNSPECIFIED: UnknownMeasure
+UNKNOWN_MEASURE_SCORE: UnknownMeasure
+UNKNOWN_MEASURE_FAMILIARITY: UnknownMeasure
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_FIELD_INVALID: ErrorReason
 ERROR_REASON_IMAGE_UNDECODABLE: ErrorReason
@@ -49,7 +58,7 @@ ERROR_REASON_UNSUPPORTED: ErrorReason
 ERROR_REASON_MODEL_REFUSED: ErrorReason
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "default_version", "task", "labels", "input", "variant", "execution_provider", "unknown_threshold", "metrics")
+    __slots__ = ("name", "version", "default_version", "task", "labels", "input", "variant", "execution_provider", "unknown_threshold", "metrics", "variant_trials", "unknown_measure")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +76,8 @@ class Model(_message.Message):
     EXECUTION_PROVIDER_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
+    VARIANT_TRIALS_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_MEASURE_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     default_version: bool
@@ -77,7 +88,19 @@ class Model(_message.Message):
     execution_provider: str
     unknown_threshold: float
     metrics: _containers.ScalarMap[str, float]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., default_version: bool = ..., task: _Optional[_Union[Task, str]] = ..., labels: _Optional[_Iterable[str]] = ..., input: _Optional[_Union[ModelInput, _Mapping]] = ..., variant: _Optional[str] = ..., execution_provider: _Optional[str] = ..., unknown_threshold: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    variant_trials: _containers.RepeatedCompositeFieldContainer[VariantTrial]
+    unknown_measure: UnknownMeasure
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., default_version: bool = ..., task: _Optional[_Union[Task, str]] = ..., labels: _Optional[_Iterable[str]] = ..., input: _Optional[_Union[ModelInput, _Mapping]] = ..., variant: _Optional[str] = ..., execution_provider: _Optional[str] = ..., unknown_threshold: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., variant_trials: _Optional[_Iterable[_Union[VariantTrial, _Mapping]]] = ..., unknown_measure: _Optional[_Union[UnknownMeasure, str]] = ...) -> None: ...
+
+class VariantTrial(_message.Message):
+    __slots__ = ("variant", "speedup", "reason")
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
+    SPEEDUP_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    variant: str
+    speedup: float
+    reason: str
+    def __init__(self, variant: _Optional[str] = ..., speedup: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ModelInput(_message.Message):
     __slots__ = ("image", "features")
@@ -158,7 +181,7 @@ class Features(_message.Message):
     def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
-    __slots__ = ("classifications", "unknown", "model_name", "model_version", "variant", "timing", "request_id")
+    __slots__ = ("classifications", "unknown", "model_name", "model_version", "variant", "timing", "request_id", "familiarity")
     CLASSIFICATIONS_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -166,6 +189,7 @@ class ClassifyResponse(_message.Message):
     VARIANT_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    FAMILIARITY_FIELD_NUMBER: _ClassVar[int]
     classifications: _containers.RepeatedCompositeFieldContainer[Classification]
     unknown: bool
     model_name: str
@@ -173,7 +197,8 @@ class ClassifyResponse(_message.Message):
     variant: str
     timing: ClassifyTiming
     request_id: str
-    def __init__(self, classifications: _Optional[_Iterable[_Union[Classification, _Mapping]]] = ..., unknown: bool = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., variant: _Optional[str] = ..., timing: _Optional[_Union[ClassifyTiming, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    familiarity: float
+    def __init__(self, classifications: _Optional[_Iterable[_Union[Classification, _Mapping]]] = ..., unknown: bool = ..., model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., variant: _Optional[str] = ..., timing: _Optional[_Union[ClassifyTiming, _Mapping]] = ..., request_id: _Optional[str] = ..., familiarity: _Optional[float] = ...) -> None: ...
 
 class Classification(_message.Message):
     __slots__ = ("label", "class_index", "score")

@@ -14,20 +14,27 @@ import pytest
 from taxon.bundle import version_labels
 from taxon.training.exporting import bundling, variants
 from taxon.training.exporting.bundling import Settings
+from taxon.training.exporting.evidence import Budget
 from taxon.training.releases import promotions
 from tests.training.toy_classifier import make_candidate
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """A repository with two versions, lighter variants, a promotion and a label: all that Taxon ever writes there."""
+    """Two versions, the second with a judge of familiarity, lighter variants, a promotion and a label: all that Taxon
+    ever writes there.
+    """
     folder = tmp_path_factory.mktemp("triton")
     candidate = make_candidate(folder)
-    candidate = dataclasses.replace(candidate, training_files=candidate.files)
+    candidate = dataclasses.replace(
+        candidate, training_files=candidate.files, training_answers=candidate.answers, head="fc"
+    )
+    budget = Budget(judged_by="estimate")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(variants, "latencies", lambda paths, *_: [{1: 1.0, 8: 8.0}, {1: 0.5, 8: 4.0}][: len(paths)])
-        for _ in range(2):
-            bundling.publish(candidate, folder / "models", "toy", Settings(precisions=("fp16", "int8")))
+        for coverage in (None, 0.75):
+            settings = Settings(precisions=("fp16", "int8"), budget=budget, unknown_coverage=coverage)
+            bundling.publish(candidate, folder / "models", "toy", settings)
     promotions.promote(folder / "models", "toy", 2, 1, None, None)
     version_labels.write(folder / "models", "toy", "candidate", 1)
     return folder / "models"
@@ -57,8 +64,8 @@ def test_every_graph_holds_its_own_weights(models, tmp_path):
         assert all(entry.data_location == onnx.TensorProto.DEFAULT for entry in model.graph.initializer)
         alone = shutil.copy(path, tmp_path / "alone.onnx")
         session = onnxruntime.InferenceSession(alone, providers=["CPUExecutionProvider"])
-        (scores,) = session.run(None, {"image": np.zeros((5, 10, 10, 3), np.uint8)})
-        assert scores.shape == (5, 3)
+        shapes = [output.shape for output in session.run(None, {"image": np.zeros((5, 10, 10, 3), np.uint8)})]
+        assert shapes == ([(5, 3), (5, 1)] if path.parent.name == "2" else [(5, 3)])
 
 
 def test_operators_are_standard(models):
@@ -79,5 +86,7 @@ def test_the_configuration_can_be_completed_from_the_graph(models):
             for entry in (*model.input, *model.output)
         }
         assert shapes["image"] == ["batch", 10, 10, 3]
-        assert shapes["scores"][1:] == [3]
-        assert isinstance(shapes["scores"][0], str)
+        for name, width in {"scores": 3, **({"familiarity": 1} if path.parent.name == "2" else {})}.items():
+            batch, *rest = shapes[name]
+            assert isinstance(batch, str)
+            assert rest == [width]

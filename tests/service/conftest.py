@@ -17,6 +17,7 @@ from taxon.service.config import parse
 from taxon.service.server import Server
 from taxon.v1.classification_service_pb2_grpc import ClassificationServiceStub
 from tests.service.thread_workers import ThreadWorkers
+from tests.waiting import until
 
 
 @dataclass
@@ -49,6 +50,7 @@ async def running(models: Path, *flags: str, workers=ThreadWorkers) -> AsyncIter
     serving = asyncio.create_task(server.serve())
     loaded = asyncio.create_task(server.loaded.wait())
     await asyncio.wait({serving, loaded}, return_when=asyncio.FIRST_COMPLETED)
+    await until(lambda: serving.done() or port_file.exists())  # fronts may take longer than models
     if serving.done():
         loaded.cancel()
         serving.result()

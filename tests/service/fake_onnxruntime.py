@@ -17,6 +17,11 @@ def answer(batch):
     return batch.reshape(len(batch), -1, CLASSES).mean(axis=1).astype(np.float32)
 
 
+def answers(batch):
+    scores = answer(batch)
+    return {"scores": scores, "familiarity": scores.max(axis=1, keepdims=True)}
+
+
 @dataclass
 class FakeValue:
     """Memory on the device."""
@@ -65,13 +70,15 @@ class FakeRuntime:
     RunOptions = FakeRunOptions
     SessionOptions = FakeSessionOptions
 
-    def __init__(self, works=("CUDAExecutionProvider",), nodes=None, devices=1):
+    def __init__(self, works=("CUDAExecutionProvider",), nodes=None, devices=1, outputs=("scores",)):
         self.works = works
         """Providers that can start; the others are silently left out, as onnxruntime does."""
         self.devices = devices
         """How many of each; a session on a further one is an error."""
         self.nodes = nodes
         """Nodes by provider; by default all are on the first."""
+        self.outputs = outputs
+        """Of every graph; `familiarity` is the largest of the scores."""
         self.opened: list[tuple[list[Any], FakeSessionOptions]] = []
         self.preload_dlls = lambda: None
 
@@ -83,15 +90,18 @@ class FakeRuntime:
             if not isinstance(given, str) and int(given[1].get("device_id", 0)) >= self.devices:
                 raise RuntimeError("invalid device ordinal")
         return FakeSession(
-            [*(name for name in names if name in self.works), "CPUExecutionProvider"], self.nodes, options.entries
+            [*(name for name in names if name in self.works), "CPUExecutionProvider"],
+            self.nodes,
+            options.entries,
+            self.outputs,
         )
 
 
 class FakeSession:
-    def __init__(self, providers, nodes, entries):
-        self.providers, self.entries = providers, entries
+    def __init__(self, providers, nodes, entries, outputs):
+        self.providers, self.entries, self.outputs = providers, entries, outputs
         self.nodes = {providers[0]: 9} if nodes is None else nodes
-        self.captured: dict[str, tuple[FakeValue, FakeValue]] = {}
+        self.captured: dict[str, tuple[FakeValue, dict[str, FakeValue]]] = {}
         self.runs: list[str] = []
 
     def disable_fallback(self):
@@ -104,7 +114,7 @@ class FakeSession:
         return [SimpleNamespace(name="image", type="tensor(uint8)", shape=["batch", 2, 2, CLASSES])]
 
     def get_outputs(self):
-        return [SimpleNamespace(name="scores", type="tensor(float)", shape=["batch", "classes"])]
+        return [SimpleNamespace(name=name, type="tensor(float)", shape=["batch", None]) for name in self.outputs]
 
     def get_modelmeta(self):
         return SimpleNamespace(custom_metadata_map={})
@@ -121,10 +131,11 @@ class FakeSession:
 
     def run(self, names, feeds, options=None):
         self.runs.append(options.entries["gpu_graph_id"] if options else "")
-        return [answer(feeds["image"])]
+        return [answers(feeds["image"])[name] for name in names]
 
     def run_with_iobinding(self, binding, options):
         identity = options.entries["gpu_graph_id"]
         self.runs.append(identity)
-        given, scores = self.captured.setdefault(identity, (binding.inputs["image"], binding.outputs["scores"]))
-        scores.array[...] = answer(given.array)
+        given, places = self.captured.setdefault(identity, (binding.inputs["image"], binding.outputs))
+        for name in self.outputs:
+            places[name].array[...] = answers(given.array)[name]

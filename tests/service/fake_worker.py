@@ -5,14 +5,14 @@ from collections import deque
 
 import numpy as np
 
-from taxon.service.workers.worker_protocol import Decode, Decoded, Done, Load, Loaded, Run, Unload
+from taxon.service.workers.worker_protocol import Decode, Decoded, Done, Load, Loaded, Run, Trying, Unload
 
 RUN_S = {1: 0.010, 2: 0.012, 4: 0.016}
 SCORES = np.array([0.75, 0.25], np.float32)
 
 
 class FakeWorker:
-    """See `WorkerHandle`. One that is told nothing hangs; one that is killed ends, as a process does."""
+    """See `ChildProcess`. One that is told nothing hangs; one that is killed ends, as a process does."""
 
     def __init__(self, pid, number, role, on_message, on_end):
         self.pid, self.number, self.role = pid, number, role
@@ -44,7 +44,7 @@ class FakeWorker:
     def close(self):
         self.closed = True
 
-    def wait(self, timeout_s):
+    def wait(self):
         self.waits += 1
         return self.status
 
@@ -63,12 +63,16 @@ class FakeWorker:
         """Its orders of one kind."""
         return [order for order in self.orders if isinstance(order, kind)]
 
-    def prove(self, refused="", manifest=None, run_s=None):
+    def tries(self, variant):
+        """Says that it opens a variant of what it has to load."""
+        self.say(Trying(self._owed[0].model, variant))
+
+    def prove(self, refused="", manifest=None, run_s=None, description=None):
         """Answers the load that is next."""
         order = self._next(Load)
         if not refused:
             self.models.add(order.model)
-        self.say(Loaded(order.model, refused, None, manifest, {} if refused else (run_s or RUN_S)))
+        self.say(Loaded(order.model, refused, description, manifest, {} if refused else (run_s or RUN_S)))
 
     def run(self, *outcomes, preprocess_s=0.0, inference_s=0.010, run_count=None):
         """Answers the batch that is next: with these outcomes, else with scores for each."""

@@ -2,6 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from taxon.service.config import Settings, parse
+from taxon.service.server import main
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +33,46 @@ def test_settings_are_frozen():
 def test_values_out_of_range(argv):
     with pytest.raises((ValidationError, SystemExit)):
         parse(argv)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("workers", "0"),
+        ("workers", "100000"),
+        ("decoders", "-1"),
+        ("fronts", "0"),
+        ("threads", "1000000"),
+        ("listen", "[::]:65536"),
+        ("metrics_port", "65536"),
+        ("max_run_seconds", "0"),
+        ("max_run_seconds", "1e300"),
+        ("max_load_seconds", "nan"),
+        ("max_call_seconds", "inf"),
+        ("max_call_seconds", "-1"),
+        ("drain_delay_seconds", "1e9"),
+        ("drain_grace_seconds", "-0.5"),
+        ("min_ping_seconds", "-1"),
+        ("keepalive_seconds", "0.1"),
+        ("max_batch_size", "2048"),
+        ("max_queued_requests", "10000000000"),
+        ("max_queued_bytes", "1000000000000000000000"),
+        ("max_picture_bytes", "0"),
+        ("max_picture_pixels", "99999999999"),
+        ("max_message_bytes", "4294967296"),
+    ],
+)
+def test_every_number_has_a_range_as_a_flag_and_as_a_variable(monkeypatch, capsys, name, value):
+    assert main([f"--{name.replace('_', '-')}={value}"]) == 2
+    flag = capsys.readouterr().err
+    monkeypatch.setenv(f"TAXON_{name.upper()}", value)
+    assert main([]) == 2
+    variable = capsys.readouterr().err
+    for error in (flag, variable):
+        assert error.startswith("taxon serve: ")
+        assert name in error
+        assert error.count("\n") == 1
+        assert "Traceback" not in error
 
 
 def test_unknown_flags():

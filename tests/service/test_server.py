@@ -155,9 +155,9 @@ async def test_when_the_port_is_bound(models, tmp_path, bind_when_ready, binds):
     proved = threading.Event()
 
     class Slow(Worker):
-        def load(self, order):
+        def load(self, order, tell):
             assert proved.wait(30)
-            return super().load(order)
+            return super().load(order, tell)
 
     class SlowWorkers(ThreadWorkers):
         def worker(self, settings, arenas):

@@ -3,8 +3,10 @@
 import asyncio
 import os
 import signal
+import struct
 import sys
 import time
+import zlib
 from io import BytesIO
 
 import grpc
@@ -130,7 +132,7 @@ async def test_cancelled_calls_never_reach_a_model(real, models):
         for call in calls:
             call.cancel()
         await until(lambda: running.counted("taxon_in_flight_inputs") == 0)
-        assert running.server.pool.waiting_count == 0  # at once, not when the worker comes back
+        assert running.server.pool.dispatcher.waiting_count == 0  # at once, not when the worker comes back
         os.kill(running.server.pool.pids[0], signal.SIGCONT)
         assert await label(running, RED) == "red"
         assert running.counted("taxon_batch_size_sum", model="colors") == 1
@@ -178,13 +180,32 @@ async def test_a_decode_bomb_holds_nobody_up(real, models):
     assert sorted(spent)[len(spent) // 2] < max(bombs_s) / 3
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_header_that_inflates_to_60_mb_holds_nobody_up(real, models):
+    """Workers may open it, each for a call of its own; what speaks gRPC, here this process, must not."""
+    text = chunk(b"zTXt", b"key\0\0" + zlib.compress(bytes(1_000_000), 9))
+    encoded = RED[:33] + 60 * text + RED[33:]
+    assert len(encoded) < 100_000
+    async with real(models, "--workers", "1") as running:
+        assert await label(running, RED) == "red"
+        spent_s = time.process_time()
+        for _ in range(10):
+            assert await label(running, encoded) == "red"
+        assert time.process_time() - spent_s < 0.3  # opening one takes 0.1
+
+
+def chunk(kind, content):
+    """Of a PNG."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+@pytest.mark.parametrize(("workers", "write"), [("1", toy_bundle), ("2", toy_bundle), ("2", simple)])
 async def test_a_model_that_ends_its_process_is_refused_and_the_healthy_ones_never_notice(
-    mortal, models, refused, workers
+    mortal, models, refused, workers, write
 ):
+    """A bundle, or a graph without a manifest."""
     async with mortal(models, "--workers", workers, *CONTROL) as running:
         await until(lambda: running.server.pool.serving_count == int(workers))
-        toy_bundle(models, "aborts")
+        write(models, "aborts")
         loading = asyncio.ensure_future(
             refused(stub_of(running).RepositoryModelLoad(oip.RepositoryModelLoadRequest(model_name="aborts")))
         )
@@ -217,8 +238,30 @@ async def test_a_worker_that_dies_once_at_a_load_costs_nothing_but_time(mortal, 
         assert await label(running, BLUE, model="once") == "blue"
 
 
+async def test_a_variant_that_ends_the_process_leaves_the_model_to_fp32(mortal, models):
+    toy_bundle(models, "int8-aborts", lighter={"int8": None})
+    async with mortal(models, "--workers", "2") as running:
+        await until(lambda: running.server.pool.serving_count == 2)
+        assert await label(running, GREEN, "int8-aborts") == "green"
+        (model,) = [one for one in running.server.repository.listing() if one.name == "int8-aborts"]
+    assert model.description.variant == "fp32"
+    assert "ended with status -6" in model.description.trials[1].reason
+
+
+async def test_every_worker_process_runs_the_fastest_variant(real, tmp_path):
+    root = tmp_path / "models"
+    toy_bundle(root, lighter={"int8": None})
+    async with real(root, "--workers", "2") as running:
+        await until(lambda: running.server.pool.serving_count == 2)
+        for pid in running.server.pool.pids:
+            os.kill(pid, signal.SIGKILL)
+        await until(lambda: running.server.pool.restart_count == running.server.pool.serving_count == 2)
+        answer = await running.stub.Classify(pb.ClassifyRequest(image=GREEN), timeout=10)
+    assert (answer.variant, answer.classifications[0].label) == ("int8", "green")
+
+
 async def test_a_load_that_hangs_is_given_up(mortal, models, refused):
-    async with mortal(models, "--workers", "2", "--max-load-seconds", "2", *CONTROL) as running:
+    async with mortal(models, "--workers", "2", "--max-load-seconds", "3", *CONTROL) as running:
         toy_bundle(models, "hangs")
         load = stub_of(running).RepositoryModelLoad(oip.RepositoryModelLoadRequest(model_name="hangs"), timeout=30)
         assert "ended twice" in (await refused(load)).message

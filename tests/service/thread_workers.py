@@ -36,8 +36,8 @@ class ThreadWorker:
     def close(self):
         self._channel.close()
 
-    def wait(self, timeout_s):
-        self._thread.join(timeout_s)
+    def wait(self):
+        self._thread.join(2)
         return -9
 
 

@@ -1,14 +1,20 @@
 """The command `taxon classify`: which files it takes, what it prints, how it exits."""
 
 import json
-from io import StringIO
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 
+import grpc
 import pytest
 from rich.console import Console
 
 from taxon.classify import Row, find_inputs, main, to_json, to_table
 from taxon.v1 import classification_service_pb2 as pb
+from taxon.v1 import classification_service_pb2_grpc as pb_grpc
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 
 def answer(*labels: str, unknown: bool = False) -> pb.ClassifyResponse:
@@ -18,6 +24,32 @@ def answer(*labels: str, unknown: bool = False) -> pb.ClassifyResponse:
         ],
         unknown=unknown,
     )
+
+
+class CatsOnly(pb_grpc.ClassificationServiceServicer):
+    """Knows cats and dogs, or of numbers `height`; everything is a cat, and nothing a file without bytes."""
+
+    def GetModel(self, request, context):  # noqa: N802 - gRPC's name
+        model = pb.Model(name="animals", labels=["cat", "dog"])
+        model.input.features.feature_count = 1
+        model.input.features.feature_names.append("height")
+        return pb.GetModelResponse(model=model)
+
+    def Classify(self, request, context):  # noqa: N802 - gRPC's name
+        if request.image == b"":
+            return pb.ClassifyResponse(unknown=True) if request.features.values else context.abort(INVALID, "empty")
+        return answer("cat")
+
+
+@pytest.fixture
+def cats():
+    with ThreadPoolExecutor(2) as threads:
+        server = grpc.server(threads)
+        pb_grpc.add_ClassificationServiceServicer_to_server(CatsOnly(), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        yield f"127.0.0.1:{port}"
+        server.stop(None)
 
 
 def drawn(rows: list[Row], *, labelled: bool = False) -> str:
@@ -45,6 +77,57 @@ def test_labelled_folders_are_read_as_training_reads_them(folder):
     """`more` is no class; and a single file is of its folder's class."""
     found = find_inputs([folder, folder / "cat", folder / "cat" / "a.png"], labelled=True)
     assert [given.label for given in found] == ["cat", "cat", "dog", "cat", "cat", "cat"]
+
+
+def test_what_a_labelled_folder_leaves_out_is_told(folder, capsys):
+    (folder / "cat" / "0.heic").touch()
+    find_inputs([folder], labelled=True)
+    assert "left out 1 in" in capsys.readouterr().err
+
+
+def test_a_folder_of_links_is_called_as_they_are(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "1.jpg").touch()
+    (tmp_path / "cat").symlink_to(tmp_path / "store")
+    found = find_inputs([tmp_path / "cat", tmp_path / "cat" / "1.jpg"], labelled=True)
+    assert [given.label for given in found] == ["cat", "cat"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ("height,kind\n1,\n2,cat\n", "1 of 2 inputs have no true label, the first {} row 1"),
+        ("kind,height\ncat,1\n", "1 of 1 inputs have no true label"),
+        ("height,kind\n1,horse\n2,cow\n", r"knows none of the labels ['cow', 'horse']"),
+    ],
+)
+def test_the_accuracy_of_rows_needs_labels_that_the_model_has(cats, tmp_path, capsys, rows, told):
+    """A row without one, and an answer `unknown` or none at all, would be taken for equal."""
+    file = tmp_path / "rows.csv"
+    file.write_text(rows)
+    assert main([str(file), "--labelled", "--server", cats]) == 2
+    error = capsys.readouterr().err
+    assert told.format(file) in error
+    assert error.count("\n") == 1
+    assert main([str(file), "--server", cats]) == 0
+
+
+def test_the_accuracy_counts_what_was_not_answered_as_wrong(cats, folder, capsys):
+    for name in ("cat/b.JPG", "dog/more/c.jfif"):
+        (folder / name).write_bytes(b"something")
+    assert main([str(folder), "--labelled", "--server", cats]) == 1  # cat/a.png is empty
+    assert "accuracy 33.33% (1 of 3)" in capsys.readouterr().out
+    assert not Row(Path("a"), None, OSError("gone")).correct
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_json_is_json_whatever_the_terminal_can_show(cats, tmp_path, monkeypatch, encoding):
+    (tmp_path / "caf\u00e9 \u732b\U0001f600.jpg").write_bytes(b"something")
+    written = BytesIO()
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(written, encoding=encoding))
+    assert main([str(tmp_path), "--json", "--server", cats]) == 0
+    sys.stdout.flush()
+    assert json.loads(written.getvalue().decode(encoding))["path"].endswith("caf\u00e9 \u732b\U0001f600.jpg")
 
 
 @pytest.mark.parametrize("labelled", [True, False])

@@ -1,5 +1,6 @@
 """The command line: quick, and clear about what is missing."""
 
+import os
 import subprocess
 import sys
 import time
@@ -36,6 +37,14 @@ def test_version(capsys):
 def test_wrong_calls_exit_with_2(argv, complaint, capsys):
     assert main(argv) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_what_the_terminal_cannot_show_is_escaped():
+    """A label in another script ends no command after all its work."""
+    script = "from taxon.cli import main; main(['--version']); print('\\u732b')"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment, check=True)
+    assert done.stdout.splitlines()[-1] == b"\\u732b"
 
 
 def test_a_missing_extra_is_named():

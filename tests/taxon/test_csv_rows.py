@@ -1,3 +1,5 @@
+import unicodedata
+
 import pytest
 
 from taxon.csv_rows import label, read_rows, vector
@@ -11,6 +13,16 @@ def rows(tmp_path):
 
 def test_columns_are_taken_by_name(rows):
     assert [vector(row, ["width", "height"], 2) for row in rows] == [[1.0, 2.5], [-300.0, 4.0]]
+
+
+@pytest.mark.parametrize(("written", "asked"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_both_spellings_of_unicode_are_one_column_and_one_label(tmp_path, written, asked):
+    (tmp_path / "rows.csv").write_text(unicodedata.normalize(written, "h\u00f6he,art\n2.5,\u00f6l\n"), encoding="utf-8")
+    (row,) = read_rows(tmp_path / "rows.csv")
+    names = [unicodedata.normalize(asked, "h\u00f6he")]
+    assert vector(row, names, 1) == [2.5]
+    assert label(row, names) == "\u00f6l"
+    assert label(row, [*names, "art"]) == ""
 
 
 def test_of_a_model_without_names_the_first_columns_are_taken(rows):
@@ -36,6 +48,11 @@ def test_what_is_missing_is_named(rows, name, complaint):
         (b"a,a\n1,2\n", "double names"),
         (b"a,b\n1,2\n1\n", "row 2 has 1 fields, the header 2"),
         (b"\xff\xfe", "cannot be read as CSV in UTF-8"),
+        (b'"a";"b"\n"1";"2"\n', "separated by semicolons"),
+        (b"\n\na\tb\n1\t2\n", "separated by tabs"),
+        (b"sep=;\na;b\n1;2\n", "separated by semicolons"),
+        (b"a|b\n1|2\n", "separated by bars"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git-LFS pointer .*, not CSV"),
     ],
 )
 def test_what_is_no_table_is_refused(tmp_path, content, complaint):

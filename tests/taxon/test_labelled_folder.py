@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from taxon.labelled_folder import read, read_class_or_classes, split_named
-from taxon.picture_files import FolderError, pictures
+from taxon.labelled_folder import check_labels, read, read_class_or_classes, split_named
+from taxon.picture_files import NOT_A_PICTURE, FolderError, pictures
 
 
 def make(root: Path, *names: str) -> Path:
@@ -58,8 +58,22 @@ def test_other_words_mean_no_split(word):
     ("names", "message"),
     [
         (each("fold1/a", "fold1/b", "fold2/a", "fold2/b"), "look like splits"),
+        (each("fold1/a", "fold1/b", "fold2/a", "fold2/b", "sample"), "look like splits"),
+        (each("fold1/Cat", "fold1/dog", "fold2/cat", "fold2/Dog"), "look like splits"),
         (each("seg_train/x/a", "seg_test/x/a", "seg_pred"), "look like splits"),
-        (each("train", "bus", "car"), "train means the training split"),
+        (each("train2017/a", "train2017/b", "train2017/c", "val2017/a"), "look like splits"),
+        (each("cats_train", "cats_test", "dogs_train", "dogs_test"), "look like splits"),
+        (each("train1", "test1"), "look like splits"),
+        (each("cat/train", "cat/test", "dog/train", "dog/test"), "class folder .*cat holds test and train"),
+        (each("cat/train", "cat/Testing", "dog"), r"put the splits above the classes \(Testing/cat\)"),
+        (each("train/cat/train", "train/cat/val", "train/dog", "val/cat", "val/dog"), "class folder .*train/cat holds"),
+        (each("cats", "dogs", "test"), "test means the test split"),
+        (each("valid", "invalid"), "valid means the val split"),
+        (each("train/a", "train/b", "test"), "test holds pictures, but no folder of a class"),
+        ([*each("train/a", "train/b", "val/a"), "val/b/0.heic"], r"val/b has no pictures: none of its 1 files"),
+        (each("train", "bus", "car"), "train means the train split"),
+        (each("test", "bus", "car"), "test means the test split"),
+        (each("train/only", "val/only"), r"holds only the class 'only'"),
         (each("train/steam", "train/electric", "bus", "car"), "beside bus, car.*cannot be told"),
         (each("val/a", "val/b", "valid/a", "valid/b"), "val and valid, which all mean the val split"),
         (each("Train/a", "train/a", "Train/b", "train/b"), "Train and train"),
@@ -74,15 +88,26 @@ def test_what_cannot_be_told_is_refused(tmp_path, names, message):
         read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ("training shoes", "test tubes"),
+        ("valley", "contest"),
+        ("2021", "2022"),
+        ("a/x", "b/y"),
+        ("vehicle/train", "vehicle/bus", "animal"),
+        ("cat/x", "cat/y", "cat", "dog/x", "dog/y", "dog"),
+    ],
+)
+def test_classes_that_only_look_like_splits_are_classes(tmp_path, classes):
+    assert read(make(tmp_path, *each(*classes))).labels == tuple(sorted({name.partition("/")[0] for name in classes}))
+
+
 def test_classes_may_share_one_folder_name(tmp_path):
     """Tiny ImageNet has `images` in each class."""
     assert found(make(tmp_path, *each("a/images", "b/images"))) == {
         ("", label, f"{number}.jpg") for label in "ab" for number in range(2)
     }
-
-
-def test_a_class_may_be_called_test_where_nothing_says_otherwise(tmp_path):
-    assert read(make(tmp_path, *each("test", "control"))).labels == ("control", "test")
 
 
 def test_what_is_left_out_is_named(tmp_path):
@@ -107,6 +132,14 @@ def test_symbolic_links_are_followed_and_circles_end(tmp_path):
     assert [reason for _, reason in read(root).others] == ["is a symbolic link to a folder that holds it"]
 
 
+@pytest.mark.parametrize("place", ["round", "a/round", "a/round.jpg"])
+def test_links_that_lead_round_and_round_are_named(tmp_path, place):
+    make(tmp_path, *each("a", "b"))
+    (tmp_path / place).symlink_to(tmp_path / place)
+    named = [(tmp_path / place, "is a broken symbolic link")] if "/" in place else []
+    assert list(read(tmp_path).others) == named
+
+
 def test_both_spellings_of_unicode_are_one_class(tmp_path):
     label = "caf\u00e9"
     decomposed = unicodedata.normalize("NFD", label)
@@ -124,6 +157,13 @@ def test_names_that_are_not_utf8_are_refused_by_name(tmp_path, name):
         read(tmp_path)
 
 
+@pytest.mark.parametrize("label", ["two\nlines", "bell\a"])
+def test_labels_with_control_characters_are_refused(label):
+    with pytest.raises(FolderError, match=r"control characters") as refused:
+        check_labels(["a", label], "list.csv")
+    assert "\n" not in str(refused.value)
+
+
 def test_names_that_would_take_two_lines_are_refused(tmp_path):
     make(tmp_path, *each("a", "b"), "a/two\nlines.jpg")
     with pytest.raises(FolderError, match=r"two\\x0alines\.jpg has a control character"):
@@ -131,11 +171,22 @@ def test_names_that_would_take_two_lines_are_refused(tmp_path):
 
 
 def test_a_folder_of_pictures_is_one_class_where_a_class_may_be_given(tmp_path):
-    make(tmp_path, *each("cat", "dog"), "cat/.hidden.jpg", "cat/0.jfif")
-    assert read_class_or_classes(tmp_path / "cat") == [
-        (tmp_path / "cat" / name, "cat") for name in ("0.jfif", "0.jpg", "1.jpg")
-    ]
-    assert {label for _, label in read_class_or_classes(tmp_path)} == {"cat", "dog"}
+    make(tmp_path, *each("cat", "dog"), "cat/.hidden.jpg", "cat/0.jfif", "cat/0.heic", "dog/0.heic")
+    assert read_class_or_classes(tmp_path / "cat") == (
+        [(tmp_path / "cat" / name, "cat") for name in ("0.jfif", "0.jpg", "1.jpg")],
+        [(tmp_path / "cat" / "0.heic", NOT_A_PICTURE)],
+    )
+    pairs, others = read_class_or_classes(tmp_path)
+    assert {label for _, label in pairs} == {"cat", "dog"}
+    assert len(others) == 2
+
+
+@pytest.mark.parametrize("called", ["link", "link/.", "link/deep/.."])
+def test_a_class_is_called_as_its_link_is(tmp_path, called):
+    """As training calls it, which lists the names in a folder."""
+    make(tmp_path / "store" / "x123", *each("."), "deep/")
+    (tmp_path / "link").symlink_to(tmp_path / "store" / "x123")
+    assert {label for _, label in read_class_or_classes(Path(f"{tmp_path}/{called}"))[0]} == {"link"}
 
 
 def test_pictures_beside_folders_of_pictures_may_be_either(tmp_path):

@@ -21,6 +21,10 @@ VALID = {
 }
 
 
+BY = {"unknown": 0.5, "unknown_by": "familiarity"}
+JUDGED = {"golden": [{**VALID["golden"][0], "familiarity": 0.9}]}
+
+
 def changed(**parts: object) -> str:
     return json.dumps({**VALID, **parts})
 
@@ -59,6 +63,11 @@ def test_a_valid_manifest_survives_writing_and_reading():
         (changed(thresholds={"labels": [0.5]}), "1 label thresholds"),
         (changed(thresholds={"unknown": 1.5}), "thresholds.unknown"),
         (changed(files={"model.onnx": "abc"}), "files"),
+        (changed(thresholds={"unknown": 0.5, "unknown_by": "familiarity"}), "golden/0.png must have a familiarity"),
+        (changed(golden=[{**VALID["golden"][0], "familiarity": 0.9}]), "golden/0.png must have a familiarity"),
+        (changed(golden=[{**VALID["golden"][0], "familiarity": 1.1}]), "golden.0.familiarity"),
+        (changed(**JUDGED, thresholds={"unknown_by": "familiarity"}), "for an `unknown` threshold of a single-label"),
+        (changed(**JUDGED, thresholds=BY, task="multi_label"), "for an `unknown` threshold of a single-label"),
     ],
 )
 def test_a_fault_is_named(document, complaint):
@@ -96,6 +105,27 @@ def test_scaled_decoding_shows_only_where_it_is_used():
     scaled = parse(changed(pixels={**VALID["pixels"], "scaled_decoding": True}))
     assert parse(scaled.model_dump_json()) == scaled
     assert json.loads(scaled.contract()["taxon.pixels"])["scaled_decoding"] is True
+
+
+def test_familiarity_shows_only_where_it_is_judged():
+    """Earlier releases read a bundle whose `unknown` is about the best score, which is every bundle of theirs."""
+    without = parse(changed(thresholds={"unknown": 0.5}))
+    assert (without.judges_familiarity, without.thresholds.unknown_by) == (False, "score")
+    written = json.loads(without.model_dump_json())
+    assert "unknown_by" not in written["thresholds"]
+    assert "familiarity" not in written["golden"][0]
+    assert "unknown" not in written["variants"][0]
+    judged = parse(changed(**JUDGED, thresholds=BY))
+    assert judged.judges_familiarity
+    assert judged.golden[0].row == (0.25, 0.75, 0.9)
+    assert parse(judged.model_dump_json()) == judged
+
+
+def test_a_variant_may_have_its_own_unknown_threshold():
+    variants = [{"file": "a", "precision": "fp32"}, {"file": "b", "precision": "int8", "unknown": 0.4}]
+    manifest = parse(changed(**JUDGED, thresholds=BY, variants=variants))
+    assert [manifest.unknown_threshold(precision) for precision in ("fp32", "int8", "fp16")] == [0.5, 0.4, 0.5]
+    assert parse(json.dumps(VALID)).unknown_threshold("fp32") is None
 
 
 def test_a_resampler_shows_only_where_it_is_not_pillows():

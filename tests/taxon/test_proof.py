@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from taxon.bundle import proof
-from taxon.bundle.manifest import BundleError, FeaturesInput, Golden, ImageInput, Manifest, PixelSpec, Variant
+from taxon.bundle.manifest import (
+    BundleError,
+    FeaturesInput,
+    Golden,
+    ImageInput,
+    Manifest,
+    PixelSpec,
+    Thresholds,
+    Variant,
+)
 from taxon.bundle.picture_limits import Limits
 from tests.fakes import COLORS, PROVENANCE, picture
 
@@ -15,7 +24,7 @@ FULL = Variant(file="model.onnx", precision="fp32")
 ROWS = ([1.0, 0.0], [0.0, 1.0], [0.25, 0.75])
 
 
-def manifest_of(scores=ROWS, *, kind="features", tolerance=0.01, count=2, **changes) -> Manifest:
+def manifest_of(scores=ROWS, *, kind="features", tolerance=0.01, count=2, familiarity=None, **changes) -> Manifest:
     """Goldens whose inputs are their scores, so that the identity is the right graph."""
     return Manifest(
         name="toy",
@@ -25,7 +34,8 @@ def manifest_of(scores=ROWS, *, kind="features", tolerance=0.01, count=2, **chan
         input=FeaturesInput(shape=(count,)) if kind == "features" else ImageInput(shape=(8, 8, 3)),
         pixels=None if kind == "features" else PIXELS,
         golden=tuple(
-            Golden(file=f"golden/{index}.json", scores=row, tolerance=tolerance) for index, row in enumerate(scores)
+            Golden(file=f"golden/{index}.json", scores=row, tolerance=tolerance, familiarity=familiarity)
+            for index, row in enumerate(scores)
         ),
         variants=(FULL,),
         provenance=PROVENANCE,
@@ -129,6 +139,35 @@ def test_a_variant_has_its_own_tolerance():
     proof.replay(manifest, wider, rows_of(manifest), at_third(0.261), [1])
     with pytest.raises(BundleError, match=r"at most 0\.001 is allowed"):
         proof.replay(manifest, narrower, rows_of(manifest), at_third(0.259), [1])
+
+
+def judged_manifest(*scores):
+    """Goldens of two scores and a familiarity; the inputs are all three, so that the identity is the right graph."""
+    thresholds = Thresholds(unknown=0.5, unknown_by="familiarity")
+    manifest = manifest_of(scores=scores or ([0.9, 0.1], [0.2, 0.8]), thresholds=thresholds, familiarity=0.95)
+    return manifest, np.float32([golden.row for golden in manifest.golden])
+
+
+def test_familiarity_is_compared_like_a_score():
+    manifest, given = judged_manifest()
+    shift = np.float32([0.0, 0.0, 0.004])
+    assert proof.replay(manifest, FULL, given, lambda batch: batch + shift, [2]) == pytest.approx(0.004, rel=1e-4)
+    with pytest.raises(BundleError, match=r"golden/0\.json: in a batch of 2 the familiarity differs by 0\.012"):
+        proof.replay(manifest, FULL, given, lambda batch: batch + 3 * shift, [2])
+
+
+def test_familiarity_hides_no_other_winner():
+    """It is the largest value of the row, and no class."""
+    manifest, given = judged_manifest([0.502, 0.498])
+    proof.replay(manifest, FULL, given, lambda batch: batch, [1])
+    with pytest.raises(BundleError, match=r"golden/0\.json: in a batch of 1 class 1 wins, expected 0"):
+        proof.replay(manifest, FULL, given, lambda batch: batch[:, [1, 0, 2]], [1])
+
+
+def test_a_graph_without_the_familiarity_is_refused():
+    manifest, given = judged_manifest()
+    with pytest.raises(BundleError, match=r"the graph gives scores \[2, 2\], they must be \[2, 3\]"):
+        proof.replay(manifest, FULL, given, lambda batch: batch[:, :2], [2])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

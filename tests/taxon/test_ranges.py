@@ -88,12 +88,33 @@ def test_versions_are_whole_numbers_from_one(capsys, command, version):
         "--save-seconds nan",
         "--val-fraction 1.0",
         "--evaluate-every 0",
+        "--epochs 99999999999",
+        "--batch-size 99999999999",
+        "--pad 5000",
+        "--lr 1e30",
+        "--mixup -1",
+        "--mixup 1e300",
+        "--distill-temperature 1e-30",
+        "--early-stop -1",
+        "--set optim.epochs=0",
+        "--set data.val_fraction=nan",
+        "--set optim.batch_size=1.5",
+        "--set machine.cache_gib=inf",
     ],
 )
 def test_numbers_of_a_training_out_of_range_are_refused(capsys, words):
     assert cli.main(["train", *words.split()]) == 2
     error = capsys.readouterr().err
     assert error.startswith("taxon train: ")
+    assert error.count("\n") == 1
+
+
+def test_numbers_of_a_recipe_have_the_same_ranges(tmp_path, capsys):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("[optim]\nepochs = 0\nlr = inf\n[data]\nval_fraction = 1.0\n")
+    assert cli.main(["train", "--recipe", str(recipe)]) == 2
+    error = capsys.readouterr().err
+    assert all(key in error for key in ("optim.epochs", "optim.lr", "data.val_fraction"))
     assert error.count("\n") == 1
 
 

@@ -1,5 +1,6 @@
 """Pictures that decode although something beside their pixels is spoilt; and those of which pixels are missing."""
 
+import contextlib
 import struct
 import zlib
 from io import BytesIO
@@ -10,7 +11,7 @@ from PIL import Image, PngImagePlugin
 
 from taxon.bundle.manifest import PixelSpec
 from taxon.bundle.picture_limits import PictureUndecodableError
-from taxon.bundle.pixels import decode
+from taxon.bundle.pixels import decode, open_picture
 from taxon.training.dataset.data import Fault, Sample
 from taxon.training.dataset.scan_pictures import look
 
@@ -97,6 +98,82 @@ def test_spoilt_exif_sinks_no_format(form, exif):
         encoded, form, exif=exif, icc_profile=b"nonsense", **({"lossless": True} if form == "WEBP" else {})
     )
     assert decode(encoded.getvalue(), SPEC).shape == PIXELS.shape
+
+
+SEGMENTS = {
+    "JFIF": (0xE0, b"JFIF\0"),
+    "JFIF of a byte": (0xE0, b"JFIF\0\1"),
+    "Adobe": (0xEE, b"Adobe\0"),
+    "flash": (0xE2, b"FPXR\0"),
+    "several pictures": (0xE2, b"MPF\0II*\0nonsense"),
+    "Photoshop": (0xED, b"Photoshop 3.0\x008BIM\3\xed\0\0\0\0"),
+    "profile": (0xE2, b"ICC_PROFILE\0\0\0x"),
+    "XMP": (0xE1, b"http://ns.adobe.com/xap/1.0/\0<"),
+    "comment": (0xFE, b""),
+}
+
+
+@pytest.mark.parametrize("place", [2, 20])
+@pytest.mark.parametrize("kind", SEGMENTS)
+@pytest.mark.filterwarnings("ignore:.*malformed MPO file:UserWarning")
+def test_segments_that_say_nothing_sink_no_jpeg(tmp_path, kind, place):
+    whole = jpeg()
+    marker, content = SEGMENTS[kind]
+    segment = bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+    spoilt = whole[:place] + segment + whole[place:]
+    np.testing.assert_array_equal(decode(spoilt, SPEC), decode(whole, SPEC))
+    (tmp_path / "0.jpg").write_bytes(spoilt)
+    with open_picture(tmp_path / "0.jpg") as picture:
+        assert picture.size == (64, 48)
+
+
+def webp(**options: object) -> bytes:
+    encoded = BytesIO()
+    options = {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0", "xmp": b"<x/>" * 20, "icc_profile": b"x" * 41, **options}
+    Image.fromarray(PIXELS).save(encoded, "WEBP", **options)
+    return encoded.getvalue()
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 80}, {"lossless": True, "icc_profile": None}])
+def test_a_webp_that_breaks_off_behind_its_pixels_is_whole(options):
+    whole = webp(**options)
+    pixels, metadata = decode(whole, SPEC), len(whole) - whole.index(b"EXIF")
+    for cut in range(1, metadata + 9):
+        if cut <= metadata:
+            np.testing.assert_array_equal(decode(whole[:-cut], SPEC), pixels)
+            continue
+        with contextlib.suppress(PictureUndecodableError):
+            np.testing.assert_array_equal(decode(whole[:-cut], SPEC), pixels)
+
+
+@pytest.mark.parametrize("kind", [b"EXIF", b"XMP "])
+@pytest.mark.parametrize("length", [0, 1, 5, 2**31, 2**32 - 1])
+def test_metadata_of_a_wrong_length_sinks_no_webp(kind, length):
+    whole = webp(lossless=True)
+    spoilt = bytearray(whole)
+    struct.pack_into("<I", spoilt, whole.index(kind) + 4, length)
+    np.testing.assert_array_equal(decode(bytes(spoilt), SPEC), decode(whole, SPEC))
+
+
+@pytest.mark.parametrize("form", ["PNG", "GIF", "WEBP"])
+def test_of_no_format_are_pixels_made_up(form):
+    """Whatever is cut off: refused, or the pixels of the whole file."""
+    encoded = BytesIO()
+    Image.fromarray(PIXELS).save(encoded, form, **({"lossless": True} if form == "WEBP" else {}))
+    whole = encoded.getvalue()
+    pixels, taken = decode(whole, SPEC), 0
+    for cut in range(1, len(whole) - 50, 1 + len(whole) // 200):
+        with contextlib.suppress(PictureUndecodableError):
+            np.testing.assert_array_equal(decode(whole[:-cut], SPEC), pixels)
+            taken += 1
+    assert taken < 20
+
+
+def test_the_size_of_a_file_is_read_past_spoilt_metadata(tmp_path):
+    """By it the pictures' side is chosen for networks of ours."""
+    (tmp_path / "0.png").write_bytes(png(SPOILT["compressed international text"]))
+    with open_picture(tmp_path / "0.png") as picture:
+        assert picture.size == (64, 48)
 
 
 def jpeg(**options: object) -> bytes:

@@ -20,6 +20,7 @@ def classifier(
     tail: str = "",
     output: str = "float32",
     weights_are_inputs: bool = False,
+    batch: str | int = "N",
 ) -> Path:
     """float32 `[N, 3, 8, 8]` → the mean of each colour → `classes` values.
 
@@ -27,11 +28,12 @@ def classifier(
         path: The file to write.
         opset: Of the operators.
         ir_version: Of the file.
-        end: `Softmax`, `Sigmoid`, `ArgMax` or nothing behind the last layer.
+        end: `Softmax`, `Percent` (a softmax times 100), `Sigmoid`, `ArgMax` or nothing behind the last layer.
         classes: How many.
-        tail: `maps` for an output `[N, K, 1, 1]`.
+        tail: `maps` for an output `[N, K, 1, 1]`, `turned` for `[K, N]`, `one` for a single number.
         output: Of the type `float32` or `float16`.
         weights_are_inputs: As files had it before IR 4.
+        batch: Length of the first axis.
     """
     random = np.random.default_rng(0)
     if tail == "maps":
@@ -52,15 +54,26 @@ def classifier(
         ]
     last, kind, shape = "raw", TYPES[output][0], ["N", classes, *([1, 1] if tail == "maps" else [])]
     if end:
-        nodes.append(helper.make_node(end, [last], ["ended"], **({} if end == "Sigmoid" else {"axis": 1})))
+        operator = "Softmax" if end == "Percent" else end
+        nodes.append(helper.make_node(operator, [last], ["ended"], **({} if end == "Sigmoid" else {"axis": 1})))
         last = "ended"
+    if end == "Percent":
+        weights.append(numpy_helper.from_array(np.float32(100.0), "hundred"))
+        nodes.append(helper.make_node("Mul", [last, "hundred"], ["percent"]))
+        last = "percent"
+    if tail == "turned":
+        nodes.append(helper.make_node("Transpose", [last], ["turned"]))
+        last, shape = "turned", ["rows", "columns"]
+    if tail == "one":
+        nodes.append(helper.make_node("ReduceMax", [last], ["one"], keepdims=0))
+        last, shape = "one", []
     if end == "ArgMax":
         kind, shape = TensorProto.INT64, ["N", 1]
     elif output != "float32":
         nodes.append(helper.make_node("Cast", [last], ["cast"], to=kind))
         last = "cast"
     nodes.append(helper.make_node("Identity", [last], ["out"]))
-    inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, SIDE, SIDE])]
+    inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, 3, SIDE, SIDE])]
     if weights_are_inputs:
         inputs += [helper.make_tensor_value_info(one.name, TensorProto.FLOAT, list(one.dims)) for one in weights]
     graph = helper.make_graph(nodes, "other", inputs, [helper.make_tensor_value_info("out", kind, shape)], weights)

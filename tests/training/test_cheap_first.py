@@ -13,7 +13,7 @@ from taxon.training.commands.train import main
 from taxon.training.dataset import pictures
 from taxon.training.errors import TrainingError
 from taxon.training.network import model, published
-from tests.training.folders import write_folder
+from tests.training.folders import write_folder, write_picture
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +50,11 @@ class TestBeforeDecoding:
         assert "--weights FILE" in refused(capfd, "--model", "resnet18")
         assert time.monotonic() - started < 5
 
+    def test_a_weights_file_is_looked_for_before_the_data_is_read(self, capfd, tmp_path):
+        """A data set in its published files is written as tens of thousands of pictures first."""
+        (tmp_path / "pictures").rename(tmp_path / "moved")
+        assert "w.pth does not exist" in refused(capfd, "--model", "resnet18", "--weights", "w.pth")
+
     def test_a_network_that_never_answers_is_given_up(self, capfd, tmp_path, monkeypatch):
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))
         monkeypatch.setattr(published, "ANSWERS_WITHIN_S", 0.05)
@@ -71,6 +76,31 @@ class TestBeforeDecoding:
         monkeypatch.setattr(pictures.shutil, "disk_usage", lambda _: usage)
         assert "are free: choose another --cache-folder" in refused(capfd, "--model", "small_cnn")
 
+    def test_no_room_for_both_splits_together(self, capfd, monkeypatch):
+        """24 samples of 8 x 8 x 3 bytes: room for each, not for both."""
+        usage = pictures.shutil.disk_usage("/")._replace(free=52 * 8 * 8 * 3 - 1)
+        monkeypatch.setattr(pictures.shutil, "disk_usage", lambda _: usage)
+        assert "are free" in refused(capfd, "--model", "small_cnn", "--image-size", "8")
+
+    @pytest.mark.parametrize("option", ["--out", "--cache-folder"])
+    @pytest.mark.parametrize("place", ["file", "file/below"])
+    def test_a_folder_that_cannot_be_made(self, capfd, tmp_path, option, place):
+        (tmp_path / "file").touch()
+        error = refused(capfd, "--model", "small_cnn", option, place)
+        assert f"{place}" in error
+        assert "file: Not a directory" in error
+
+    def test_several_labels_and_a_loss_for_one(self, capfd, tmp_path):
+        names = [f"{label}/{number:03}.png" for label in ("dark", "light") for number in range(26)]
+        rows = "".join(f"{name},{name.partition('/')[0]}\n" for name in names)
+        (tmp_path / "pictures" / "list.csv").write_text(f"path,label\n{rows}".replace(",dark\n", ",dark|dim\n", 3))
+        words = ["--data", "pictures/list.csv", "--model", "small_cnn", "--loss", "mse"]
+        for more in ([], ["--dry-run"]):
+            assert "--loss mse is for one label" in refused(capfd, *words, *more)
+
+    def test_a_device_that_torch_alone_knows(self, capfd):
+        assert "must be auto, cpu, cuda" in refused(capfd, "--model", "small_cnn", "--device", "meta")
+
     @pytest.mark.parametrize("more", [["--batch-size", "1"], ["--batch-size", "4", "--accumulate", "4"]])
     def test_parts_of_one_sample_for_batch_normalisation(self, capfd, more):
         words = ["--model", "resnet18", "--weights", "none", "--image-size", "32", *more]
@@ -81,6 +111,27 @@ class TestBeforeDecoding:
         Image.new("RGB", (8, 8)).save("pictures/dark/another.png")
         assert main(["--data", "pictures", "--model", "resnet18", "--dry-run", "--batch-size", "8"]) == 0
         assert "5 epochs of 5 steps" in capfd.readouterr().out
+
+    def test_a_plan_knows_whether_a_weights_file_fits(self, capfd):
+        words = ["--model", "resnet18", "--weights", "w.pth", "--dry-run"]
+        assert "does not exist" in refused(capfd, *words)
+        torch.save(model.build("resnet34", 2).state_dict(), "w.pth")
+        assert "not of the architecture" in refused(capfd, *words)
+
+
+def test_parts_of_one_sample_that_decoding_leaves(capfd, tmp_path):
+    """What is damaged is known only then."""
+    for number in range(25):
+        for label in ("dark", "light"):
+            (tmp_path / "pictures" / label / f"{number:03}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes([number]))
+    for label, level in (("dark", 60), ("light", 190)):
+        write_picture(tmp_path / "val" / label / "0.png", level, 99, 32)
+    (tmp_path / "pictures").rename(tmp_path / "train")
+    (tmp_path / "pictures").mkdir()
+    for split in ("train", "val"):
+        (tmp_path / split).rename(tmp_path / "pictures" / split)
+    words = ["--model", "resnet18", "--weights", "none", "--image-size", "32", "--accumulate", "2"]
+    assert "raise --batch-size, or lower --accumulate" in refused(capfd, *words)
 
 
 def test_another_recipe_in_the_folder_is_told_before_the_data_is_read(capfd, tmp_path):

@@ -138,3 +138,78 @@ def test_the_head_of_a_network_of_numbers_trains_alone(tmp_path, monkeypatch):
     assert main([*words, "--weights", "first/best.pt", "--mode", "head", "--out", "second"]) == 0
     before, after = (Run.open(tmp_path / name).checkpoint().state for name in ("first", "second"))
     assert {key for key in before if not torch.equal(before[key], after[key])} == {"fc.weight", "fc.bias"}
+
+
+def statistics_moved(here: Path, run: Run) -> set[str]:
+    before = torch.load(here / "weights.pth", weights_only=True)
+    after = torch.load(run.last_path, weights_only=True)["state"]
+    return {key.partition(".")[0] for key in before if "running" in key and not torch.equal(before[key], after[key])}
+
+
+@pytest.mark.parametrize("mode", ["full", "lp-ft", "last-n"])
+def test_frozen_batch_normalisation_keeps_its_statistics_and_trains_its_scale(here, mode):
+    run, _ = train(here, "--mode", mode, "--freeze-bn")
+    assert statistics_moved(here, run) == set()
+    before = torch.load(here / "weights.pth", weights_only=True)
+    after = torch.load(run.last_path, weights_only=True)["state"]
+    for key in ("layer4.1.bn2.weight", "layer4.1.bn2.bias", "layer4.1.conv2.weight"):
+        assert not torch.equal(before[key], after[key]), key
+
+
+def test_without_it_the_statistics_follow_the_pictures(here):
+    assert statistics_moved(here, train(here, "--mode", "full")[0]) >= {"bn1", "layer1", "layer4"}
+
+
+def test_a_stage_that_is_reset_takes_its_own_statistics(here):
+    run, _ = train(here, "--mode", "hybrid", "--reset", "layer4", "--freeze-bn")
+    assert statistics_moved(here, run) == {"layer4"}
+
+
+def test_frozen_statistics_allow_parts_of_one_sample(here):
+    train(here, "--mode", "full", "--freeze-bn", "--accumulate", 8)
+
+
+def test_what_has_no_statistics_cannot_keep_them(here, capfd):
+    words = ["--data", "pictures", *SMALL, "--freeze-bn"]
+    assert main([*words, "--weights", "none"]) == 2
+    assert "there are none" in capfd.readouterr().err
+    torch.save(model.build("squeezenet1_1", 2).state_dict(), here / "plain.pth")
+    assert main([*words, "--model", "squeezenet1_1", "--weights", "plain.pth", "--mode", "full"]) == 2
+    assert "squeezenet1_1 has no batch normalisation: leave out --freeze-bn" in capfd.readouterr().err
+
+
+def with_other_statistics(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same answers in evaluation mode, from statistics and scales that no batch has: as merging batch normalisation
+    into convolutions leaves them, or taking it out again from an 8-bit file.
+    """
+    changed = {key: value.clone() for key, value in state.items()}
+    for name in [key.removesuffix(".running_var") for key in state if key.endswith(".running_var")]:
+        mean, var, scale, bias = (state[f"{name}.{key}"] for key in ("running_mean", "running_var", "weight", "bias"))
+        slope = scale / (var + 1e-5).sqrt()
+        changed[f"{name}.running_mean"].zero_()
+        changed[f"{name}.running_var"].zero_()
+        changed[f"{name}.weight"] = slope * 1e-5**0.5
+        changed[f"{name}.bias"] = bias - slope * mean
+    return changed
+
+
+@pytest.mark.parametrize("mode", ["full", "lp-ft"])
+def test_batch_normalisation_that_breaks_in_training_mode_is_said_in_log_and_report(here, capfd, mode):
+    own = ["--data", "pictures", "--model", "small_cnn", "--epochs", "4", "--batch-size", "8"]
+    assert main([*own, "--no-report", "--out", "first"]) == 0
+    state = torch.load("first/best.pt", weights_only=True)["state"]
+    torch.save(state, "fitting.pth")
+    torch.save(with_other_statistics(state), "breaking.pth")
+    capfd.readouterr()
+    said, shown = {}, {}
+    for name, more in (("fitting", []), ("breaking", []), ("breaking", ["--freeze-bn"])):
+        words = [*own, "--mode", mode, "--weights", f"{name}.pth", *more, "--out", f"{name}{len(more)}"]
+        assert main(words) == 0
+        said[name, *more] = capfd.readouterr().out.count("batch normalisation breaks these weights")
+        folder = here / f"{name}{len(more)}"
+        shown[name, *more] = [
+            "batch normalisation breaks these weights" in (folder / "report" / file).read_text()
+            for file in ("index.html", "model_card.md")
+        ]
+    assert said == {("fitting",): 0, ("breaking",): 1, ("breaking", "--freeze-bn"): 0}
+    assert shown == {key: [bool(count)] * 2 for key, count in said.items()}

@@ -1,6 +1,7 @@
 """A classifier of coloured noise, small enough to export in a test."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,10 +41,10 @@ class ToyNetwork(nn.Module):
         return self.fc(self.dropout(maps.mean(dim=(2, 3))))
 
 
-def write_pictures(folder: Path, count: int, suffix: str = ".png") -> tuple[Path, ...]:
+def write_pictures(folder: Path, count: int, suffix: str = ".png", seed: int = 0) -> tuple[Path, ...]:
     """Noise of varying size around varying colours."""
     folder.mkdir(parents=True, exist_ok=True)
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     files = []
     for number in range(count):
         colour = generator.integers(0, 256, 3)
@@ -76,6 +77,14 @@ def make_candidate(folder: Path, *, count: int = 24, network: nn.Module | None =
         "expected_accuracy": 1.0 - len(best[::8]) / count,
     }
     return Candidate(**{**parts, **changes})  # type: ignore[arg-type]
+
+
+def with_training(candidate: Candidate, folder: Path, count: int = 20, seed: int = 0) -> Candidate:
+    """The same with training pictures, of which the network knows all."""
+    files = write_pictures(folder / "train", count, seed=seed)
+    best = parity.reference_logits(candidate.network, files, PIXELS, MEAN, STD).argmax(axis=1)
+    answers = tuple((LABELS[index],) for index in best)
+    return replace(candidate, training_files=files, training_answers=answers)
 
 
 def corrupting(change: Callable[[Path], None]) -> Callable[..., None]:

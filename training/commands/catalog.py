@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from taxon import ranges
@@ -23,6 +24,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON document instead of a table")
     options = parser.parse_args(argv)
     try:
+        if options.name and options.name not in store.names(options.models):
+            raise BundleError(f"{options.models} has no model {options.name}")
         rows = [
             row
             for name in ([options.name] if options.name else store.names(options.models))
@@ -64,7 +67,7 @@ def to_table(rows: list[dict[str, Any]]) -> Table:
         table.add_column(column, no_wrap=column in ("model", "labels"))
     for row in rows:
         if row["error"]:
-            table.add_row(row["name"], str(row["version"]), " ".join(row["labels"]), f"[red]{row['error']}[/]")
+            table.add_row(row["name"], str(row["version"]), " ".join(row["labels"]), f"[red]{escape(row['error'])}[/]")
             continue
         table.add_row(
             row["name"],
@@ -74,7 +77,7 @@ def to_table(rows: list[dict[str, Any]]) -> Table:
             "" if row["calibration_error"] is None else f"{row['calibration_error']:.3f}",
             "" if row["unknown_threshold"] is None else f"{row['unknown_threshold']:.2f}",
             " ".join(row["variants"]),
-            " ".join(row["parents"]) or row["run_id"],
+            escape(" ".join(row["parents"]) or row["run_id"]),
         )
     return table
 

@@ -3,7 +3,9 @@ split in which no picture, and nothing that looks like it, is on both sides.
 """
 
 import argparse
+import errno
 import json
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -14,11 +16,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from taxon import ranges
+from taxon.bundle.atomic_files import check_writable
 from taxon.bundle.atomic_files import write as write_atomically
 from taxon.training.config import AutoTask, DataOptions
 from taxon.training.dataset import data
 from taxon.training.dataset.data import Labelled
-from taxon.training.dataset.doctor import Diagnosis, diagnose, write_split
+from taxon.training.dataset.doctor import Diagnosis, check_can_be_listed, diagnose, write_split
 from taxon.training.dataset.sources import open_source
 from taxon.training.errors import TrainingError
 from taxon.training.reporting.inspect_page import write_page
@@ -51,7 +54,13 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     console = Console()
     try:
-        diagnosis = diagnose(_open(arguments.source, arguments.task))
+        found = _open(arguments.source, arguments.task)
+        outputs = (arguments.out,) if arguments.command == "split" else (arguments.json, arguments.html)
+        for file in filter(None, outputs):
+            _check_output(file)
+        if arguments.command == "split":
+            check_can_be_listed(found, arguments.out)
+        diagnosis = diagnose(found)
         if arguments.command == "split":
             write_split(diagnosis, arguments.out, arguments.val_fraction, arguments.seed)
             console.print(f"written: {arguments.out}", markup=False)
@@ -68,6 +77,14 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         sys.stderr.write(f"taxon data: {error.filename} cannot be written: {error.strerror}\n")
     return 2
+
+
+def _check_output(file: Path) -> None:
+    if not file.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file.parent))
+    if file.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+    check_writable(file.parent)
 
 
 def _open(source: str, task: AutoTask) -> Labelled:

@@ -65,7 +65,9 @@ def add_foreign(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--checkpoint", type=Path, help=".pth, .pt or .safetensors file")
     group.add_argument("--model", help="architecture, for example resnet50")
     group.add_argument("--labels", type=Path, help="text file, one label a line, in the order of the logits")
-    group.add_argument("--data", type=Path, help="labelled folder of validation pictures")
+    group.add_argument(
+        "--data", type=Path, help="labelled folder of validation pictures; if it has splits: val, or else test"
+    )
     group.add_argument(
         "--image-size", type=ranges.whole(1, 4096), help="side in pixels; that of the architecture's weights by default"
     )

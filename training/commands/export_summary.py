@@ -1,6 +1,7 @@
 """What the commands that end in a bundle print at their end."""
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from taxon.training.exporting import parity
@@ -23,7 +24,7 @@ def print_summary(export: Export) -> None:
     console = Console()
     console.print(table)
     for attempt in export.attempts:
-        console.print(f"[yellow]not used:[/] {attempt.strategy}: {attempt.reason}", highlight=False)
+        console.print(f"[yellow]not used:[/] {attempt.strategy}: {escape(attempt.reason)}", highlight=False)
     if (calibration := manifest.calibration) is not None and calibration.ece is not None:
         console.print(
             f"calibration: temperature {calibration.temperature:.2f}, expected calibration error "
@@ -38,12 +39,12 @@ def print_summary(export: Export) -> None:
             highlight=False,
         )
     for note in export.notes:
-        console.print(note, highlight=False)
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     sizes = parity.batch_sizes(export.parities[-1].file_count)
     console.print(
         f"batches of {', '.join(map(str, sizes))} · exporter {export.strategy.name} · "
         f"{len(manifest.golden)} golden pictures\n"
-        f"published [bold]{manifest.name}[/] version [bold]{manifest.version}[/]: {export.bundle.folder}",
+        f"published [bold]{manifest.name}[/] version [bold]{manifest.version}[/]: {escape(str(export.bundle.folder))}",
         highlight=False,
         soft_wrap=True,
     )

@@ -20,7 +20,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("onnx", type=Path, help="graph with one input [batch, C, H, W] or [batch, H, W, C]")
     parser.add_argument("--labels", type=Path, required=True, help="text file, one label a line, in class order")
     parser.add_argument("--pixels", type=Path, required=True, help="JSON of a manifest's `pixels`: resize, crop …")
-    parser.add_argument("--data", type=Path, required=True, help="labelled folder of validation pictures")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="labelled folder of validation pictures; if it has splits: val, or else test",
+    )
     parser.add_argument("--gives", choices=OUTPUTS, required=True, help="what the graph's output is")
     parser.add_argument(
         "--mean", type=ranges.finite, nargs="+", default=[0.0], help="per channel of x / 255 (default 0)"

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from taxon import ranges
@@ -31,7 +32,8 @@ def main(argv: list[str]) -> int:
     source.add_argument(
         "--data",
         type=Path,
-        help="labelled folder of pictures, or CSV file of numbers, that neither version was trained on",
+        help="labelled folder of pictures, or CSV file of numbers, that neither version was trained on; of "
+        "a folder with splits: test, or else val",
     )
     source.add_argument("--run", type=Path, help="run whose test split is used, or its val split if it has no test")
     parser.add_argument(
@@ -73,9 +75,10 @@ def _compare(options: argparse.Namespace, current: int, candidate: Bundle) -> Co
             ) from error
         sys.stderr.write(f"taxon promote: compared with nothing: {error}\n")
         return None
-    return compared(
-        default, candidate, from_data(options.data, candidate.manifest) if options.data else from_run(options.run)
-    )
+    held_out = from_data(options.data, candidate.manifest) if options.data else from_run(options.run)
+    for note in held_out.notes:
+        sys.stderr.write(f"taxon promote: {note}\n")
+    return compared(default, candidate, held_out)
 
 
 def rollback_main(argv: list[str]) -> int:
@@ -123,5 +126,5 @@ def to_table(current: int, candidate: int, comparison: Comparison) -> Table:
     for size, before in comparison.latency_ms_before.items():
         table.add_row(f"ms per batch of {size}", f"{before:.2f}", f"{comparison.latency_ms_after[size]:.2f}")
     for change in comparison.regressions:
-        table.add_row(f"recall of {change.label}", f"{change.before:.1%}", f"[red]{change.after:.1%}[/]")
+        table.add_row(f"recall of {escape(change.label)}", f"{change.before:.1%}", f"[red]{change.after:.1%}[/]")
     return table

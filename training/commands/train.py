@@ -1,11 +1,11 @@
 """The command `taxon train`: options in, a run out; or with `--dry-run` only what it would be."""
 
 import argparse
-import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from taxon.picture_files import pasted
 from taxon.training import flags
 from taxon.training.errors import TrainingError
 from taxon.training.finetune import finetune
@@ -31,9 +31,13 @@ def main(argv: list[str]) -> int:
     except TrainingError as error:
         sys.stderr.write(f"taxon train: {error}\n")
         return 2
+    except OSError as error:  # a disk that is full or fails while the run goes on
+        sys.stderr.write(f"taxon train: {error.filename or folder}: {error.strerror or error}\n")
+        return 2
     except KeyboardInterrupt:
-        begun = folder is not None and (folder / "run.json").exists()
-        more = f"; to go on: taxon train --resume {shlex.quote(str(folder))}" if begun else " before the training began"
+        more = " before the training began"
+        if folder is not None and (folder / "run.json").exists():
+            more = f"; to go on: taxon train --resume {pasted(folder)}"
         sys.stderr.write(f"taxon train: interrupted{more}\n")
         return 130
     finally:

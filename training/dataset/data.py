@@ -20,6 +20,8 @@ from taxon.training.errors import TrainingError
 
 OF_NOTHING = hashlib.sha256().hexdigest()
 SPLITS = ("train", "val", "test")
+VALIDATION_FIRST, TEST_FIRST = ("val", "test"), ("test", "val")
+"""Which split judges, of a folder that has several: at an export, and at a promotion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,23 @@ def scan(folder: Path) -> Labelled:
         raise TrainingError(str(error)) from error
     samples = tuple(Sample(file.path, file.label, split=file.split) for file in found.files)
     return Labelled(folder, found.labels, samples, faults=tuple(Fault(path, why) for path, why in found.others))
+
+
+def scan_held_out(folder: Path, splits: Sequence[str]) -> Labelled:
+    """What a labelled folder holds to judge a classifier by: all of it, or of one with splits the first of `splits`
+    that it has, never the pictures to train on.
+
+    Raises:
+        TrainingError: See `scan`; or there is only a training split.
+    """
+    found = scan(folder)
+    there = {sample.split for sample in found.samples}
+    if there == {""}:
+        return found
+    chosen = next((split for split in splits if split in there), None)
+    if chosen is None:
+        raise TrainingError(f"{folder} has only a training split: give pictures that nothing was trained on")
+    return replace(found, samples=tuple(found.split(chosen)))
 
 
 def check_labels(labels: Sequence[str], where: str) -> None:

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from taxon.training.dataset.new_folder import new_folder
 from taxon.training.errors import TrainingError
@@ -28,6 +26,9 @@ def write_digits(folder: Path) -> Path:
         return folder
     if folder.exists():
         raise TrainingError(f"{folder} exists and does not hold the digits: choose another --digits-folder")
+    from sklearn.datasets import load_digits  # takes a second to import
+    from sklearn.model_selection import train_test_split
+
     digits = load_digits()
     pictures = np.round(digits.images * (255 / LEVELS)).astype(np.uint8)
     train, val = train_test_split(np.arange(len(pictures)), test_size=0.2, stratify=digits.target, random_state=0)

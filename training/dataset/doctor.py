@@ -11,6 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from taxon.bundle.atomic_files import write as write_atomically
+from taxon.picture_files import within
 from taxon.training.dataset import data
 from taxon.training.dataset.data import Labelled, Sample
 from taxon.training.dataset.findings import Finding, examine
@@ -52,31 +53,47 @@ def diagnose(found: Labelled) -> Diagnosis:
     return Diagnosis(usable, facts, prints, examine(usable, facts, prints))
 
 
-def write_split(diagnosis: Diagnosis, file: Path, fraction: float, seed: int) -> None:
-    """Writes `path,label,split,group`: pictures that are equal or look alike form a group and stay together.
+def check_can_be_listed(found: Labelled, file: Path) -> None:
+    """Refuses data that `write_split` cannot write, before any picture is decoded.
 
     Raises:
-        TrainingError: A picture lies outside the file's folder, a class cannot be split, or its name cannot be written.
-        OSError: Not writable.
+        TrainingError: A picture lies outside the file's folder, or a class's name cannot be written.
     """
-    if unwritable := [label for label in diagnosis.data.labels if SEPARATOR in label]:
+    if unwritable := [label for label in found.labels if SEPARATOR in label]:
         raise TrainingError(
             f"the class {unwritable[0]!r} would be read as several labels: rename it without {SEPARATOR}"
         )
+    for sample in found.samples:
+        if within(sample.path, file.parent) is None:
+            raise TrainingError(
+                f"{sample.path} lies outside {file.parent.resolve()}: write the list in or above the pictures' folder"
+            )
+
+
+def write_split(diagnosis: Diagnosis, file: Path, fraction: float, seed: int) -> None:
+    """Writes `path,label,split,group`: pictures that are equal or look alike form a group and stay together.
+
+    Args:
+        diagnosis: Of data that `check_can_be_listed`.
+        file: To write.
+        fraction: Share of each class that validates.
+        seed: Another one gives another split.
+
+    Raises:
+        TrainingError: A class cannot be split.
+        OSError: Not writable.
+    """
     grouped = replace(diagnosis.data, samples=tuple(grouped_samples(diagnosis.facts, diagnosis.fingerprints)))
     split = data.with_splits(
         replace(grouped, samples=tuple(replace(s, split="") for s in grouped.samples)), fraction, seed
     )
-    root = file.parent.resolve()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "label", "split", "group"])
     for sample in split.samples:
-        path = sample.path.resolve()
-        if not path.is_relative_to(root):
-            raise TrainingError(f"{path} lies outside {root}: write the list in or above the pictures' folder")
+        path = within(sample.path, file.parent) or sample.path
         names = sample.names(split.labels)
-        writer.writerow([path.relative_to(root).as_posix(), SEPARATOR.join(names), sample.split, sample.group])
+        writer.writerow([path.as_posix(), SEPARATOR.join(names), sample.split, sample.group])
     write_atomically(file, text.getvalue())
 
 

@@ -19,10 +19,12 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
+from taxon.bundle.atomic_files import check_writable
 from taxon.bundle.atomic_files import write as write_atomically
 from taxon.bundle.manifest import PixelSpec
 from taxon.bundle.picture_limits import Limits, PictureError
 from taxon.bundle.pixels import decode
+from taxon.mistaken import MISTAKEN_BYTES, mistaken_for
 from taxon.training.dataset.data import Fault, Sample
 from taxon.training.errors import TrainingError
 
@@ -99,7 +101,7 @@ def decode_all(
         The pictures of the usable samples, those samples, and why the others are not usable.
 
     Raises:
-        TrainingError: There is no room for the arrays.
+        TrainingError: The arrays cannot be written.
     """
     shape = (len(samples), *spec.shape)
     if math.prod(shape) > cache_bytes:
@@ -107,20 +109,45 @@ def decode_all(
         usable = [sample for sample, fault in checked if fault is None]
         faults = [fault for _, fault in checked if fault is not None]
         return DecodedEachTime([sample.path for sample in usable], spec), usable, faults
-    content = [spec.model_dump_json(), PIL.__version__, *(sample.sha256 for sample in samples)]
-    stem = cache_folder / f"pictures-{hashlib.sha256(chr(10).join(content).encode()).hexdigest()[:32]}"
-    array_file, faults_file = stem.with_suffix(".npy"), stem.with_suffix(".json")
+    array_file = _array_file(samples, spec, cache_folder)
+    faults_file = array_file.with_suffix(".json")
     if not array_file.exists():
-        _check_room(cache_folder, math.prod(shape))
-        _fill(array_file, faults_file, samples, spec, shape)
+        try:
+            _fill(array_file, faults_file, samples, spec, shape)
+        except OSError as error:
+            raise TrainingError(f"the decoded pictures cannot be written into {cache_folder}: {error}") from error
     reasons = {int(number): reason for number, reason in json.loads(faults_file.read_text(encoding="utf-8")).items()}
     rows = np.asarray([number for number in range(len(samples)) if number not in reasons], dtype=np.int64)
     faults = [Fault(samples[number].path, reason, samples[number].classes) for number, reason in reasons.items()]
     return Cached(np.load(array_file, mmap_mode="r"), rows), [samples[row] for row in rows], faults
 
 
-def _check_room(folder: Path, byte_count: int) -> None:
-    """A memory-mapped file on a full disk would end the process without a word."""
+def _array_file(samples: Sequence[Sample], spec: PixelSpec, cache_folder: Path) -> Path:
+    content = [spec.model_dump_json(), PIL.__version__, *(sample.sha256 for sample in samples)]
+    return cache_folder / f"pictures-{hashlib.sha256(chr(10).join(content).encode()).hexdigest()[:32]}.npy"
+
+
+def check_room(parts: Sequence[tuple[Sequence[Sample], PixelSpec]], folder: Path, cache_bytes: float) -> None:
+    """Before anything is decoded: a memory-mapped file on a full disk would end the process without a word.
+
+    Args:
+        parts: What `decode_all` will be asked for, one after the other.
+        folder: Its `cache_folder`.
+        cache_bytes: As there.
+
+    Raises:
+        TrainingError: There is no room for the arrays, or the folder is not writable.
+    """
+    sizes = [(samples, spec, math.prod((len(samples), *spec.shape))) for samples, spec in parts]
+    byte_count = sum(
+        size for samples, spec, size in sizes if size <= cache_bytes and not _array_file(samples, spec, folder).exists()
+    )
+    if not byte_count:
+        return
+    try:
+        check_writable(folder)
+    except OSError as error:
+        raise TrainingError(f"--cache-folder {folder}: {error.filename}: {error.strerror}") from error
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if (free := shutil.disk_usage(existing).free) < byte_count:
         raise TrainingError(
@@ -150,11 +177,13 @@ def _parallel(samples: Sequence[Sample], spec: PixelSpec, into: NDArray[np.uint8
     def decode_one(number: int) -> Fault | None:
         sample = samples[number]
         try:
-            array = decode(sample.path.read_bytes(), spec, LIMITS)
+            encoded = sample.path.read_bytes()
+            array = decode(encoded, spec, LIMITS)
         except OSError as error:
             return Fault(sample.path, f"cannot be read: {error.strerror}", sample.classes)
         except PictureError as error:
-            return Fault(sample.path, str(error), sample.classes)
+            mistaken = mistaken_for(encoded[:MISTAKEN_BYTES])
+            return Fault(sample.path, f"is {mistaken}" if mistaken else str(error), sample.classes)
         if into is not None:
             into[number] = array
         return None

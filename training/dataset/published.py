@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision import datasets
 
+from taxon.mistaken import first_line
 from taxon.training.dataset.new_folder import new_folder
 from taxon.training.errors import TrainingError
 
@@ -42,9 +43,10 @@ def read_published(kind: str, root: Path, *, download: bool) -> list[Part]:
         try:
             found = FORMATS[kind](str(root), train=train, download=download)
         except (RuntimeError, OSError, ValueError, EOFError) as error:
+            reason = first_line(error).partition(" You can use download")[0]  # the rest is torchvision's own option
             raise TrainingError(
-                f"{kind} cannot be read from {root}: {str(error).splitlines()[0]}; put its official files there, or "
-                "pass --download on a machine with a network"
+                f"{kind} cannot be read from {root}: {reason.rstrip('.')}; put its official files there, or pass "
+                "--download on a machine with a network"
             ) from error
         pictures = np.asarray(found.data)
         names = [str(name).strip().replace("/", "-") for name in found.classes]

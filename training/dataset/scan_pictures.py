@@ -17,6 +17,7 @@ from PIL.ImageFile import ImageFile
 
 from taxon.bundle import jpeg
 from taxon.bundle.pixels import ORIENTATIONS, colored, load, open_picture, orientation
+from taxon.mistaken import MISTAKEN_BYTES, mistaken_for
 from taxon.training.dataset.data import Fault, Sample
 from taxon.training.dataset.pictures import LIMITS
 from taxon.training.errors import TrainingError
@@ -99,7 +100,8 @@ def look(sample: Sample) -> tuple[Facts, NDArray[np.uint8]] | Fault:
     except MemoryError:
         raise
     except UnidentifiedImageError:
-        return fault("is no JPEG, PNG, WebP or GIF picture" if encoded else "is empty")
+        mistaken = mistaken_for(encoded[:MISTAKEN_BYTES])
+        return fault(f"is {mistaken or 'no JPEG, PNG, WebP or GIF picture'}")
     except Exception as error:  # noqa: BLE001 - Pillow's parsers raise anything on hostile bytes
         return fault(str(error))
     digest = hashlib.sha256(encoded).hexdigest()

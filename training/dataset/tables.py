@@ -5,6 +5,7 @@ Refuses everything that would have to be guessed.
 
 import hashlib
 import math
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from taxon import csv_rows, labelled_folder
 from taxon.csv_rows import Table
-from taxon.picture_files import composed
+from taxon.picture_files import CONTROL, FolderError, check_name, composed
 from taxon.training.config import AutoTask
 from taxon.training.dataset.data import Fault, Labelled, Sample, check_labels
 from taxon.training.errors import TrainingError
@@ -86,12 +87,13 @@ def manifest(table: Table, task: AutoTask = "auto") -> Labelled:
             "`--task multi_label` if pictures may have several labels or none"
         )
     labels = _labels(table, (name for names in listed for name in names))
+    _check_are_not_several(table, labels)
     index = {label: number for number, label in enumerate(labels)}
-    root = table.file.parent.resolve()
+    root = _root(table)
     samples, faults = [], []
     first_row: dict[Path, int] = {}
     for number, (row, names) in enumerate(zip(table.rows, listed, strict=True)):
-        path = _inside(root, row[position["path"]].strip(), table.line(number))
+        path = _inside(root, row[position["path"]], table.line(number))
         if path in first_row:
             raise TrainingError(f"{table.line(number)} lists {path.name} again, first in row {first_row[path] + 1}")
         first_row[path] = number
@@ -123,21 +125,33 @@ def manifest(table: Table, task: AutoTask = "auto") -> Labelled:
     return Labelled(root, labels, _whole_splits(samples, table), task, tuple(faults))
 
 
+def _root(table: Table) -> Path:
+    root = table.file.parent.resolve()
+    try:
+        check_name(root)
+    except FolderError as error:
+        raise TrainingError(str(error)) from error
+    return root
+
+
 def _names(field: str) -> list[str]:
     return [composed(name.strip()) for name in field.split(SEPARATOR) if name.strip()]
 
 
 def _inside(root: Path, text: str, where: str) -> Path:
-    path = _spelt(root, text).resolve()
-    if not text or Path(text).is_absolute() or not path.is_relative_to(root):
+    """The path as it is written: symbolic links are followed, wherever they lead, as in folders."""
+    if CONTROL.search(text):
+        raise TrainingError(f"{where}: the path {text!r} has a control character in it: rename the file")
+    if not text.strip() or Path(text.strip()).is_absolute() or os.path.normpath(text.strip()).startswith(".."):
         raise TrainingError(f"{where}: the path {text!r} leads out of {root}")
-    return path
+    return Path(os.path.normpath(_spelt(root, text)))
 
 
 def _spelt(root: Path, text: str) -> Path:
-    """The path, as it is written or in the other spelling of Unicode if that is what is there."""
-    spellings = (text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text))
-    return next((root / one for one in spellings if (root / one).exists()), root / text)
+    """The path, as it is written, or without spaces around it or in the other spelling of Unicode if that is there."""
+    bare = text.strip()
+    spellings = (text, bare, unicodedata.normalize("NFC", bare), unicodedata.normalize("NFD", bare))
+    return next((root / one for one in spellings if (root / one).exists()), root / bare)
 
 
 def _whole_splits(samples: list[Sample], table: Table) -> tuple[Sample, ...]:
@@ -169,6 +183,17 @@ def _labels(table: Table, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _check_are_not_several(table: Table, labels: Sequence[str]) -> None:
+    """Refuses labels that are other labels with a comma or semicolon between: each combination would be a class."""
+    for label in labels:
+        parts = [part.strip() for part in re.split("[;,]", label)]
+        if len(parts) > 1 and all(part in labels for part in parts):
+            raise TrainingError(
+                f"the label {label!r} of {table.file} is {' and '.join(map(repr, parts))}, which are labels too: write "
+                f"{SEPARATOR} between several labels of one picture"
+            )
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)
@@ -184,7 +209,8 @@ def pixel_arrays(table: Table) -> tuple[NDArray[np.uint8], list[str]]:
         uint8 [N, S, S] or [N, S, S, 3], and the label of each.
 
     Raises:
-        TrainingError: No label column, a count of pixels that makes no square, or a value outside 0 to 255.
+        TrainingError: No label column, a count of pixels that makes no square, a value outside 0 to 255, or a label
+            that cannot name the folder that its pictures are written into.
     """
     if "label" not in table.columns:
         raise TrainingError(f"{table.file} has no column 'label'")
@@ -200,7 +226,11 @@ def pixel_arrays(table: Table) -> tuple[NDArray[np.uint8], list[str]]:
     if values.min() < 0 or values.max() > 255 or not np.array_equal(values, np.round(values)):
         raise TrainingError(f"{table.file} has pixels that are not whole numbers from 0 to 255")
     names = _single_labels(table, label)
-    _labels(table, names)
+    if odd := [name for name in _labels(table, names) if not labelled_folder.may_be_class(name)]:
+        raise TrainingError(
+            f"the labels {odd} of {table.file} cannot name folders of pictures: write them without / and . at the "
+            "beginning, and not as the name of a split"
+        )
     return values.astype(np.uint8).reshape(len(names), *shape), names
 
 
@@ -250,4 +280,4 @@ def feature_rows(table: Table) -> tuple[Labelled, NDArray[np.float32]]:
         Sample(table.file, index[name], row=number, sha256=hashlib.sha256(values[number].tobytes()).hexdigest())
         for number, name in enumerate(names)
     )
-    return Labelled(table.file.parent.resolve(), labels, samples, columns=columns), values
+    return Labelled(_root(table), labels, samples, columns=columns), values

@@ -16,13 +16,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taxon.bundle import store
-from taxon.bundle.manifest import Golden, Manifest, Provenance, Variant, contract
+from taxon.bundle import atomic_files, store
+from taxon.bundle.answers import parted
+from taxon.bundle.manifest import Golden, Manifest, Provenance, Variant, check_name, contract
 from taxon.bundle.signing import Sign
 from taxon.bundle.store import Bundle
-from taxon.training.exporting import calibrate, cuda_options, gate, goldens, graph, parity, tf32, variants
+from taxon.training.exporting import (
+    calibrate,
+    cuda_options,
+    eight_bits,
+    familiarity,
+    gate,
+    goldens,
+    graph,
+    parity,
+    tf32,
+    variants,
+)
 from taxon.training.exporting.calibrate import UNCALIBRATED, Calibrated
 from taxon.training.exporting.candidate import Candidate, ExportError, check_measured_again, target_matrix
+from taxon.training.exporting.evidence import Budget
+from taxon.training.exporting.familiarity import Judged
 from taxon.training.exporting.gate import Attempt, Passed, WriteGraph
 from taxon.training.exporting.graph import Served, ServedNumbers, Strategy
 from taxon.training.exporting.parity import Parity
@@ -30,7 +44,7 @@ from taxon.training.exporting.variants import Dropped, Kept
 from taxon.training.loop import metrics
 
 GRAPH_FILE = "model.onnx"
-MAKERS = {"fp16": variants.half_precision, "int8": variants.eight_bits}
+MAKERS = {"fp16": variants.half_precision, "int8": eight_bits.eight_bits}
 LIBRARIES = (
     *("taxon", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu"),
     *("numpy", "pillow", "simplejpeg", "cykooz-resizer"),
@@ -49,8 +63,8 @@ class Settings:
     """Largest score difference on every provider; each provider's own by default."""
     precisions: tuple[str, ...] = ()
     """Lighter variants to try: `fp16`, `int8`."""
-    budget: float = variants.BUDGET
-    """Accuracy that a variant may lose."""
+    budget: Budget = dataclasses.field(default_factory=Budget)
+    """What a variant may lose."""
     sign: Sign | None = None
     """Signs the manifest."""
 
@@ -65,7 +79,7 @@ class Export:
     """What failed before `strategy`."""
     parities: tuple[Parity, ...]
     notes: tuple[str, ...]
-    """What became of each lighter variant."""
+    """Of the validation pictures, of what the `unknown` threshold is measured on, and of each lighter variant."""
 
 
 def publish(
@@ -95,19 +109,28 @@ def publish(
         BundleError: What was staged is not a bundle.
         OSError: The repository is not writable or full.
     """
-    targets = target_matrix(candidate.answers, candidate.labels)
-    logits = parity.reference_logits(
+    atomic_files.check_writable(root / check_name(name))
+    targets, label_count = target_matrix(candidate.answers, candidate.labels), len(candidate.labels)
+    coverage, notes = settings.unknown_coverage, list(candidate.notes)
+    if coverage is not None:
+        candidate, note = familiarity.judged(candidate)
+        notes.append(note)
+    answered = parity.reference_logits(
         candidate.network, candidate.files, candidate.pixels, candidate.mean, candidate.std
     )
-    if logits.shape[1] != len(candidate.labels):
-        raise ExportError(f"the network answers {logits.shape[1]} scores for {len(candidate.labels)} labels")
+    logits, _ = parted(answered, label_count)
+    if (given := answered.shape[1] - isinstance(candidate.network, Judged)) != label_count:
+        raise ExportError(f"the network answers {given} scores for {label_count} labels")
     check_logits(logits)
     measured = metrics.accuracy(parity.scores_of(logits, candidate.task), targets, candidate.task)
     check_measured_again(measured, candidate.expected_accuracy, len(candidate.files))
     calibrated = UNCALIBRATED
     if settings.calibration:
-        calibrated = calibrate.calibrate(logits, targets, candidate.task, settings.unknown_coverage)
-    reference = parity.scores_of(logits, candidate.task, calibrated.temperature)
+        calibrated = calibrate.calibrate(logits, targets, candidate.task)
+    reference = parity.rows_of(answered, label_count, candidate.task, calibrated.temperature)
+    scores, _ = parted(reference, label_count)
+    if coverage is not None and candidate.task == "single_label":
+        calibrated = calibrate.with_unknown(calibrated, reference, targets, coverage)
     served_as = ServedNumbers if candidate.pixels is None else Served
     served = served_as(candidate.network, candidate.mean, candidate.std, candidate.task, calibrated.temperature)
     with store.staging(root, name) as staged:
@@ -123,13 +146,15 @@ def publish(
         )
         accuracy = passed.parities[-1].accuracy
         lighter = [
-            MAKERS[precision](staged / GRAPH_FILE, candidate, accuracy or 0.0, settings.budget)
+            MAKERS[precision](staged / GRAPH_FILE, candidate, scores, settings.budget)
             for precision in settings.precisions
         ]
         kept = [result for result in lighter if isinstance(result, Kept)]
-        tolerances = goldens.choose(candidate.answers, reference, [result.scores for result in kept])
+        tolerances = goldens.choose(candidate.answers, scores, [parted(result.rows, label_count)[0] for result in kept])
         lighter = [
-            variants.with_tolerance(result, reference, [*tolerances]) if isinstance(result, Kept) else result
+            variants.as_served(result, reference, [*tolerances], label_count, coverage)
+            if isinstance(result, Kept)
+            else result
             for result in lighter
         ]
         kept = [result for result in lighter if isinstance(result, Kept)]
@@ -152,7 +177,7 @@ def publish(
         goldens.replay(staged, draft)
         write_report(staged, "metrics.json", report(draft, passed, dropped))
         bundle = store.publish(staged, draft, settings.sign)
-    notes = [
+    notes += [
         result.note if isinstance(result, Kept) else f"no {result.precision}: {result.reason}" for result in lighter
     ]
     return Export(bundle, passed.strategy, passed.attempts, passed.parities, tuple(notes))
@@ -188,6 +213,7 @@ def report(manifest: Manifest, passed: Passed, dropped: Sequence[Dropped]) -> di
         "calibration": manifest.calibration and manifest.calibration.model_dump(),
         "strategy": dataclasses.asdict(passed.strategy),
         "failed_strategies": [dataclasses.asdict(attempt) for attempt in passed.attempts],
+        "variants": {variant.precision: variant.model_dump() for variant in manifest.variants},
         "dropped_variants": {result.precision: result.reason for result in dropped},
         "batch_sizes": parity.batch_sizes(passed.parities[-1].file_count),
         "parity": [dataclasses.asdict(result) for result in passed.parities],

@@ -4,12 +4,14 @@ Knows arrays only. Temperature scaling after Guo et al., "On Calibration of Mode
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import precision_recall_curve
 
+from taxon.bundle.answers import parted
 from taxon.bundle.manifest import Calibration, Thresholds
 from taxon.training.config import Task
 from taxon.training.exporting.parity import scores_of
@@ -36,17 +38,13 @@ class Calibrated:
 UNCALIBRATED = Calibrated(Calibration(), Thresholds())
 
 
-def calibrate(
-    logits: NDArray[np.float32], targets: NDArray[np.bool_], task: Task, unknown_coverage: float | None = None
-) -> Calibrated:
-    """Fits the temperature and chooses the thresholds.
+def calibrate(logits: NDArray[np.float32], targets: NDArray[np.bool_], task: Task) -> Calibrated:
+    """Fits the temperature, and for several labels chooses their thresholds.
 
     Args:
         logits: float32 `[N, K]` of validation pictures.
         targets: bool `[N, K]`.
         task: Softmax or sigmoid.
-        unknown_coverage: Share of validation pictures that keep an answer, in 0…1; None for no threshold. Only for
-            a single label.
 
     Returns:
         The errors in it are cross-fitted: each half is measured with the temperature of the other.
@@ -60,25 +58,41 @@ def calibrate(
     after = reliability(crossed, targets, task).error
     if after >= before:
         temperature, after = 1.0, before
-    scores = scores_of(logits, task, temperature)
-    if task == "multi_label":
-        calibration = Calibration(temperature=temperature, ece_before=before, ece=after)
-        return Calibrated(calibration, Thresholds(labels=label_thresholds(scores, targets)))
-    unknown = coverage = kept_accuracy = None
-    if unknown_coverage is not None:
-        unknown = unknown_threshold(scores, unknown_coverage)
-        kept = scores.max(axis=1) >= unknown
-        coverage, kept_accuracy = float(kept.mean()), accuracy(scores[kept], targets[kept], task)
-    return Calibrated(
-        Calibration(
-            temperature=temperature,
-            ece_before=before,
-            ece=after,
-            unknown_coverage=coverage,
-            unknown_accuracy=kept_accuracy,
-        ),
-        Thresholds(unknown=unknown),
-    )
+    calibration = Calibration(temperature=temperature, ece_before=before, ece=after)
+    if task == "single_label":
+        return Calibrated(calibration, Thresholds())
+    return Calibrated(calibration, Thresholds(labels=label_thresholds(scores_of(logits, task, temperature), targets)))
+
+
+def with_unknown(
+    calibrated: Calibrated, rows: NDArray[np.float32], targets: NDArray[np.bool_], coverage: float
+) -> Calibrated:
+    """Chooses the `unknown` threshold of a single-label classifier too, and measures what it keeps.
+
+    Args:
+        calibrated: What is known already.
+        rows: What the classifier answers to validation pictures: float32 `[N, K]` scores, or with the familiarity
+            behind them `[N, K + 1]`, whose threshold it is then.
+        targets: bool `[N, K]`.
+        coverage: Share of validation pictures that keep an answer, in 0…1.
+    """
+    scores, familiarity = parted(rows, targets.shape[1])
+    measured = unknown_measure(rows, targets.shape[1])
+    threshold = unknown_threshold(measured, coverage)
+    kept = measured >= threshold
+    figures = {
+        "unknown_coverage": float(kept.mean()),
+        "unknown_accuracy": accuracy(scores[kept], targets[kept], "single_label"),
+    }
+    by: Literal["score", "familiarity"] = "score" if familiarity is None else "familiarity"
+    return Calibrated(calibrated.calibration.model_copy(update=figures), Thresholds(unknown=threshold, unknown_by=by))
+
+
+def unknown_measure(rows: NDArray[np.float32], label_count: int) -> NDArray[np.float32]:
+    """float32 `[N]`: what the `unknown` threshold is compared with, the familiarity or else the best score."""
+    scores, familiarity = parted(rows, label_count)
+    best: NDArray[np.float32] = scores.max(axis=1)
+    return best if familiarity is None else familiarity
 
 
 def fit_temperature(logits: NDArray[np.float32], targets: NDArray[np.bool_], task: Task) -> float:
@@ -107,16 +121,16 @@ def negative_log_likelihood(scores: NDArray[np.float32], targets: NDArray[np.boo
     return float(-(softened * right + (1.0 - softened) * wrong).mean())
 
 
-def unknown_threshold(scores: NDArray[np.float32], coverage: float) -> float:
-    """The largest threshold that at least the share `coverage` of the best scores reaches.
+def unknown_threshold(measured: NDArray[np.float32], coverage: float) -> float:
+    """The largest threshold that at least the share `coverage` of the values `[N]` reaches.
 
     Raises:
         ValueError: The coverage is not in 0…1.
     """
     if not 0.0 < coverage <= 1.0:
         raise ValueError(f"coverage {coverage} must be above 0 and at most 1")
-    best = np.sort(scores.max(axis=1))[::-1]
-    return float(best[max(int(np.ceil(coverage * len(best) - 1e-9)), 1) - 1])
+    falling = np.sort(measured)[::-1]
+    return float(falling[max(int(np.ceil(coverage * len(falling) - 1e-9)), 1) - 1])
 
 
 def label_thresholds(scores: NDArray[np.float32], targets: NDArray[np.bool_]) -> tuple[float, ...]:

@@ -50,11 +50,17 @@ class Candidate:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     training_files: tuple[Example, ...] = ()
-    """Training pictures, for the ranges of int8."""
+    """Training pictures, for the ranges of int8 and the judge of familiarity."""
+    training_answers: tuple[tuple[str, ...], ...] = ()
+    """Their true labels."""
+    head: str | None = None
+    """Path of the layer that makes logits of features; None if the network has no such layer in one place."""
     parents: tuple[str, ...] = ()
     """What it was made from, if not from pictures alone: runs that were fused, or that taught it."""
     features: tuple[str, ...] = ()
     """What each number is, in their order; empty for pictures."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of the validation pictures."""
 
     @property
     def input(self) -> ImageInput | FeaturesInput:

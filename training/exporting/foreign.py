@@ -11,6 +11,8 @@ from pydantic import ValidationError
 
 from taxon.bundle.manifest import PixelSpec
 from taxon.bundle.store import sha256
+from taxon.mistaken import MISTAKEN_BYTES, mistaken_for
+from taxon.picture_files import CONTROL, composed, printable
 from taxon.training.dataset import data
 from taxon.training.dataset.data import Labelled
 from taxon.training.exporting.candidate import Candidate, ExportError
@@ -48,9 +50,10 @@ def from_checkpoint(weights: Path, name: str, labels: Path, folder: Path, wanted
     if loaded.dropped_head:
         raise ExportError(f"{weights} ends in another number of classes than the {len(chosen)} labels of {labels}")
     preprocessing = _preprocessing(name, wanted)
-    held_out = data.with_digests(data.scan(folder))
+    held_out = data.with_digests(data.scan_held_out(folder, data.VALIDATION_FIRST))
     return Candidate(
         network=loaded.network.eval(),
+        head=loaded.head,
         labels=chosen,
         pixels=preprocessing.pixels,
         mean=preprocessing.mean,
@@ -61,6 +64,7 @@ def from_checkpoint(weights: Path, name: str, labels: Path, folder: Path, wanted
         data_digest=data.digest(held_out.samples, held_out.labels),
         expected_accuracy=wanted.expected_accuracy,
         recipe={"checkpoint": weights.name, "model": name},
+        notes=notes(held_out, folder),
     )
 
 
@@ -68,15 +72,20 @@ def read_labels(path: Path) -> tuple[str, ...]:
     """One label a line, in class order.
 
     Raises:
-        ExportError: The file cannot be read, or has fewer than two labels, a blank or a double one.
+        ExportError: The file cannot be read or is something else, or has fewer than two labels, a blank or a double
+            one.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").rstrip("\r\n").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ExportError(f"the labels {path} cannot be read: {error}") from error
-    labels = tuple(line.strip() for line in lines)
+    if mistaken := mistaken_for("\n".join(lines).encode()[:MISTAKEN_BYTES]):
+        raise ExportError(f"the labels {path} cannot be read: the file is {mistaken}")
+    labels = tuple(composed(line.strip()) for line in lines)
     if blank := [number for number, label in enumerate(labels, 1) if not label]:
         raise ExportError(f"{path} has a blank label on line {blank[0]}")
+    if odd := [label for label in labels if CONTROL.search(label)]:
+        raise ExportError(f"{path} has control characters in the labels {odd[:5]}")
     if double := sorted({label for label in labels if labels.count(label) > 1}):
         raise ExportError(f"{path} has the labels {double[:5]} more than once")
     if len(labels) < 2:
@@ -102,6 +111,15 @@ def read_pixels(path: Path) -> PixelSpec:
 def answers(held_out: Labelled) -> tuple[tuple[str, ...], ...]:
     """The true labels by name."""
     return tuple(sample.names(held_out.labels) for sample in held_out.samples)
+
+
+def notes(held_out: Labelled, folder: Path) -> tuple[str, ...]:
+    """What a person should know of the pictures that prove a classifier: of which split they are, what was left out."""
+    said = [f"measured on the {split} split of {folder}" for split in {s.split for s in held_out.samples} if split]
+    if held_out.faults:
+        first = held_out.faults[0]
+        said.append(f"left out {len(held_out.faults)} in {folder}, the first {printable(first.path)}: {first.reason}")
+    return tuple(said)
 
 
 def check_channels(values: Sequence[float], channels: int, what: str) -> tuple[float, ...]:

@@ -80,15 +80,15 @@ def gather(folders: Sequence[Path]) -> list[Ingredient]:
     """
     if len(folders) < 2:
         raise ExportError("there is nothing to fuse: give two runs or more")
-    ingredients = []
-    first: Candidate | None = None
-    for folder in folders:
-        candidate = from_run(folder)
-        first = first or candidate
+    candidates = [from_run(folder) for folder in folders]
+    for folder, candidate in zip(folders, candidates, strict=True):
         for part in ("labels", "task", "pixels", "data_digest"):
-            if getattr(candidate, part) != getattr(first, part):
+            if getattr(candidate, part) != getattr(candidates[0], part):
                 raise ExportError(f"{folder} and {folders[0]} differ in their {part.replace('_', ' ')}")
-        ingredients.append(Ingredient(Run.open(folder).checkpoint(), candidate, _accuracy(candidate)))
+    ingredients = [
+        Ingredient(Run.open(folder).checkpoint(), candidate, _accuracy(candidate))
+        for folder, candidate in zip(folders, candidates, strict=True)
+    ]
     return sorted(ingredients, key=lambda ingredient: -ingredient.accuracy)
 
 
@@ -150,7 +150,7 @@ def estimate_batch_statistics(candidate: Candidate) -> None:
 def ensemble(ingredients: Sequence[Ingredient]) -> Candidate:
     """All runs, with their scores averaged. They may differ in architecture and normalisation."""
     network = Ensemble([ingredient.candidate for ingredient in ingredients])
-    candidate = replace(ingredients[0].candidate, network=network)
+    candidate = replace(ingredients[0].candidate, network=network, head=None)
     return _fused(candidate, "ensemble", ingredients, _accuracy(candidate))
 
 

@@ -101,7 +101,7 @@ def check(
     targets = (target_matrix(candidate.answers, candidate.labels), target_matrix(candidate.answers, written))
     results = []
     for provider in parity.providers():
-        scores = parity.graph_scores(parity.open_session(path, provider), candidate.files, candidate.pixels)
+        scores = parity.graph_rows(parity.open_session(path, provider), candidate.files, candidate.pixels)
         results.append(parity.compare(provider, candidate.files, reference, scores, candidate.task, targets, tolerance))
     return results
 

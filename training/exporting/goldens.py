@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taxon.bundle import proof
+from taxon.bundle.answers import parted
 from taxon.bundle.manifest import BundleError, Golden, Manifest
 from taxon.training.exporting import parity
 from taxon.training.exporting.candidate import Candidate, ExportError
@@ -62,13 +63,20 @@ def choose(
 def copy(
     candidate: Candidate, reference: NDArray[np.float32], tolerances: Mapping[int, float], staged: Path
 ) -> tuple[Golden, ...]:
-    """Copies the chosen pictures or rows into the bundle, with torch's scores for them."""
+    """Copies the chosen pictures or rows into the bundle, with what torch answers to them."""
     (staged / "golden").mkdir()
     goldens = []
     for number, (index, tolerance) in enumerate(tolerances.items()):
         written = write_golden(candidate.files[index], staged / "golden", f"{number:02d}")
-        scores = tuple(float(score) for score in reference[index])
-        goldens.append(Golden(file=f"golden/{written.name}", scores=scores, tolerance=tolerance))
+        scores, familiarity = parted(reference[index], len(candidate.labels))
+        goldens.append(
+            Golden(
+                file=f"golden/{written.name}",
+                scores=tuple(scores.tolist()),
+                familiarity=None if familiarity is None else float(familiarity),
+                tolerance=tolerance,
+            )
+        )
     return tuple(goldens)
 
 

@@ -1,7 +1,8 @@
 """The graph that a bundle holds, and the ways to get it out of torch.
 
-Knows the graph contract: uint8 `image` or float32 `features` in, float32 `scores` out, everything after decoding
-inside. Does not know whether a graph answers as the network did: that is `parity`'s question.
+Knows the graph contract: uint8 `image` or float32 `features` in, float32 `scores` out and behind them `familiarity` if
+the network judges it, everything after decoding inside. Does not know whether a graph answers as the network did: that
+is `parity`'s question.
 """
 
 import logging
@@ -16,9 +17,11 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from taxon.bundle.manifest import GRAPH_INPUTS, GRAPH_OUTPUT
+from taxon.bundle.manifest import FAMILIARITY_OUTPUT, GRAPH_INPUTS, GRAPH_OUTPUT
+from taxon.mistaken import first_line
 from taxon.training.config import Task
 from taxon.training.errors import TrainingError
+from taxon.training.exporting.familiarity import Judged
 
 TRACE_BATCH = 2  # exporters take a batch of 1 for a constant
 MAX_GRAPH_BYTES = 2**31 - 2**20  # protobuf's limit for one file, with room for the metadata
@@ -32,7 +35,7 @@ class Scored(nn.Module):
     """A network with its temperature and scores behind it. What stands before it is the subclasses'.
 
     Args:
-        network: Normalised float32 → float32 `[N, K]` logits.
+        network: Normalised float32 → float32 `[N, K]` logits; a `Judged` one gives the familiarity too.
         task: `single_label` ends in a softmax, `multi_label` in a sigmoid.
         temperature: The logits are divided by it.
     """
@@ -47,10 +50,18 @@ class Scored(nn.Module):
         """What the graph is given → what the network takes."""
         raise NotImplementedError
 
-    def forward(self, given: Tensor) -> Tensor:
-        """What the graph is given → float32 `[N, K]` scores in 0…1."""
-        logits: Tensor = self.network(self.normalised(given)) / self.temperature
-        return logits.softmax(dim=-1) if self.task == "single_label" else logits.sigmoid()
+    @property
+    def output_names(self) -> list[str]:
+        """Of the graph."""
+        return [GRAPH_OUTPUT, *([FAMILIARITY_OUTPUT] if isinstance(self.network, Judged) else [])]
+
+    def forward(self, given: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """What the graph is given → float32 `[N, K]` scores in 0…1, and `[N, 1]` familiarity if it is judged."""
+        answer = self.network(self.normalised(given))
+        logits, *familiarity = answer if isinstance(answer, tuple) else (answer,)
+        logits = logits / self.temperature
+        scores: Tensor = logits.softmax(dim=-1) if self.task == "single_label" else logits.sigmoid()
+        return (scores, familiarity[0]) if familiarity else scores
 
 
 class Served(Scored):
@@ -138,7 +149,8 @@ def write_graph(served: nn.Module, shape: tuple[int, ...], path: Path, strategy:
     """Writes `served` as one self-contained ONNX file and checks that it keeps the contract.
 
     Args:
-        served: uint8 `[N, H, W, C]` or float32 `[N, F]` → float32 `[N, K]`, in evaluation mode.
+        served: uint8 `[N, H, W, C]` or float32 `[N, F]` → float32 `[N, K]`, and more as a `Scored` one names it; in
+            evaluation mode.
         shape: (height, width, channels) or (features,), fixed in the graph; the batch is free.
         path: The file to write.
         strategy: How to export.
@@ -150,6 +162,7 @@ def write_graph(served: nn.Module, shape: tuple[int, ...], path: Path, strategy:
     if training := [name or "the network" for name, module in served.named_modules() if module.training]:
         raise GraphError(f"{training[0]} is in training mode: dropout and batch statistics would be exported")
     kind = "features" if len(shape) == 1 else "image"
+    outputs = served.output_names if isinstance(served, Scored) else [GRAPH_OUTPUT]
     example = torch.zeros((TRACE_BATCH, *shape), dtype=torch.float32 if kind == "features" else torch.uint8)
     with _quiet(), _plain_attention(), torch.no_grad():
         try:
@@ -160,7 +173,7 @@ def write_graph(served: nn.Module, shape: tuple[int, ...], path: Path, strategy:
                     None,
                     dynamo=True,
                     input_names=[GRAPH_INPUTS[kind]],
-                    output_names=[GRAPH_OUTPUT],
+                    output_names=outputs,
                     dynamic_shapes=({0: "batch"},),
                     opset_version=strategy.opset,
                     optimize=strategy.optimize,
@@ -176,8 +189,8 @@ def write_graph(served: nn.Module, shape: tuple[int, ...], path: Path, strategy:
                     str(path),
                     dynamo=False,
                     input_names=[GRAPH_INPUTS[kind]],
-                    output_names=[GRAPH_OUTPUT],
-                    dynamic_axes={GRAPH_INPUTS[kind]: {0: "batch"}, GRAPH_OUTPUT: {0: "batch"}},
+                    output_names=outputs,
+                    dynamic_axes={name: {0: "batch"} for name in (GRAPH_INPUTS[kind], *outputs)},
                     opset_version=strategy.opset,
                 )
         except OSError:
@@ -217,7 +230,7 @@ def tidy(path: Path, contract: Mapping[str, str] | None = None) -> None:
         try:
             onnx.checker.check_model(model, full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-            raise GraphError(f"onnx.checker refuses the graph: {str(error).splitlines()[0]}") from error
+            raise GraphError(f"onnx.checker refuses the graph: {first_line(error)}") from error
     onnx.save(model, path)
 
 
@@ -225,6 +238,17 @@ def metadata(path: Path) -> dict[str, str]:
     """The strings that a graph carries in its `metadata_props`."""
     model = onnx.load(path, load_external_data=False)
     return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def judging(model: onnx.ModelProto) -> list[str]:
+    """The names of the nodes on which no score depends: those of the familiarity. They stay in full precision."""
+    needed, names = {GRAPH_OUTPUT}, []
+    for node in reversed(model.graph.node):  # sorted topologically, as ONNX demands
+        if needed.intersection(node.output):
+            needed.update(node.input)
+        else:
+            names.append(node.name)
+    return names
 
 
 def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from taxon.training.exporting import examples
 from taxon.training.exporting.candidate import Candidate, ExportError
+from taxon.training.network import model
 from taxon.training.runs.folder import Run
 
 
@@ -20,8 +21,10 @@ def from_run(folder: Path) -> Candidate:
         raise ExportError(f"{run.best_path} belongs to the run {checkpoint.run_id}, the folder to {run.id}")
     if checkpoint.labels != run.labels:
         raise ExportError(f"{run.best_path} has other labels than labels.json, or in another order")
+    network = checkpoint.build_model()
     return Candidate(
-        network=checkpoint.build_model(),
+        network=network,
+        head=model.head_path(network),
         labels=checkpoint.labels,
         pixels=checkpoint.pixels,
         mean=checkpoint.mean,
@@ -35,6 +38,7 @@ def from_run(folder: Path) -> Candidate:
         seed=run.facts.get("seed"),
         git=run.facts.get("git"),
         training_files=examples.of_run(run, "train", checkpoint),
+        training_answers=tuple(sample.names(run.labels) for sample in run.samples("train")),
         features=checkpoint.features,
         parents=tuple(run.facts.get("parents", ())),
         recipe=tomllib.loads((run.folder / "recipe.toml").read_text(encoding="utf-8")),

@@ -8,9 +8,13 @@ from taxon import ranges
 from taxon.bundle import signing
 from taxon.bundle.manifest import check_name
 from taxon.bundle.signing import KeyFileError
-from taxon.training.exporting import parity, variants
+from taxon.training.exporting import evidence, parity
 from taxon.training.exporting.bundling import Settings
 from taxon.training.exporting.candidate import ExportError
+from taxon.training.exporting.evidence import Budget
+
+LONGEST = 63
+"""Characters of a model's name."""
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +32,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--unknown-coverage",
         type=ranges.number(0.0, 1.0, above=True),
         metavar="SHARE",
-        help='choose the threshold below which the service says "unknown" so that this share of the validation '
-        "pictures keeps an answer, for example 0.98; none by default",
+        help="put a judge into the graph that compares each picture with those of training, and choose the threshold "
+        'below which the service says "unknown" so that this share of the validation pictures keeps an answer, for '
+        "example 0.98; where features cannot be compared, the best score is judged; none by default",
     )
     parser.add_argument(
         "--variants",
@@ -42,9 +47,17 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget",
         type=ranges.share,
-        default=variants.BUDGET,
+        default=evidence.BUDGET,
         metavar="SHARE",
-        help=f"accuracy that a variant may lose ({variants.BUDGET})",
+        help=f"accuracy that a variant may lose ({evidence.BUDGET})",
+    )
+    parser.add_argument(
+        "--judge-by",
+        choices=("bound", "estimate"),
+        default="bound",
+        help="what must not exceed the budget: what the variant loses at most with 95 %% confidence (default; takes "
+        f"{evidence.fewest_pictures(evidence.BUDGET)} validation pictures or more for a budget of {evidence.BUDGET}), "
+        "or what it loses on the validation pictures, few as they may be; the bundle says which",
     )
     parser.add_argument(
         "--sign-key", type=Path, metavar="FILE", help="PEM file with an Ed25519 private key that signs the bundle"
@@ -66,7 +79,7 @@ def settings(options: argparse.Namespace) -> Settings:
         unknown_coverage=options.unknown_coverage,
         tolerance=options.tolerance,
         precisions=options.variants,
-        budget=options.budget,
+        budget=Budget(options.budget, options.judge_by),
         sign=sign,
     )
 
@@ -79,7 +92,7 @@ def model_name(given: str | None, run: Path) -> str:
     """
     try:
         return check_name(
-            re.sub(r"[^a-z0-9_-]+", "-", run.resolve().name.lower()).strip("-_") if given is None else given
+            re.sub(r"[^a-z0-9_-]+", "-", run.resolve().name.lower()).strip("-_")[:LONGEST] if given is None else given
         )
     except ValueError as error:
         raise ExportError(f"{error}; choose one with --name") from error

@@ -93,6 +93,11 @@ class OriginalNetwork(nn.Module):
             (answer,) = self.session.run(None, {self.session.get_inputs()[0].name: np.ascontiguousarray(values)})
         except Exception as error:  # as above
             raise ExportError(f"the graph fails on a batch of {len(values)}: {first_line(error)}") from error
+        if np.shape(answer)[:1] != (len(values),):
+            raise ExportError(
+                f"the graph answers {list(np.shape(answer))} for a batch of {len(values)}: its first axis must be the "
+                "batch"
+            )
         given = torch.from_numpy(answer.reshape(len(answer), -1).astype(np.float32))
         if self.original.gives == "logits":
             return given
@@ -119,14 +124,22 @@ def check_logits(logits: NDArray[np.float32]) -> None:
         logits: float32 `[pictures, K]`, what the graph answers.
 
     Raises:
-        ExportError: Every row is a distribution, or every value lies between 0 and 1.
+        ExportError: Every row is a distribution, in percent too, or every value lies between 0 and 1.
     """
-    if not len(logits) or (logits < 0.0).any() or (logits > 1.0).any() or not np.isfinite(logits).all():
+    if not len(logits) or (logits < 0.0).any() or not np.isfinite(logits).all():
         return
-    if (np.abs(logits.sum(axis=1) - 1.0) <= SUM_TOLERANCE).all():
+    sums = logits.sum(axis=1, dtype=np.float64)
+    if (np.abs(sums - 1.0) <= SUM_TOLERANCE).all():
         raise ExportError(
             "the graph's output is scores, not logits: all are from 0 to 1 and sum to 1; say --gives scores"
         )
+    if len(sums) > 1 and (np.abs(sums - sums.mean()) <= SUM_TOLERANCE * sums.mean()).all():
+        raise ExportError(
+            "the graph's output is scores, not logits: no value is negative and those of every picture sum to "
+            f"{sums.mean():g}; export it again with scores that sum to 1, and say --gives scores"
+        )
+    if (logits > 1.0).any():
+        return
     raise ExportError(
         "the graph's output is no logits: all values lie between 0 and 1, as behind a sigmoid, which is for several "
         "labels per picture and cannot be imported"
@@ -165,7 +178,7 @@ def read(path: Path, pixels: PixelSpec, gives: str) -> Original:
     height, width, channels = pixels.shape
     if len(dims) != 4:
         raise ExportError(f"the graph's input has {len(dims)} axes, a batch of pictures has 4")
-    if dims[0].HasField("dim_value"):
+    if dims[0].dim_value > 0:
         raise ExportError(f"the graph's batch is fixed at {dims[0].dim_value}: export it again with a free batch axis")
     shapes = {"nchw": (channels, height, width), "nhwc": (height, width, channels)}
     layout = next((key for key, shape in shapes.items() if _fits(dims, shape)), None)
@@ -174,6 +187,8 @@ def read(path: Path, pixels: PixelSpec, gives: str) -> Original:
         raise ExportError(f"the graph takes {given}, the pixels give height, width, channels {pixels.shape}")
     for dim, value in zip(list(dims)[1:], shapes[layout], strict=True):
         dim.dim_value = value
+    if dims[0].HasField("dim_value"):  # some exporters write -1 or 0 for any length
+        dims[0].dim_param = "batch"
     answer = model.graph.output[0].type.tensor_type
     if answer.elem_type not in FRACTIONS:
         kind = TensorProto.DataType.Name(answer.elem_type)
@@ -206,13 +221,13 @@ def _check_file(path: Path) -> None:
 
 def _class_count(dims: Sequence[Any]) -> int | None:
     """Of one picture's answer, flattened as the wrapper does it: `[N, K]`, `[N, K, 1, 1]`."""
-    lengths = [dim.dim_value if dim.HasField("dim_value") else None for dim in dims[1:]]
-    return math.prod(length for length in lengths if length is not None) if None not in lengths else None
+    lengths = [dim.dim_value for dim in dims[1:]]
+    return math.prod(lengths) if lengths and min(lengths) > 0 else None
 
 
 def _fits(dims: object, shape: tuple[int, int, int]) -> bool:
     return all(
-        not dim.HasField("dim_value") or dim.dim_value == value
+        dim.dim_value <= 0 or dim.dim_value == value
         for dim, value in zip(list(dims)[1:], shape, strict=True)  # type: ignore[call-overload]
     )
 
@@ -250,7 +265,7 @@ def candidate(
         raise ExportError("the graph takes bytes: it has its own mean and deviation")
     if original.class_count not in (None, len(names)):
         raise ExportError(f"the graph gives {original.class_count} scores for {len(names)} labels")
-    held_out = data.with_digests(data.scan(folder))
+    held_out = data.with_digests(data.scan_held_out(folder, data.VALIDATION_FIRST))
     return Candidate(
         network=OriginalNetwork(original),
         labels=names,
@@ -263,4 +278,5 @@ def candidate(
         data_digest=data.digest(held_out.samples, held_out.labels),
         expected_accuracy=expected_accuracy,
         recipe={"imported": original.file.name},
+        notes=foreign.notes(held_out, folder),
     )

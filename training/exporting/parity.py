@@ -20,7 +20,8 @@ from scipy.special import expit, softmax
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
 
-from taxon.bundle.manifest import GRAPH_OUTPUT, PixelSpec
+from taxon.bundle import answers
+from taxon.bundle.manifest import PixelSpec
 from taxon.bundle.picture_limits import PictureError
 from taxon.mistaken import first_line
 from taxon.training.config import Task
@@ -110,7 +111,8 @@ def decoded_batches(
 def reference_logits(
     network: nn.Module, files: Sequence[Example], spec: PixelSpec | None, mean: Sequence[float], std: Sequence[float]
 ) -> NDArray[np.float32]:
-    """What torch answers: float32 `[files, K]` logits of the network in evaluation mode.
+    """What torch answers: float32 `[files, K]` logits of the network in evaluation mode; behind them, from a `Judged`
+    one, the familiarity.
 
     The normalisation is torchvision's (for rows: training's), not the graph's, so that a fault in one does not hide in
     both.
@@ -120,7 +122,8 @@ def reference_logits(
     """
     network.eval()
     with torch.inference_mode():
-        batches: list[Tensor] = [network(inputs) for inputs in network_inputs(files, spec, mean, std)]
+        answered = (network(inputs) for inputs in network_inputs(files, spec, mean, std))
+        batches = [torch.cat(answer, dim=1) if isinstance(answer, tuple) else answer for answer in answered]
         logits: NDArray[np.float32] = torch.cat(batches).to(torch.float32).numpy()
     return logits
 
@@ -147,6 +150,13 @@ def scores_of(logits: NDArray[np.float32], task: Task, temperature: float = 1.0)
     scaled = logits.astype(np.float64) / temperature
     scores: NDArray[np.float64] = expit(scaled) if task == "multi_label" else softmax(scaled, axis=-1)
     return scores.astype(np.float32)
+
+
+def rows_of(logits: NDArray[np.float32], label_count: int, task: Task, temperature: float = 1.0) -> NDArray[np.float32]:
+    """What a graph should answer (see `taxon.bundle.answers`) where torch gives these logits, with the familiarity
+    behind them or without.
+    """
+    return np.concatenate([scores_of(logits[:, :label_count], task, temperature), logits[:, label_count:]], axis=1)
 
 
 def providers() -> list[str]:
@@ -183,19 +193,18 @@ def open_session(
 
 
 def run(session: onnxruntime.InferenceSession, arrays: Array) -> NDArray[np.float32]:
-    """uint8 `[N, H, W, C]` or float32 `[N, F]` → float32 `[N, K]`.
+    """uint8 `[N, H, W, C]` or float32 `[N, F]` → float32 rows, as `taxon.bundle.answers` joins them.
 
     Raises:
         ParityError: The graph does not run at this batch size.
     """
     try:
-        scores: NDArray[np.float32] = session.run([GRAPH_OUTPUT], {session.get_inputs()[0].name: arrays})[0]
+        return answers.joined(session.run(None, {session.get_inputs()[0].name: arrays}))
     except Exception as error:
         raise ParityError(f"the graph fails at batch {len(arrays)}: {first_line(error)}") from error
-    return scores
 
 
-def graph_scores(
+def graph_rows(
     session: onnxruntime.InferenceSession,
     files: Sequence[Example],
     spec: PixelSpec | None,
@@ -204,8 +213,8 @@ def graph_scores(
     """What the graph answers, at all batch sizes in turn; those of `batch_sizes` by default.
 
     Returns:
-        float32 `[rows, K]` with at least as many rows as files; row i belongs to file i modulo their number, because
-        a short list goes round until every batch size has run.
+        float32 `[rows, K]` (`[rows, K + 1]` with the familiarity) with at least as many rows as files; row i belongs
+        to file i modulo their number, because a short list goes round until every batch size has run.
 
     Raises:
         ParityError: A file cannot be read, or the graph does not run or gives another number of rows.
@@ -222,7 +231,7 @@ def compare(
     provider: str,
     files: Sequence[Example],
     reference: NDArray[np.float32],
-    scores: NDArray[np.float32],
+    rows: NDArray[np.float32],
     task: Task,
     targets: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None,
     tolerance: float | None = None,
@@ -232,29 +241,33 @@ def compare(
     Args:
         provider: Where the graph ran.
         files: The pictures or rows.
-        reference: float32 `[files, K]`, torch's scores.
-        scores: float32 `[rows, K]` as `graph_scores` gives them.
+        reference: What torch answers, as `rows_of` gives it.
+        rows: As `graph_rows` gives them.
         task: For several labels the decision is each label's side of 0.5.
         targets: bool `[files, K]`, the true labels as the checkpoint orders them, and as the graph's own do. A label
-            order that was lost on the way shows in nothing but the accuracy.
+            order that was lost on the way shows in nothing but the accuracy. Without them every value is a score.
         tolerance: Largest allowed score difference; the provider's by default.
     """
     tolerance = TOLERANCES[provider] if tolerance is None else tolerance
-    if scores.shape[1:] != reference.shape[1:]:
-        fault = f"the graph gives {scores.shape[1:]} scores for a picture, torch gives {reference.shape[1:]}"
+    if rows.shape[1:] != reference.shape[1:]:
+        fault = f"the graph gives {rows.shape[1:]} scores for a picture, torch gives {reference.shape[1:]}"
         return Parity(provider, len(files), 0.0, 1.0, "", None, None, tolerance, (fault,))
-    expected = reference[np.arange(len(scores)) % len(files)]
-    differences = np.abs(scores.astype(np.float64) - expected).max(axis=1)
+    repeated = np.arange(len(rows)) % len(files)
+    moved = np.abs(rows.astype(np.float64) - reference[repeated])
+    differences = moved.max(axis=1)
+    label_count = reference.shape[1] if targets is None else targets[0].shape[1]
+    reference, scores = reference[:, :label_count], rows[:, :label_count]
     worst = int(np.where(np.isfinite(differences), differences, np.inf).argmax())
     file = name_of(files[worst % len(files)])
-    agreement = float(same_decision(expected, scores, task, tolerance).mean())
+    agreement = float(same_decision(reference[repeated], scores, task, tolerance).mean())
     faults = []
-    if not np.isfinite(scores).all():
+    if not np.isfinite(rows).all():
         faults.append("scores are not finite")
     if agreement < 1.0:
         faults.append(f"top-1 agreement is {agreement:.2%}")
     if not differences[worst] <= tolerance:
-        faults.append(f"scores differ by {differences[worst]:.1e} on {file}, {tolerance:.0e} is allowed")
+        what = "the familiarity differs" if moved[:, :label_count].max() <= tolerance else "scores differ"
+        faults.append(f"{what} by {differences[worst]:.1e} on {file}, {tolerance:.0e} is allowed")
     before = after = None
     if targets is not None:
         before, after = accuracy(reference, targets[0], task), accuracy(scores[: len(files)], targets[1], task)

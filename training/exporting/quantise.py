@@ -1,10 +1,9 @@
-"""The int8 variant: static QDQ with 8-bit activations (unsigned) and 7-bit weights (signed, per channel), for CPUs.
+"""The int8 variant: static QDQ with 8-bit activations (unsigned) and weights (signed, per channel), for CPUs.
 
-AVX2 adds two products in 16 bits: 255 x 127 twice overflows and is cut off, 255 x 64 twice fits. So with weights of
-7 bits the integer sums are the same on every processor; with 8 it would be proven on one and wrong on another.
+Its integer sums are the same on every processor, see `requantise`; else it would be proven on one and wrong on another.
 
 Knows how to make such a graph and which of its nodes suffer most. Whether it is good and fast enough to publish is
-decided in `variants`.
+decided in `eight_bits`.
 """
 
 import logging
@@ -12,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from taxon.training.exporting import graph
 from taxon.training.exporting.examples import Array
 from taxon.training.exporting.graph import GraphError
+from taxon.training.exporting.requantise import Floats, requantise
 
 SQNR_PICTURES = 8
 ACTIVATIONS = ("Relu", "Clip")
@@ -69,6 +70,7 @@ def write_int8(
     pictures: Array,
     plan: Plan,
     excluded: Sequence[str] = (),
+    means: Mapping[str, Floats] = MappingProxyType({}),
 ) -> int:
     """Quantises a prepared graph.
 
@@ -77,7 +79,8 @@ def write_int8(
         target: The file to write.
         pictures: uint8 `[N, H, W, C]` or float32 `[N, F]` of training: the ranges of the activations are theirs.
         plan: Which operators.
-        excluded: Names of nodes that stay float.
+        excluded: Names of nodes that stay float, beside those of the familiarity.
+        means: From `requantise.input_means`, to correct biases by.
 
     Returns:
         How many nodes compute in eight bits.
@@ -87,8 +90,9 @@ def write_int8(
     """
     model = onnx.load(prepared)
     contract = {entry.key: entry.value for entry in model.metadata_props}
+    in_float = {*excluded, *graph.judging(model)}
     count = sum(
-        node.op_type in plan.operators and node.op_type not in ACTIVATIONS and node.name not in excluded
+        node.op_type in plan.operators and node.op_type not in ACTIVATIONS and node.name not in in_float
         for node in model.graph.node
     )
     try:
@@ -101,14 +105,15 @@ def write_int8(
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                reduce_range=True,
+                reduce_range=True,  # 7 bits, where `requantise` finds no scales by channel
                 op_types_to_quantize=list(plan.operators),
-                nodes_to_exclude=list(excluded),
+                nodes_to_exclude=sorted(in_float),
             )
     except OSError:
         raise
     except Exception as error:  # ONNX Runtime raises any kind
         raise GraphError(f"the quantiser failed ({type(error).__name__}): {error}") from error
+    requantise(prepared, target, means)
     graph.tidy(target, contract)
     return count
 
@@ -136,9 +141,9 @@ def most_sensitive(prepared: Path, quantised: Path, pictures: Array, plan: Plan)
 
 def _added_noise(model: onnx.ModelProto, plan: Plan, noise: Mapping[str, float]) -> dict[str, float]:
     consumers = {name: node for node in model.graph.node for name in node.input}
-    added = {}
+    added, never = {}, set(graph.judging(model))
     for node in model.graph.node:
-        if node.op_type not in plan.operators or node.op_type in ACTIVATIONS:
+        if node.op_type not in plan.operators or node.op_type in ACTIVATIONS or node.name in never:
             continue
         behind = node.output[0]
         follower = consumers.get(behind)

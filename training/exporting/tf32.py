@@ -28,8 +28,8 @@ def round_to_tf32(values: Tensor) -> Tensor:
     return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
 
 
-def scores(candidate: Candidate, files: Sequence[Example], task: Task, temperature: float) -> NDArray[np.float32]:
-    """float32 `[files, K]`: the candidate's scores with every product in TF32.
+def rows(candidate: Candidate, files: Sequence[Example], task: Task, temperature: float) -> NDArray[np.float32]:
+    """What the candidate answers with every product in TF32: float32 `[files, K]`, or with the familiarity behind.
 
     Raises:
         ParityError: A file cannot be read.
@@ -40,17 +40,17 @@ def scores(candidate: Candidate, files: Sequence[Example], task: Task, temperatu
             module.weight.data = round_to_tf32(module.weight.data)
             module.register_forward_pre_hook(_round_input)
     logits = parity.reference_logits(network, files, candidate.pixels, candidate.mean, candidate.std)
-    return parity.scores_of(logits, task, temperature)
+    return parity.rows_of(logits, len(candidate.labels), task, temperature)
 
 
 def provider_options(
     candidate: Candidate, reference: NDArray[np.float32], tolerances: dict[int, float], temperature: float
 ) -> dict[str, dict[str, str]]:
-    """Turns TF32 off where it would move a golden's score by more than half of its tolerance.
+    """Turns TF32 off where it would move a golden's score or familiarity by more than half of its tolerance.
 
     Args:
         candidate: Whose network and pictures.
-        reference: float32 `[files, K]`.
+        reference: What torch answers in full precision.
         tolerances: By index of the golden picture.
         temperature: Of the graph.
 
@@ -58,7 +58,7 @@ def provider_options(
         ParityError: A file cannot be read.
     """
     files = [candidate.files[index] for index in tolerances]
-    moved = np.abs(scores(candidate, files, candidate.task, temperature) - reference[[*tolerances]]).max(axis=1)
+    moved = np.abs(rows(candidate, files, candidate.task, temperature) - reference[[*tolerances]]).max(axis=1)
     return FULL_PRECISION if (moved > np.array([*tolerances.values()]) / 2).any() else {}
 
 

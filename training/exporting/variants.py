@@ -1,38 +1,32 @@
-"""Lighter graphs beside the fp32 one: made, evaluated on the whole validation set, timed, kept or dropped.
+"""Lighter graphs beside the fp32 one: evaluated on the whole validation set, timed, kept or dropped.
 
-Decides by figures alone. How the graphs are made is in `half` and `quantise`.
+Decides by figures alone. How the graphs are made is in `half` and `eight_bits`.
 """
 
-import math
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
-from taxon.bundle.manifest import Variant
-from taxon.training.exporting import half, parity, quantise
+from taxon.bundle.answers import parted
+from taxon.bundle.manifest import Evidence, Variant
+from taxon.training.exporting import calibrate, evidence, half, parity
 from taxon.training.exporting.candidate import Candidate, target_matrix
-from taxon.training.exporting.examples import Array
+from taxon.training.exporting.evidence import Budget
+from taxon.training.exporting.examples import Array, Example
 from taxon.training.exporting.graph import GraphError
 from taxon.training.exporting.parity import ParityError
 from taxon.training.exporting.providers import CPU
-from taxon.training.exporting.quantise import Plan
 from taxon.training.loop import metrics
 
-BUDGET = 0.01
-"""Accuracy that a variant may lose."""
-WORTH = 1.05
-"""How many times as fast as fp32 an int8 graph must be at every timed batch size: less may be the timing's noise."""
-CALIBRATION_PICTURES = 64
 TIMED_BATCHES = (1, 8)
 REPEATS = 15
-EXCLUDED_SHARES = (0.02, 0.05, 0.1, 0.2, 0.4)
-"""Of the quantised nodes, the most sensitive first, that are put back to float while the loss is too large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +34,8 @@ class Kept:
     """A variant worth publishing."""
 
     variant: Variant
-    scores: NDArray[np.float32]
-    """float32 `[files, K]` on the validation pictures."""
+    rows: NDArray[np.float32]
+    """What it answers to the validation pictures (see `taxon.bundle.answers`)."""
     note: str
     """How it was made and what it gives, one sentence."""
 
@@ -54,106 +48,75 @@ class Dropped:
     reason: str
 
 
-def half_precision(source: Path, candidate: Candidate, accuracy: float, budget: float = BUDGET) -> Kept | Dropped:
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """On a lighter graph beside the fp32 one, on the validation pictures."""
+
+    rows: NDArray[np.float32]
+    """What it answers to them (see `taxon.bundle.answers`)."""
+    evidence: Evidence
+    accuracy: float
+
+    @property
+    def fault(self) -> str:
+        """Why it must not be published; empty if it may."""
+        return evidence.fault(self.evidence)
+
+    def kept(self, precision: Literal["fp16", "int8"], path: Path, latency_ms: dict[int, float], how: str) -> Kept:
+        """It is worth publishing. `how` it was made and how fast it is goes into the note."""
+        variant = Variant(
+            file=path.name,
+            precision=precision,
+            accuracy=self.accuracy,
+            latency_ms=latency_ms,
+            evidence=self.evidence,
+        )
+        by_estimate = ", published for that alone" if self.evidence.judged_by == "estimate" else ""
+        return Kept(variant, self.rows, f"{precision}: {evidence.sentence(self.evidence)}{by_estimate}; {how}")
+
+
+def half_precision(
+    source: Path, candidate: Candidate, reference: NDArray[np.float32], budget: Budget = Budget()
+) -> Kept | Dropped:
     """Makes `model.fp16.onnx` beside `source`.
 
     Args:
         source: The proven fp32 graph.
         candidate: Whose validation pictures are used.
-        accuracy: Of the fp32 graph.
-        budget: Accuracy that may be lost.
+        reference: float32 `[files, K]`, the scores of the fp32 graph on them.
+        budget: What may be lost.
     """
     target = source.with_name("model.fp16.onnx")
     try:
         half.write_half(source, target)
-        scores = _validation_scores(target, candidate)
+        verdict = judge(target, candidate, reference, budget)
     except (GraphError, ParityError) as error:
         target.unlink(missing_ok=True)
         return Dropped("fp16", str(error))
-    measured = _accuracy(scores, candidate)
-    if accuracy - measured > budget:
+    if verdict.fault:
         target.unlink()
-        return Dropped("fp16", _too_much_lost(accuracy, measured, budget))
+        return Dropped("fp16", verdict.fault)
     latency = {}
-    note = f"fp16: accuracy {measured:.2%}; its speed shows only on CUDA, which this machine lacks"
+    speed = "its speed shows only on CUDA, which this machine lacks"
     if (provider := parity.providers()[0]) != CPU:
         full, latency = latencies([source, target], timed_pictures(candidate), provider)
-        note = f"fp16: accuracy {measured:.2%}, {_ratio(full, latency):.2f} times as fast as fp32 on CUDA"
-    return Kept(Variant(file=target.name, precision="fp16", accuracy=measured, latency_ms=latency), scores, note)
+        speed = f"{ratio(full, latency):.2f} times as fast as fp32 on CUDA"
+    return verdict.kept("fp16", target, latency, speed)
 
 
-def eight_bits(source: Path, candidate: Candidate, accuracy: float, budget: float = BUDGET) -> Kept | Dropped:
-    """Makes `model.int8.onnx` beside `source`: the fastest plan that is clearly faster than fp32, its most sensitive
-    nodes left in float if it loses too much.
+def judge(path: Path, candidate: Candidate, reference: NDArray[np.float32], budget: Budget) -> Verdict:
+    """Asks a lighter graph about the whole validation set. Once for each graph that is to be published: who looks for
+    one that passes finds one that was lucky.
 
-    Args:
-        source: The proven fp32 graph.
-        candidate: Whose validation pictures are used; the ranges come from its training pictures.
-        accuracy: Of the fp32 graph.
-        budget: Accuracy that may be lost.
+    Raises:
+        GraphError: Its scores are not finite.
+        ParityError: It does not run, or a file cannot be read.
     """
-    if not candidate.training_files:
-        return Dropped("int8", "there are no training pictures to take the ranges of the activations from")
-    prepared, target = source.with_name("prepared.onnx"), source.with_name("model.int8.onnx")
-    try:
-        return _eight_bits(source, prepared, target, candidate, accuracy, budget)
-    except (GraphError, ParityError) as error:
-        target.unlink(missing_ok=True)
-        return Dropped("int8", str(error))
-    finally:
-        prepared.unlink(missing_ok=True)
-
-
-def _eight_bits(
-    source: Path, prepared: Path, target: Path, candidate: Candidate, accuracy: float, budget: float
-) -> Kept | Dropped:
-    quantise.prepare(source, prepared)
-    pictures = _training_pictures(candidate)
-    plan, tried = _fastest_plan(source, prepared, target, candidate, pictures)
-    if plan is None:
-        target.unlink(missing_ok=True)
-        return Dropped("int8", f"no plan is {WORTH} times as fast as fp32 on this CPU ({tried})")
-    count = quantise.write_int8(prepared, target, pictures, plan)
-    sensitive: list[str] = []
-    losses = []
-    for in_float in sorted({math.ceil(share * count) for share in (0.0, *EXCLUDED_SHARES)}):
-        if in_float:
-            sensitive = sensitive or quantise.most_sensitive(prepared, target, pictures, plan)
-            quantise.write_int8(prepared, target, pictures, plan, sensitive[:in_float])
-        scores = _validation_scores(target, candidate)
-        measured = _accuracy(scores, candidate)
-        if accuracy - measured <= budget:
-            break
-        losses.append(f"{accuracy - measured:.2%} with {in_float} nodes in float")
-    else:
-        target.unlink()
-        return Dropped("int8", f"it loses {', '.join(losses)}; {budget:.2%} is allowed")
-    full, latency = latencies([source, target], timed_pictures(candidate), CPU)
-    if min(full[size] / latency[size] for size in latency) < WORTH:
-        target.unlink()
-        return Dropped("int8", f"timed with {in_float} nodes in float, it is not {WORTH} times as fast as fp32")
-    note = (
-        f"int8: accuracy {measured:.2%}, {_ratio(full, latency):.2f} times as fast as fp32 on this CPU; "
-        f"{plan.name}, {count - in_float} nodes in 8 bits, {in_float} of the most sensitive left in float"
-    )
-    return Kept(Variant(file=target.name, precision="int8", accuracy=measured, latency_ms=latency), scores, note)
-
-
-def _fastest_plan(
-    source: Path, prepared: Path, target: Path, candidate: Candidate, pictures: Array
-) -> tuple[Plan | None, str]:
-    """The plan with the best throughput among those that are worth it at every timed batch size, and all ratios."""
-    ratios: dict[Plan, float] = {}
-    tried = []
-    for plan in quantise.PLANS:
-        if quantise.write_int8(prepared, target, pictures[:8], plan) == 0:
-            continue
-        full, latency = latencies([source, target], timed_pictures(candidate), CPU)
-        by_size = [full[size] / latency[size] for size in latency]
-        tried.append(f"{plan.name}: {', '.join(f'{ratio:.2f} times' for ratio in by_size)}")
-        if min(by_size) >= WORTH:
-            ratios[plan] = by_size[-1]
-    return max(ratios, key=ratios.__getitem__, default=None), "; ".join(tried) or "nothing to quantise"
+    truth = target_matrix(candidate.answers, candidate.labels)
+    rows = rows_on(path, candidate.files, candidate)
+    scores, _ = parted(rows, len(candidate.labels))
+    found = evidence.seen(reference, scores, truth, candidate.task, budget)
+    return Verdict(rows, found, metrics.accuracy(scores, truth, candidate.task))
 
 
 def latencies(paths: Sequence[Path], pictures: Array, provider: str) -> list[dict[int, float]]:
@@ -187,38 +150,51 @@ def timed(sessions: Sequence[InferenceSession], pictures: Array) -> list[dict[in
     return results
 
 
-def with_tolerance(kept: Kept, reference: NDArray[np.float32], goldens: Sequence[int]) -> Kept | Dropped:
-    """Gives a variant the tolerance for its replay, from what it answers to the chosen goldens.
+def as_served(
+    kept: Kept, reference: NDArray[np.float32], goldens: Sequence[int], label_count: int, coverage: float | None
+) -> Kept | Dropped:
+    """Gives a variant the tolerance for its replay, from what it answers to the chosen goldens, and if it judges
+    familiarity a threshold of its own: rounding in the network makes every picture less like those of the bank.
 
-    Half as much again as measured, and two hundredths: what stays float rounds differently on other processors.
+    The tolerance is half as much again as measured, and two hundredths: what stays float rounds differently on other
+    processors.
+
+    Args:
+        kept: The variant.
+        reference: What torch answers to the validation pictures.
+        goldens: Indexes of the golden pictures.
+        label_count: K.
+        coverage: Share of validation pictures that keep an answer; None for no `unknown` threshold.
     """
     chosen = list(goldens)
-    if (kept.scores[chosen].argmax(axis=1) != reference[chosen].argmax(axis=1)).any():
+    if (kept.rows[chosen, :label_count].argmax(axis=1) != reference[chosen, :label_count].argmax(axis=1)).any():
         return Dropped(kept.variant.precision, "it decides differently on a golden picture")
-    difference = float(np.abs(kept.scores[chosen] - reference[chosen]).max())
-    tolerance = round(min(1.0, 1.5 * difference + 0.02), 4)
-    return replace(kept, variant=kept.variant.model_copy(update={"golden_tolerance": tolerance}))
+    difference = float(np.abs(kept.rows[chosen] - reference[chosen]).max())
+    changes: dict[str, float] = {"golden_tolerance": round(min(1.0, 1.5 * difference + 0.02), 4)}
+    _, familiarity = parted(kept.rows, label_count)
+    if familiarity is not None and coverage is not None:
+        changes["unknown"] = calibrate.unknown_threshold(familiarity, coverage)
+    return replace(kept, variant=kept.variant.model_copy(update=changes))
 
 
-def _validation_scores(path: Path, candidate: Candidate) -> NDArray[np.float32]:
+def scores_on(path: Path, files: Sequence[Example], candidate: Candidate) -> NDArray[np.float32]:
+    """The scores among `rows_on`: float32 `[files, K]`. Raises what it raises."""
+    scores, _ = parted(rows_on(path, files, candidate), len(candidate.labels))
+    return scores
+
+
+def rows_on(path: Path, files: Sequence[Example], candidate: Candidate) -> NDArray[np.float32]:
+    """What a graph answers to pictures or rows of numbers, as `parity.graph_rows` gives it, a row for each file.
+
+    Raises:
+        GraphError: A score or the familiarity is not finite.
+        ParityError: It does not run, or a file cannot be read.
+    """
     sizes = (parity.REFERENCE_BATCH,)
-    scores = parity.graph_scores(parity.open_session(path), candidate.files, candidate.pixels, sizes)
-    if not np.isfinite(scores).all():
+    rows = parity.graph_rows(parity.open_session(path), files, candidate.pixels, sizes)
+    if not np.isfinite(rows).all():
         raise GraphError("its scores are not finite")
-    return scores[: len(candidate.files)]
-
-
-def _accuracy(scores: NDArray[np.float32], candidate: Candidate) -> float:
-    return metrics.accuracy(scores, target_matrix(candidate.answers, candidate.labels), candidate.task)
-
-
-def _training_pictures(candidate: Candidate) -> Array:
-    """Spread over the training files, whose order is by class."""
-    files = candidate.training_files
-    count = min(CALIBRATION_PICTURES, len(files))
-    chosen = [files[int(index)] for index in np.linspace(0, len(files) - 1, count)]
-    _, pictures = next(parity.decoded_batches(chosen, candidate.pixels, (count,)))
-    return pictures
+    return rows[: len(files)]
 
 
 def timed_pictures(candidate: Candidate) -> Array:
@@ -228,10 +204,7 @@ def timed_pictures(candidate: Candidate) -> Array:
     return pictures
 
 
-def _ratio(full: dict[int, float], latency: dict[int, float]) -> float:
+def ratio(full: dict[int, float], latency: dict[int, float]) -> float:
+    """Times as fast as fp32, at the largest timed batch size."""
     size = max(latency)
     return full[size] / latency[size]
-
-
-def _too_much_lost(accuracy: float, measured: float, budget: float) -> str:
-    return f"its accuracy is {measured:.2%} instead of {accuracy:.2%}; a loss of {budget:.2%} is allowed"

@@ -4,7 +4,6 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from taxon.training.loop.augment import centered
 from taxon.training.loop.batches import LabelledArrays, batches, in_turn
 from taxon.training.loop.prepare import Prepared
 
@@ -34,7 +32,7 @@ def cacheable(network: nn.Module, head: str, example: Tensor) -> bool:
     network.eval()
     with torch.inference_mode():
         logits = network(example)
-        alone = network.get_submodule(head)(_head_input(network, head, example))
+        alone = network.get_submodule(head)(head_input(network, head, example))
     return alone.shape == logits.shape and torch.equal(alone, logits)
 
 
@@ -48,9 +46,8 @@ def of_splits(
 ) -> tuple[LabelledArrays, LabelledArrays]:
     """The training and validation splits with features in the place of pictures; for arguments see `features`."""
     spec = prepared.preprocessing.pixels
-    unvaried = replace(prepared.train, variation=None if spec is None else partial(centered, crop=spec.crop))
     results = []
-    for split, arrays in (("train", unvaried), ("val", prepared.val)):
+    for split, arrays in (("train", prepared.unvaried), ("val", prepared.val)):
         content = f"{spec} {PIL.__version__} {' '.join(sample.sha256 for sample in prepared.data.split(split))}"
         found = features(network, head, arrays, to_input, batch_size=batch_size, content=content, folder=folder)
         results.append(replace(arrays, inputs=found, variation=None))
@@ -117,7 +114,7 @@ def _compute(
     network.eval()
     written: np.memmap | None = None
     for batch in batches(arrays, in_turn(len(arrays), batch_size)):
-        rows = _head_input(network, head, to_input(batch.inputs)).float().cpu().numpy()
+        rows = head_input(network, head, to_input(batch.inputs)).float().cpu().numpy()
         if written is None:
             written = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(len(arrays), *rows.shape[1:]))
         written[batch.samples.numpy()] = rows
@@ -125,7 +122,9 @@ def _compute(
         written.flush()
 
 
-def _head_input(network: nn.Module, head: str, inputs: Tensor) -> Tensor:
+def head_input(network: nn.Module, head: str, inputs: Tensor) -> Tensor:
+    """What reaches the head of a network that is given float [n, ...] inputs: float [n, ...]."""
+
     def stop(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         raise _HeadReachedError(arguments[0])
 

@@ -1,6 +1,5 @@
 """The device, the processes and the numerics that a training runs on."""
 
-import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -9,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, distributed, nn
 
+from taxon import freed_memory
+from taxon.mistaken import first_line
 from taxon.training.errors import TrainingError
 
 CPUS_WITHOUT_BF16 = ("DEFAULT", "AVX2")
 """As torch names what its kernels use."""
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Parameters of glibc's `mallopt`, from its malloc.h."""
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -102,6 +101,8 @@ def choose_machine(device: str, *, threads: int, deterministic: bool) -> Machine
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     try:
         chosen = torch.device(device)
+        if chosen.type not in ("cpu", "cuda"):
+            raise TrainingError(f"--device {device}: it must be auto, cpu, cuda or cuda:N")
         if chosen.type == "cuda":
             if not torch.cuda.is_available():
                 raise TrainingError("--device cuda: torch finds no working CUDA device; use --device cpu or auto")
@@ -109,11 +110,11 @@ def choose_machine(device: str, *, threads: int, deterministic: bool) -> Machine
                 chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
             torch.cuda.set_device(chosen)
     except RuntimeError as error:
-        raise TrainingError(f"--device {device}: {str(error).splitlines()[0]}") from error
+        raise TrainingError(f"--device {device}: {first_line(error)}") from error
     if world > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     if chosen.type == "cpu":
-        keep_freed_memory()
+        freed_memory.keep_all()  # fresh pages cost 6 % of a training
     return Machine(chosen, rank, world)
 
 
@@ -121,13 +122,3 @@ def leave() -> None:
     """Takes leave of the other processes that `choose_machine` joined, if there were any."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
-
-
-def keep_freed_memory() -> None:
-    """Has the allocator reuse what a step frees for the next one instead of giving it back to the kernel, whose fresh
-    pages cost 6 % of a CPU training. Without effect where the C library is not glibc.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)  # large blocks come from the heap too …
-        mallopt(M_TRIM_THRESHOLD, -1)  # … whose top stays

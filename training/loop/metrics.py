@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_fscore_support
 
 from taxon.training.config import Task
 
@@ -69,6 +68,8 @@ def averages(scores: NDArray[np.float32], truth: NDArray[np.bool_], task: Task, 
         task: See above.
         average: `macro`, `micro` or `weighted`, as scikit-learn names them.
     """
+    from sklearn.metrics import precision_recall_fscore_support  # takes a second to import, which a refusal need not
+
     parts = precision_recall_fscore_support(truth, chosen(scores, task), average=average, zero_division=0.0)
     return {name: float(part) for name, part in zip(("precision", "recall", "f1"), parts, strict=False)}
 

@@ -12,15 +12,16 @@ from taxon.bundle.pixels import open_picture
 from taxon.training.config import DataOptions, MachineOptions, ModelOptions
 from taxon.training.dataset import data
 from taxon.training.dataset.data import Labelled, Sample
-from taxon.training.dataset.pictures import Arrays, decode_all, training_spec
+from taxon.training.dataset.pictures import Arrays, check_room, decode_all, training_spec
 from taxon.training.dataset.sources import open_source, split_source
 from taxon.training.errors import TrainingError
-from taxon.training.loop.augment import Augmentation
+from taxon.training.loop.augment import Augmentation, centered
 from taxon.training.loop.batches import LabelledArrays, targets_of
 from taxon.training.loop.order import hashed
 from taxon.training.network import model, published
 from taxon.training.network.model import Preprocessing
 from taxon.training.network.networks import NETWORKS
+from taxon.training.network.weights import is_file
 
 LARGEST_OWN_SIDE = 64
 """Our own networks are small: larger pictures are made smaller for them unless the user says otherwise."""
@@ -38,6 +39,12 @@ class Prepared:
     """Squares that crops are taken from, see `pictures.training_spec`."""
     val: LabelledArrays
     """Exactly what the service would make of the files."""
+
+    @property
+    def unvaried(self) -> LabelledArrays:
+        """The training split as evaluation would see it."""
+        spec = self.preprocessing.pixels
+        return self.train if spec is None else replace(self.train, variation=partial(centered, crop=spec.crop))
 
     def in_epoch(self, epoch: int, augmentation: Augmentation | None, seed: int) -> LabelledArrays:
         """The training split as an epoch sees it; numbers never vary."""
@@ -64,11 +71,13 @@ def find_data(options: DataOptions, network: ModelOptions, *, only_plan: bool = 
         options: Where it is.
         network: Decides the preprocessing.
         only_plan: Does not read every file once, so that equal ones stay together and the split does not depend on
-            names; and asks nobody for weights.
+            names; and asks nobody for published weights.
 
     Raises:
         TrainingError: See `open_source`, `split_source`, `choose_preprocessing` and `published.check_weights`.
     """
+    if is_file(network.weights):
+        published.check_weights(network.name, network.weights)
     found, values = open_source(
         options.source,
         digits_folder=options.digits_folder,
@@ -76,7 +85,7 @@ def find_data(options: DataOptions, network: ModelOptions, *, only_plan: bool = 
         download=options.download,
         task=options.task,
     )
-    if network.weights != "none" and not only_plan:
+    if not (only_plan or network.weights == "none" or is_file(network.weights)):
         published.check_weights(network.name, network.weights)
     if values is None and not only_plan:
         found = data.with_digests(found)
@@ -148,10 +157,10 @@ def prepare(found: Found, machine: MachineOptions) -> Prepared:
     inputs: list[Arrays | NDArray[np.float32]] = []
     if (spec := found.preprocessing.pixels) is not None:
         usable, faults = kept.split("test"), list(kept.faults)
-        for split, wanted in zip(splits, (training_spec(spec), spec), strict=True):
-            arrays, samples, spoilt = decode_all(
-                kept.split(split), wanted, machine.cache_folder, machine.cache_gib * 2**30
-            )
+        parts = [(kept.split(split), wanted) for split, wanted in zip(splits, (training_spec(spec), spec), strict=True)]
+        check_room(parts, machine.cache_folder, machine.cache_gib * 2**30)
+        for given, wanted in parts:
+            arrays, samples, spoilt = decode_all(given, wanted, machine.cache_folder, machine.cache_gib * 2**30)
             inputs.append(arrays)
             usable, faults = [*usable, *samples], [*faults, *spoilt]
         kept = replace(kept, samples=tuple(usable), faults=tuple(faults))

@@ -1,6 +1,6 @@
 """What a person sees while training runs: a bar on a terminal, plain lines elsewhere."""
 
-import shlex
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from taxon.picture_files import printable
+from taxon.picture_files import pasted, printable
 from taxon.training.dataset.data import SPLITS, Labelled
 from taxon.training.runs.checkpoint import Checkpoint
 
@@ -78,4 +78,5 @@ class Display:
         """What came out."""
         figures = "  ".join(f"{name} {value:.4f}" for name, value in best.metrics.items())
         self.say(f"best epoch {best.epoch}: {figures}")
-        self.say(f"next: taxon export {shlex.quote(str(folder))} --models models")
+        name = "" if re.search("[a-z0-9]", folder.resolve().name.lower()) else " --name classifier"
+        self.say(f"next: taxon export {pasted(folder)} --models models{name}")

@@ -4,6 +4,8 @@ timm's; with its head replaced and, on wish, published weights or those of a fil
 Knows where a network's head is. Knows nothing of data, of which layers train, or of how they are trained.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,7 @@ import torchvision
 from torch import Tensor, nn
 
 from taxon.bundle.manifest import PixelSpec
+from taxon.mistaken import first_line
 from taxon.training.errors import TrainingError
 from taxon.training.network.networks import NETWORKS
 from taxon.training.network.published import TIMM, names, state_of, timm_package, weights_enum
@@ -144,7 +147,7 @@ def check_takes(network: nn.Module, example: Tensor) -> None:
     except (RuntimeError, AssertionError, ValueError) as error:
         height, width = example.shape[2:]
         raise TrainingError(
-            f"{type(network).__name__} does not take pictures of {height}x{width}: {str(error).splitlines()[0]}; "
+            f"{type(network).__name__} does not take pictures of {height}x{width}: {first_line(error)}; "
             "choose another --image-size"
         ) from error
 
@@ -155,15 +158,22 @@ def check_trains_on_one(network: nn.Module, example: Tensor) -> None:
     Raises:
         TrainingError: Its batch normalisation has a single value per channel then, which has no spread.
     """
-    kept = [buffer.clone() for buffer in network.buffers()]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), kept_buffers(network):
             network(example[:1])
     except ValueError as error:
         raise TrainingError(
             "a part of a batch would hold one sample, of which batch normalisation cannot take statistics: raise "
             "--batch-size, or lower --accumulate"
         ) from error
+
+
+@contextmanager
+def kept_buffers(network: nn.Module) -> Iterator[None]:
+    """Gives the buffers (statistics of normalisation) their values back at the end."""
+    kept = [buffer.clone() for buffer in network.buffers()]
+    try:
+        yield
     finally:
         for buffer, before in zip(network.buffers(), kept, strict=True):
             buffer.copy_(before)
@@ -176,8 +186,10 @@ def replace_head(network: nn.Module, head: str, class_count: int) -> str:
         TrainingError: `head` is not `mlp:<hidden>`, or the network ends in a convolution.
     """
     kind, _, size = head.partition(":")
-    if kind != "mlp" or not size.isdecimal() or int(size) < 1:
-        raise TrainingError(f"head {head!r} must be linear or mlp:<hidden units>, for example mlp:256")
+    if kind != "mlp" or not size.isdecimal() or len(size) > 5 or int(size) < 1:
+        raise TrainingError(
+            f"head {head!r} must be linear or mlp:<hidden units>, from 1 to 99999 of them, for example mlp:256"
+        )
     top_path = head_path(network).partition(".")[0]
     top = network.get_submodule(top_path)
     layers = [top] if isinstance(top, nn.Linear) else list(top.children())

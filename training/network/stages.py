@@ -12,6 +12,7 @@ from torch import nn
 from taxon.training.errors import TrainingError
 from taxon.training.suggest import nearest
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 RESIDUAL_STAGE = re.compile(r"(layer|stage|block|trunk)\w*\d+")
 
 
@@ -93,12 +94,23 @@ def freeze_all_but(network: nn.Module, parts: dict[str, list[nn.Module]], traina
             module.requires_grad_(name in trainable)
 
 
-def train_mode(network: nn.Module, parts: dict[str, list[nn.Module]], trainable: Collection[str]) -> None:
-    """Training mode for the given stages, evaluation mode for the others."""
+def train_mode(
+    network: nn.Module, parts: dict[str, list[nn.Module]], trainable: Collection[str], frozen_norms: Collection[str]
+) -> None:
+    """Training mode for the given stages, evaluation mode for the others, and for the batch normalisation of the
+    stages `frozen_norms`: it keeps its statistics.
+    """
     network.train()
     for name, modules in parts.items():
         for module in modules:
             module.train(name in trainable)
+            for norm in batch_norms(module) if name in frozen_norms else ():
+                norm.eval()
+
+
+def batch_norms(module: nn.Module) -> list[nn.Module]:
+    """Every batch normalisation in a module, itself included."""
+    return [part for part in module.modules() if isinstance(part, BATCH_NORMS)]
 
 
 def reset_stages(parts: dict[str, list[nn.Module]], names: Collection[str]) -> None:

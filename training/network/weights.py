@@ -17,8 +17,8 @@ STATE_KEYS = ("state", "state_dict", "model_state_dict", "model", "net", "networ
 
 
 def is_file(weights: str) -> bool:
-    """Whether `weights` means a file rather than a published name."""
-    return Path(weights).suffix in SUFFIXES or "/" in weights
+    """Whether `weights` means a file rather than a published name, in which there is no point."""
+    return Path(weights).suffix in SUFFIXES or "/" in weights or ("." in weights and Path(weights).is_file())
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -128,6 +128,8 @@ def fill(network: nn.Module, state: dict[str, Tensor], head: str, *, name: str, 
     ]
     if faults:
         raise TrainingError(f"the weights {weights} are not of the architecture {name}: {'; '.join(faults)}")
+    if spoilt := [key for key, value in state.items() if not bool(value.isfinite().all())]:
+        raise TrainingError(f"the weights {weights} hold values that are no numbers, in {_shortened(spoilt)}")
     network.load_state_dict(state, strict=False)
     return tuple(dropped)
 

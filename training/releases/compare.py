@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
 
+from taxon.bundle.answers import parted
 from taxon.bundle.store import Bundle
 from taxon.training.exporting import parity, variants
 from taxon.training.exporting.candidate import target_matrix
@@ -82,7 +83,8 @@ def answers(bundle: Bundle, files: Sequence[Example], labels: Sequence[tuple[str
     manifest = bundle.manifest
     path = bundle.folder / next(variant.file for variant in manifest.variants if variant.precision == FULL)
     sizes = (parity.REFERENCE_BATCH,)
-    scores = parity.graph_scores(parity.open_session(path), files, manifest.pixels, sizes)[: len(files)]
+    rows = parity.graph_rows(parity.open_session(path), files, manifest.pixels, sizes)
+    scores, _ = parted(rows[: len(files)], len(manifest.labels))
     known = [tuple(label for label in answer if label in manifest.labels) for answer in labels]
     targets = target_matrix(known, manifest.labels)
     complete = np.array([len(answer) == len(kept) for answer, kept in zip(labels, known, strict=True)])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from taxon.bundle.manifest import FeaturesInput, Manifest
 from taxon.training.dataset import data
-from taxon.training.exporting import examples
+from taxon.training.exporting import examples, foreign
 from taxon.training.exporting.examples import Example
 from taxon.training.runs.folder import Run
 
@@ -16,10 +16,13 @@ class HeldOut:
 
     files: tuple[Example, ...]
     labels: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+    """What a person should know of them."""
 
 
 def from_data(source: Path, manifest: Manifest) -> HeldOut:
-    """All pictures of a labelled folder; for a classifier of numbers, all rows of a CSV file.
+    """All pictures of a labelled folder, or of one with splits its test split, or its validation split; for a
+    classifier of numbers, all rows of a CSV file.
 
     Raises:
         TrainingError: It is not that.
@@ -28,9 +31,9 @@ def from_data(source: Path, manifest: Manifest) -> HeldOut:
     if isinstance(manifest.input, FeaturesInput):
         files, found = examples.of_table(source, manifest.input.names)
     else:
-        found = data.scan(source)
+        found = data.scan_held_out(source, data.TEST_FIRST)
         files = tuple(sample.path for sample in found.samples)
-    return HeldOut(files, tuple(sample.names(found.labels) for sample in found.samples))
+    return HeldOut(files, foreign.answers(found), foreign.notes(found, source))
 
 
 def from_run(folder: Path) -> HeldOut:

@@ -38,6 +38,7 @@ def _figures(manifest: Manifest) -> dict[str, Any]:
         "calibration_error": None if calibration is None else calibration.ece,
         "temperature": None if calibration is None else calibration.temperature,
         "unknown_threshold": manifest.thresholds.unknown,
+        "unknown_by": manifest.thresholds.unknown_by,
         "largest_score_difference": manifest.metrics.get("parity_max_score_difference"),
         "variants": {
             variant.precision: {"accuracy": variant.accuracy, "latency_ms": variant.latency_ms}

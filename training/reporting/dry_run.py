@@ -6,12 +6,13 @@ from torch import Tensor, nn
 from taxon.training import flags
 from taxon.training.config import Recipe
 from taxon.training.loop.augment import normalised
-from taxon.training.loop.batches import cut, smallest_part
+from taxon.training.loop.batches import cut
 from taxon.training.loop.distill import Teacher
 from taxon.training.loop.order import permutation
 from taxon.training.loop.prepare import Found
 from taxon.training.network import model, stages
-from taxon.training.plan import Phase, check_parts, phases
+from taxon.training.network.weights import is_file
+from taxon.training.plan import Phase, check_parts, check_task, frozen_norms, phases
 
 OPTIMIZER_SLOTS = {"sgd": 1, "adam": 2, "adamw": 2}
 """Numbers that the optimiser keeps for each parameter."""
@@ -28,12 +29,19 @@ def describe(recipe: Recipe, found: Found) -> str:
         TrainingError: The model or its stages do not fit.
     """
     settings, options, preprocessing = recipe.model, recipe.optim, found.preprocessing
-    loaded = model.load(settings.name, len(found.data.labels), channels=len(preprocessing.mean), head=settings.head)
+    check_task(recipe, found.data.task)
+    loaded = model.load(
+        settings.name,
+        len(found.data.labels),
+        channels=len(preprocessing.mean),
+        weights=settings.weights if settings.weights != "none" and is_file(settings.weights) else None,
+        head=settings.head,
+    )
     network = loaded.network
     example = normalised(preprocessing.example(), preprocessing.mean, preprocessing.std)
     model.check_takes(network, example)
     count = len(found.data.split("train"))
-    check_parts(loaded, recipe, example, smallest_part(count, options.batch_size, options.accumulate))
+    check_parts(loaded, recipe, example, count)
     samples = -(-options.batch_size // options.accumulate)
     parts = stages.stages(network, loaded.head)
     steps = len(cut(permutation(0, 0, count), options.batch_size))
@@ -51,7 +59,7 @@ def describe(recipe: Recipe, found: Found) -> str:
         )
         stages.freeze_all_but(network, parts, trainable)
         lines += _phase_lines(phase, parts, trainable, steps)
-        stages.train_mode(network, parts, trainable)
+        stages.train_mode(network, parts, trainable, frozen_norms(settings, parts))
         sizes = {parameter: parameter.numel() * parameter.element_size() for parameter in network.parameters()}
         changing = sum(size for parameter, size in sizes.items() if parameter.requires_grad)
         kept = sum(sizes.values()) + changing * (1 + OPTIMIZER_SLOTS[options.optimizer])

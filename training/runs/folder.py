@@ -5,6 +5,7 @@
     labels.json       classes in the order of the logits
     samples.csv       path,label,split,sha256,group,row
     quarantine.json   files that could not be used, with reasons
+    warnings.json     what was found wrong on the way; only if there was something
     metrics.jsonl     one line per epoch
     best.pt, last.pt  see `checkpoint`
     report/           see `report`
@@ -26,7 +27,9 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
+from taxon.bundle.atomic_files import check_writable
 from taxon.bundle.atomic_files import write as write_atomically
+from taxon.picture_files import as_written, within
 from taxon.training import flags
 from taxon.training.config import Recipe
 from taxon.training.dataset import data
@@ -36,6 +39,8 @@ from taxon.training.errors import TrainingError
 from taxon.training.runs.checkpoint import Checkpoint
 
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow")
+FACTS = {"run_id", "task", "data", "data_digest"}
+"""What every `run.json` says."""
 SAMPLE_COLUMNS = ("path", "label", "split", "sha256", "group", "row")
 
 
@@ -92,9 +97,24 @@ class Run:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """The content of `run.json`."""
-        facts: dict[str, Any] = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        """The content of `run.json`.
+
+        Raises:
+            TrainingError: It is damaged.
+        """
+        facts: dict[str, Any] = self._read("run.json", dict)
+        if missing := FACTS - facts.keys():
+            raise TrainingError(f"{self.folder / 'run.json'} is damaged: it says nothing of {sorted(missing)}")
         return facts
+
+    def _read(self, file: str, kind: type) -> Any:
+        try:
+            content = json.loads((self.folder / file).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise TrainingError(f"{self.folder / file} is damaged or cannot be read: {error}") from error
+        if not isinstance(content, kind):
+            raise TrainingError(f"{self.folder / file} is damaged: it holds no {kind.__name__}")
+        return content
 
     @property
     def id(self) -> str:
@@ -109,7 +129,7 @@ class Run:
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """Classes in the order of the logits."""
-        return tuple(json.loads((self.folder / "labels.json").read_text(encoding="utf-8")))
+        return tuple(self._read("labels.json", list))
 
     @property
     def best_path(self) -> Path:
@@ -146,7 +166,17 @@ class Run:
         return Checkpoint.load(self.best_path)
 
     def samples(self, split: str) -> list[Sample]:
-        """The samples of `train`, `val` or `test`, as recorded; paths are absolute."""
+        """The samples of `train`, `val` or `test`, as recorded; paths are absolute.
+
+        Raises:
+            TrainingError: The list is damaged.
+        """
+        try:
+            return self._samples(split)
+        except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+            raise TrainingError(f"{self.folder / 'samples.csv'} is damaged or cannot be read: {error}") from error
+
+    def _samples(self, split: str) -> list[Sample]:
         root, index = Path(self.facts["data"]), {label: number for number, label in enumerate(self.labels)}
         multi_label = self.facts["task"] == "multi_label"
         samples = []
@@ -169,9 +199,16 @@ class Run:
         return samples
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl`; none before the first epoch."""
+        """The lines of `metrics.jsonl`; none before the first epoch.
+
+        Raises:
+            TrainingError: It is damaged.
+        """
         path = self.folder / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+        except (OSError, ValueError) as error:
+            raise TrainingError(f"{path} is damaged or cannot be read: {error}") from error
 
     def write_metrics(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Replaces `metrics.jsonl`. Rewriting keeps it true when a killed run repeats an epoch."""
@@ -181,6 +218,15 @@ class Run:
         """Writes `quarantine.json`, empty or not."""
         entries = [{"path": str(fault.path), "reason": fault.reason} for fault in faults]
         write_atomically(self.folder / "quarantine.json", json.dumps(entries, ensure_ascii=False, indent=1))
+
+    def warnings(self) -> list[str]:
+        """The sentences of `warnings.json`."""
+        path = self.folder / "warnings.json"
+        return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
+
+    def write_warnings(self, sentences: Sequence[str]) -> None:
+        """Writes `warnings.json`."""
+        write_atomically(self.folder / "warnings.json", json.dumps(sentences, ensure_ascii=False, indent=1))
 
 
 def open_or_create(folder: Path, source: Labelled, recipe: Recipe, parents: Sequence[str] = ()) -> Run:
@@ -203,10 +249,14 @@ def check_recipe(folder: Path, recipe: Recipe) -> None:
     """What `open_or_create` can say before the data is read.
 
     Raises:
-        TrainingError: The folder holds a run of another recipe.
+        TrainingError: The folder holds a run of another recipe, or is not writable.
     """
     if (folder / "run.json").exists():
         _check_same(folder, _recipe_differences(folder, recipe))
+    try:
+        check_writable(folder)
+    except OSError as error:
+        raise TrainingError(f"the run folder {folder} cannot be written: {error.filename}: {error.strerror}") from error
 
 
 def _recipe_differences(folder: Path, recipe: Recipe) -> list[str]:
@@ -236,10 +286,9 @@ def _samples_csv(source: Labelled) -> str:
     writer.writerow(SAMPLE_COLUMNS)
     root = source.root.resolve()
     for sample in source.samples:
-        path = sample.path.resolve() if sample.path.is_absolute() else sample.path.absolute()
-        relative = path.relative_to(root) if path.is_relative_to(root) else path
+        path = within(sample.path, root) or as_written(sample.path)
         labels = SEPARATOR.join(sample.names(source.labels))
-        writer.writerow([relative.as_posix(), labels, sample.split, sample.sha256, sample.group, sample.row])
+        writer.writerow([path.as_posix(), labels, sample.split, sample.sha256, sample.group, sample.row])
     return text.getvalue()
 
 

@@ -207,6 +207,25 @@ async def test_unknown_pictures_are_said_to_be_unknown(serve, tmp_path):
     assert len(grey.classifications) == 3
 
 
+@pytest.mark.parametrize("flags", [(), ("--fronts", "2")])
+async def test_pictures_unlike_those_of_training_are_unknown(serve, tmp_path, flags):
+    """However sure the model is of a class: of a grey picture it is not, of a dark red it would be."""
+    toy_bundle(tmp_path / "models", thresholds=Thresholds(unknown=0.9, unknown_by="familiarity"))
+    async with serve(tmp_path / "models") as running:
+        red = await running.stub.Classify(pb.ClassifyRequest(image=RED))
+        pink = await running.stub.Classify(pb.ClassifyRequest(image=picture((255, 0, 150))))
+        batch = await running.stub.BatchClassify(pb.BatchClassifyRequest(requests=[pb.ClassifyRequest(image=RED)]))
+    assert (red.unknown, red.familiarity) == (False, pytest.approx(1.0))
+    assert (pink.unknown, pink.familiarity) == (True, pytest.approx(255 / math.hypot(255, 150)))
+    assert (pink.classifications[0].label, len(pink.classifications)) == ("red", 3)
+    assert batch.results[0].response.familiarity == red.familiarity
+
+
+async def test_a_model_without_a_judge_says_no_familiarity(serve, models):
+    async with serve(models) as running:
+        assert not (await running.stub.Classify(pb.ClassifyRequest(image=RED))).HasField("familiarity")
+
+
 async def test_multi_label_scores_are_held_to_each_labels_threshold(serve, tmp_path):
     toy_bundle(tmp_path / "models", task="multi_label", thresholds=Thresholds(labels=(0.9, 0.4, 0.6)))
     async with serve(tmp_path / "models") as running:
@@ -279,10 +298,10 @@ async def test_a_caller_who_leaves_takes_every_entry_along(serve, models):
         entries = [pb.ClassifyRequest(image=GREEN)] * 256
         call = running.stub.BatchClassify(pb.BatchClassifyRequest(requests=entries), timeout=30)
         await until(lambda: running.counted("taxon_in_flight_inputs") == 32)
-        assert running.server.pool.waiting_count > 0
+        assert running.server.pool.dispatcher.waiting_count > 0
         call.cancel()
         await until(lambda: running.counted("taxon_in_flight_inputs") == 0)
-        assert running.server.pool.waiting_count == 0
+        assert running.server.pool.dispatcher.waiting_count == 0
         gate.set()
         reply = await running.stub.Classify(pb.ClassifyRequest(image=RED), timeout=10)
         assert running.counted("taxon_batch_size_sum", model="colors") == 1

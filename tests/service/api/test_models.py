@@ -1,6 +1,7 @@
 """`GetModel`, `ListModels` and the choice of a version."""
 
 import grpc
+import pytest
 
 from taxon.bundle import version_labels
 from taxon.bundle.manifest import Thresholds
@@ -8,6 +9,7 @@ from taxon.service.api.classification import ClassificationService
 from taxon.service.models.model import Model
 from taxon.service.models.repository import Repository
 from taxon.service.runtime.description import Description
+from taxon.service.runtime.device import CPU
 from taxon.service.telemetry.metrics import Metrics
 from taxon.v1 import classification_service_pb2 as pb
 from tests.fakes import FEATURE_NAMES, picture, toy_bundle
@@ -24,8 +26,63 @@ async def test_get_model_tells_what_the_manifest_says(serve, tmp_path):
     assert list(model.labels) == ["red", "green", "blue"]
     assert model.input == pb.ModelInput(image=pb.ImageInput(height=8, width=8, channel_count=3))
     assert (model.variant, model.execution_provider) == ("fp32", "CPUExecutionProvider")
-    assert model.unknown_threshold == 0.25
+    assert (model.unknown_threshold, model.unknown_measure) == (0.25, pb.UNKNOWN_MEASURE_SCORE)
     assert dict(model.metrics) == {"accuracy": 0.5}
+
+
+async def test_get_model_tells_which_variant_runs_and_what_became_of_the_others(serve, tmp_path):
+    toy_bundle(tmp_path / "models", lighter={"fp16": None, "int8": None})
+    root = tmp_path / "models"
+    toy_bundle(root, "damaged", lighter={"int8": b"not a graph"})
+    async with serve(root, "--metrics-port", "0") as running:
+        for name, served in (("colors", "int8"), ("damaged", "fp32")):
+            model = (await running.stub.GetModel(pb.GetModelRequest(model_name=name))).model
+            assert model.variant == served
+            (trial,) = [trial for trial in model.variant_trials if not trial.reason]
+            assert trial.variant == served
+            version = {"model": name, "version": "1"}
+            gain = running.counted("taxon_variant_speedup", variant=served, **version)
+            assert gain == trial.speedup >= 1.0
+            assert running.counted("taxon_model_info", variant=served, execution_provider=CPU, **version) == 1
+        assert "ONNX Runtime does not load the graph" in model.variant_trials[1].reason
+        assert model.variant_trials[1].speedup == 0.0
+        answer = await running.stub.Classify(pb.ClassifyRequest(image=picture(), model_name="colors"))
+    assert (answer.variant, answer.classifications[0].label) == ("int8", "red")
+    async with serve(root, "--variant", "fp32") as running:
+        model = (await running.stub.GetModel(pb.GetModelRequest(model_name="colors"))).model
+    assert (model.variant, list(model.variant_trials)) == ("fp32", [])
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "told"),
+    [
+        (Thresholds(), (0.0, pb.UNKNOWN_MEASURE_UNSPECIFIED)),
+        (Thresholds(unknown=0.5, unknown_by="familiarity"), (0.5, pb.UNKNOWN_MEASURE_FAMILIARITY)),
+    ],
+)
+async def test_get_model_tells_what_unknown_is_measured_on(serve, tmp_path, thresholds, told):
+    toy_bundle(tmp_path / "models", thresholds=thresholds)
+    async with serve(tmp_path / "models") as running:
+        model = (await running.stub.GetModel(pb.GetModelRequest())).model
+    assert (model.unknown_threshold, model.unknown_measure) == told
+
+
+@pytest.mark.parametrize(
+    ("variant", "served", "threshold", "is_unknown"), [("auto", "int8", 0.8, False), ("fp32", "fp32", 0.9, True)]
+)
+async def test_the_variant_that_is_served_brings_its_own_threshold(
+    serve, tmp_path, variant, served, threshold, is_unknown
+):
+    """Of a pink whose familiarity lies between the two."""
+    thresholds = Thresholds(unknown=0.9, unknown_by="familiarity")
+    toy_bundle(tmp_path / "models", thresholds=thresholds, lighter={"int8": None}, lighter_unknown=0.8)
+    async with serve(tmp_path / "models", "--variant", variant) as running:
+        model = (await running.stub.GetModel(pb.GetModelRequest())).model
+        answer = await running.stub.Classify(pb.ClassifyRequest(image=picture((255, 0, 150))))
+    assert (model.variant, model.unknown_threshold) == (served, pytest.approx(threshold))
+    assert model.unknown_measure == pb.UNKNOWN_MEASURE_FAMILIARITY
+    assert (answer.variant, answer.unknown) == (served, is_unknown)
+    assert 0.8 < answer.familiarity < 0.9
 
 
 async def test_list_models_in_pages(serve, tmp_path, refused):

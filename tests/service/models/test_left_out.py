@@ -23,6 +23,10 @@ REASONS = {
     "half": "9 have no manifest.json",
     "weightless": "1 have no manifest.json and no *.onnx",
     "stray.onnx": "lies in no model's folder",
+    "dangling": "is a symbolic link that leads nowhere",
+    "gone": "the version 2 is a symbolic link that leads nowhere",
+    "filed": "the version 2 is a file",
+    "n" * 129: "at most 128 ASCII letters",
 }
 
 
@@ -45,6 +49,12 @@ def root(tmp_path):
     (models / "weightless" / "1" / "model.pt").touch()
     (models / "stray.onnx").touch()
     (models / "README.md").touch()
+    (models / "dangling").symlink_to(tmp_path / "nowhere")
+    for name in ("gone", "filed"):
+        shutil.copytree(whole, models / name / "1")
+    (models / "gone" / "2").symlink_to(tmp_path / "nowhere")
+    (models / "filed" / "2").touch()
+    shutil.copytree(whole, models / ("n" * 129) / "1")
     return models
 
 
@@ -71,7 +81,7 @@ async def test_the_log_and_the_index_tell_them(serve, root):
             ready = (await stub_of(running).RepositoryIndex(pb.RepositoryIndexRequest(ready=True))).models
             assert running.server.repository.refused_count == 0
     assert [event["model"] for event in events if event["event"] == "not served"] == sorted(REASONS)
-    assert {one.name for one in ready} == {"colors", "simple", "half", "mixed"}
+    assert {one.name for one in ready} == {"colors", "simple", "half", "mixed", "gone", "filed"}
     unserved = {one.name: one for one in listed if one.state == "UNAVAILABLE"}
     assert unserved.keys() == REASONS.keys()
     assert {one.version for one in unserved.values()} == {""}

@@ -6,10 +6,11 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from taxon.bundle.manifest import Thresholds
 from taxon.bundle.pixels import decode
 from taxon.inference import open_inference_service_pb2 as pb
 from taxon.v1 import classification_service_pb2 as taxon_pb
-from tests.fakes import FEATURE_COUNT, TOY_PIXELS, toy_bundle
+from tests.fakes import FEATURE_COUNT, TOY_PIXELS, picture, toy_bundle
 from tests.inference_requests import PICTURES, array_of, classes, decoded, elements_of, encoded, sent, stub_of
 
 Code = grpc.StatusCode
@@ -99,6 +100,26 @@ async def test_typed_integers_are_read_as_the_raw_ones(serve, models):
             array_of(await stub.ModelInfer(typed)).tolist()
             == array_of(await stub.ModelInfer(decoded(PICTURES[1]))).tolist()
         )
+
+
+async def test_familiarity_is_a_second_output(serve, tmp_path):
+    toy_bundle(tmp_path / "models", thresholds=Thresholds(unknown=0.9, unknown_by="familiarity"))
+    pictures = (*PICTURES, picture((90, 60, 30)))
+    asked = pb.ModelInferRequest.InferRequestedOutputTensor(name="familiarity")
+    async with serve(tmp_path / "models") as running:
+        stub = stub_of(running)
+        both = await stub.ModelInfer(encoded(*pictures))
+        alone = await stub.ModelInfer(encoded(*pictures, outputs=[asked]))
+        replies = [await running.stub.Classify(taxon_pb.ClassifyRequest(image=one)) for one in pictures]
+        model = await stub.ModelMetadata(pb.ModelMetadataRequest(name="colors"))
+        config = (await stub.ModelConfig(pb.ModelConfigRequest(name="colors"))).config
+    assert [output.name for output in both.outputs] == ["scores", "familiarity"]
+    assert array_of(both).shape == (4, 3)
+    expected = [[reply.familiarity] for reply in replies]
+    assert array_of(both, 1).tolist() == array_of(alone).tolist() == expected
+    (_, told), (_, configured) = model.outputs, config.output
+    assert (told.name, told.datatype, list(told.shape)) == ("familiarity", "FP32", [-1, 1])
+    assert (configured.name, list(configured.dims), configured.label_filename) == ("familiarity", [1], "")
 
 
 async def test_features(serve, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from taxon.bundle import pixels, store
-from taxon.bundle.manifest import BundleError, Variant
+from taxon.bundle.manifest import BundleError, Thresholds, Variant
 from taxon.bundle.picture_limits import Limits
 from taxon.service.runtime import bundle_proof
 from taxon.service.runtime.bundle_proof import describe, prove
@@ -140,6 +140,38 @@ def test_a_sound_bundle_is_proved_and_every_batch_size_timed(models):
     assert scores.shape == (2, 3)
 
 
+JUDGED = Thresholds(unknown=0.9, unknown_by="familiarity")
+
+
+def test_familiarity_is_proved_like_every_score(tmp_path):
+    toy_bundle(tmp_path, thresholds=JUDGED)
+    proven = load(tmp_path)
+    rows = proven.session.run(np.full((2, 8, 8, 3), 80, np.uint8))
+    assert rows.shape == (2, 4)
+    assert rows[:, 3] == pytest.approx(3**-0.5, abs=1e-5)
+
+
+def test_a_tampered_bank_is_refused(tmp_path):
+    """Its digest is in order and every score right: only what the judge answers gives it away."""
+    toy_bundle(tmp_path, thresholds=JUDGED, bank=np.array([[1.0, 0, 0], [0, 1, 0], [0, 0.8, 0.6]]))
+    with pytest.raises(BundleError, match=r"golden/2\.png: in a batch of \d the familiarity differs by 0\.4"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "bank", "reason"),
+    [
+        (JUDGED, None, "the graph has 1 outputs, it must have 2: scores, familiarity"),
+        (Thresholds(unknown=0.9), np.eye(3), "the graph has 2 outputs, it must have 1: scores"),
+    ],
+)
+def test_a_graph_that_judges_otherwise_than_its_manifest_says_is_refused(models, thresholds, bank, reason):
+    contract = store.read(models, "colors", 1).manifest.contract()
+    toy_bundle(models, "odd", thresholds=thresholds, graph=toy_graph(contract, bank=bank))
+    with pytest.raises(BundleError, match=reason):
+        load(models, "odd")
+
+
 def test_features_are_proved_too(tmp_path):
     toy_bundle(tmp_path, features=True)
     assert list(load(tmp_path).run_s) == BUCKETS
@@ -191,6 +223,12 @@ def test_a_picture_may_be_sent_as_pixels_or_encoded(models):
     assert described.formats == {"image": 1}
     assert (described.variant, described.provider, described.max_batch_size) == ("int8", CPU, 128)
     assert (described.name, described.version, described.buckets) == ("colors", 1, BUCKETS)
+
+
+def test_familiarity_is_a_second_tensor(tmp_path):
+    described = describe(toy_bundle(tmp_path, thresholds=JUDGED).manifest, "fp32", CPU, BUCKETS, 128)
+    outputs = [(spec.name, spec.datatype, spec.shape) for spec in described.outputs]
+    assert outputs == [("scores", "FP32", (-1, 3)), ("familiarity", "FP32", (-1, 1))]
 
 
 def test_features_are_one_tensor(tmp_path):

@@ -50,6 +50,25 @@ def test_what_was_proven_can_be_run(root):
     np.testing.assert_array_equal(difference, rows - 3)
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+            r"a git-LFS pointer \(run `git lfs pull`\)",
+        ),
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b"", "empty"),
+        (b"nothing", "ONNX Runtime does not load the graph"),
+    ],
+)
+def test_a_file_that_is_no_graph_says_what_it_is(root, content, reason):
+    (root / "simple" / "1" / "model.onnx").write_bytes(content)
+    with pytest.raises(BundleError, match=reason) as refused:
+        prove(root)
+    assert "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize("length", [1, 2])
 def test_a_fixed_first_axis_is_not_batched(tmp_path, length):
     simple(tmp_path, batch=length)

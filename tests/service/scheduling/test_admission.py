@@ -355,6 +355,6 @@ def test_what_waits_is_counted_and_can_be_emptied(queues, opened, admit):
 def test_a_model_that_is_removed_is_neither_counted_nor_run(queues, opened, admit):
     queue = opened({1: 0.4})
     admit(queue, count=4, remaining_s=9.0)
-    queues.remove(queue)
+    assert len(queues.remove(1)) == 4
     assert queues.next_batch(1, 0, {1}) is None
     assert queues.predicted_s(1, 0.0) == 0.0

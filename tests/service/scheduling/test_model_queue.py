@@ -82,14 +82,14 @@ def test_a_batch_costs_its_hand_over_its_run_and_the_decoding_of_each_input(queu
 
 def test_what_waits_is_priced_by_the_best_batches(queue):
     put(queue, *jobs(*[1e9] * 10), job(alone=True))
-    assert queue.backlog_s() == pytest.approx(10 * (HAND_OVER_S + 0.016) / 4 + LARGE_PICTURE_S)
+    assert queue.backlog_s() == pytest.approx(10 * (HAND_OVER_S + 0.016) / 4 + HAND_OVER_S + 0.010 + LARGE_PICTURE_S)
 
 
 def test_what_a_batch_should_take(queue):
     put(queue, *jobs(1e9, 1e9))
     assert queue.expected_s(take(queue)) == pytest.approx(HAND_OVER_S + 0.012)
     put(queue, job(alone=True))
-    assert queue.expected_s(take(queue)) == LARGE_PICTURE_S
+    assert queue.expected_s(take(queue)) == pytest.approx(HAND_OVER_S + 0.010 + LARGE_PICTURE_S)
 
 
 def learnt(queue):
@@ -115,8 +115,8 @@ def test_inputs_that_had_to_be_run_one_by_one_teach_no_size(queue):
 
 def test_large_pictures_teach_only_what_large_pictures_take(queue):
     put(queue, job(alone=True))
-    queue.learn(take(queue), 1, 0.190, 0.010)
-    assert queue.alone_s.seconds() == pytest.approx(0.110)
+    queue.learn(take(queue), 1, 0.200, 0.010)
+    assert queue.large_s.seconds() == pytest.approx(0.110)
     assert learnt(queue) == []
     assert queue.decode_s.seconds() == 0.0
 

@@ -1,13 +1,13 @@
 """Figures of models."""
 
-from taxon.service.telemetry.statistics import Figures, Spent, Statistics, added
+from taxon.service.telemetry.statistics import Figures, Statistics, added
 
 KEY = 1
 
 
 def test_counts_requests_inputs_and_runs():
     statistics = Statistics(clock_ms=lambda: 42)
-    statistics.answered(KEY, 3, Spent(1.0, 0.1, 0.2, 0.3, 0.05))
+    statistics.answered(KEY, 3, 1.0, 0.1, 0.2, 0.3, 0.05)
     for _ in range(3):
         statistics.ran(KEY, 3, 0.3)
     statistics.failed(KEY, 0.5)
@@ -25,7 +25,7 @@ def test_counts_requests_inputs_and_runs():
 def test_the_figures_of_several_fronts_add_up():
     first, second = Statistics(clock_ms=lambda: 42), Statistics(clock_ms=lambda: 43)
     for statistics in (first, second):
-        statistics.answered(KEY, 2, Spent(1.0, 0.1, 0.2, 0.3, 0.05))
+        statistics.answered(KEY, 2, 1.0, 0.1, 0.2, 0.3, 0.05)
         statistics.ran(KEY, 2, 0.3)
     whole = added([first.all, second.all])[KEY]
     assert (whole.success_count, whole.inference_count, whole.success_s, whole.last_ms) == (2, 4, 2.0, 43)

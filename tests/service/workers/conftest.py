@@ -1,6 +1,6 @@
 import pytest
 
-from taxon.service.workers import worker_slots
+from taxon.service.workers import places, worker_slots
 from taxon.service.workers.layout import Layout
 from tests.service.fake_worker import RUN_S
 from tests.service.workers.pools import PATIENT, Opened
@@ -8,8 +8,9 @@ from tests.service.workers.pools import PATIENT, Opened
 
 @pytest.fixture
 async def opened(monkeypatch):
-    monkeypatch.setattr(worker_slots, "FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(worker_slots, "LONGEST_PAUSE_S", 0.008)
+    monkeypatch.setattr(places, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(places, "LONGEST_PAUSE_S", 0.008)
+    monkeypatch.setattr(worker_slots, "EXTRA_PAUSE_S", 0.001)
     made = []
 
     def open_pool(workers=1, decoders=0, patience=PATIENT, **options):

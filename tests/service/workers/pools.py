@@ -81,5 +81,5 @@ class Opened:
 
     def submit(self, *jobs):
         for one in jobs:
-            self.pool.submit(one)
+            self.pool.dispatcher.submit(one)
         return jobs

@@ -13,7 +13,7 @@ from taxon.service.errors import InferenceFailedError, NotServingError, QueueFul
 from taxon.service.scheduling.arena import Arena
 from taxon.service.scheduling.batching import Scored
 from taxon.service.scheduling.memory import Memory
-from taxon.service.workers.executor import LocalExecutor
+from taxon.service.workers.executor import Executor
 from tests.fakes import picture
 
 SCORED = Scored(np.ones(3, np.float32), 0.0, 0.0, 0.0, 1)
@@ -59,7 +59,7 @@ async def asking(executor, payload):
 
 
 async def test_what_waits_has_no_copy_and_what_is_brought_has_one(pool, arena):
-    call = await asking(LocalExecutor(pool, arena, MEMORY, decodes_apart=False), b"picture")
+    call = await asking(Executor(pool, arena, MEMORY, decodes_apart=False), b"picture")
     (job,) = pool.jobs
     assert (arena.held_count, arena.reserved_count) == (0, 1)
     job.bring(job)
@@ -72,7 +72,7 @@ async def test_what_waits_has_no_copy_and_what_is_brought_has_one(pool, arena):
 
 
 async def test_what_does_not_fit_is_refused_even_before_it_is_copied(pool, arena):
-    executor = LocalExecutor(pool, arena, MEMORY, decodes_apart=False)
+    executor = Executor(pool, arena, MEMORY, decodes_apart=False)
     call = await asking(executor, bytes(6000))
     with pytest.raises(QueueFullError, match="fill its memory") as failure:
         await executor.submit(1, bytes(3000), SOON)
@@ -85,7 +85,7 @@ async def test_what_does_not_fit_is_refused_even_before_it_is_copied(pool, arena
 
 
 async def test_an_array_has_room_for_what_its_picture_becomes(pool, arena):
-    executor = LocalExecutor(pool, arena, MEMORY, decodes_apart=True)
+    executor = Executor(pool, arena, MEMORY, decodes_apart=True)
     task = asyncio.create_task(executor.submit(1, b"picture", SOON, room_bytes=5000))
     await asyncio.sleep(0)
     with pytest.raises(QueueFullError):
@@ -96,13 +96,13 @@ async def test_an_array_has_room_for_what_its_picture_becomes(pool, arena):
 async def test_who_is_not_let_in_leaves_nothing_behind(pool, arena):
     pool.refusal = NotServingError("x")
     with pytest.raises(NotServingError):
-        await LocalExecutor(pool, arena, MEMORY, decodes_apart=False).submit(1, b"picture", SOON)
+        await Executor(pool, arena, MEMORY, decodes_apart=False).submit(1, b"picture", SOON)
     assert (arena.held_count, arena.reserved_count) == (0, 0)
 
 
 @pytest.mark.parametrize("brought", [False, True])
 async def test_who_leaves_is_said_to_have_left(pool, arena, brought):
-    call = await asking(LocalExecutor(pool, arena, MEMORY, decodes_apart=False), b"picture")
+    call = await asking(Executor(pool, arena, MEMORY, decodes_apart=False), b"picture")
     (job,) = pool.jobs
     if brought:
         job.bring(job)
@@ -119,14 +119,14 @@ async def test_who_leaves_is_said_to_have_left(pool, arena, brought):
 async def test_large_pictures_come_with_what_they_take_and_others_are_none(pool):
     """The size is the header's; those that no memory would hold never come."""
     arena = Arena(2**20)
-    executor = LocalExecutor(pool, arena, MEMORY, decodes_apart=False)
+    executor = Executor(pool, arena, MEMORY, decodes_apart=False)
     for size in ((2000, 1000), (2000, 2000)):
         await asking(executor, picture(size=size))
     small, large = pool.jobs
     assert (small.alone, small.decoding_bytes) == (False, 0)
     assert large.alone
     assert large.decoding_bytes >= 3 * 4_000_000
-    narrow = LocalExecutor(pool, arena, Memory(8192, 1_000_000, Limits()), decodes_apart=False)
+    narrow = Executor(pool, arena, Memory(8192, 1_000_000, Limits()), decodes_apart=False)
     with pytest.raises(PictureTooLargeError, match="needs 4000000 pixels, at most"):
         await narrow.submit(1, picture(size=(2000, 2000)), SOON)
     assert arena.reserved_count == 2
@@ -143,7 +143,7 @@ async def test_no_picture_stays_in_a_circle_of_references(pool, arena, end):
     try:
         if end == "refused":
             pool.refusal = NotServingError("full")
-        call = await asking(LocalExecutor(pool, arena, MEMORY, decodes_apart=False), payload)
+        call = await asking(Executor(pool, arena, MEMORY, decodes_apart=False), payload)
         if end == "left":
             call.cancel()
         elif end != "refused":

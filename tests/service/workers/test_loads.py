@@ -2,8 +2,10 @@
 
 import pytest
 
+from taxon.service.runtime.description import Description
+from taxon.service.runtime.device import CPU
 from taxon.service.workers.loads import Loads
-from taxon.service.workers.worker_protocol import Load, Loaded
+from taxon.service.workers.worker_protocol import Load, Loaded, Trying
 from taxon.service.workers.worker_slot import Batch, WorkerSlot
 
 
@@ -54,7 +56,42 @@ async def test_one_worker_proves_then_the_others_load(told):
     assert answer.result().run_s == {1: 0.01}
     assert first.models == {1}
     assert told.orders(first, second, third) == [(1, 1), (2, 1)]
-    assert not told.loads.unproven
+
+
+async def test_whoever_proves_a_model_chooses_its_variant_for_all(told):
+    told.add(1)
+    first, second = slot(0), slot(1)
+    ((_, given),) = told.loads.orders([first])
+    assert given.variant == ""
+    told.loads.loaded(first, Loaded(1, "", Description("a", 1, [], [], {}, 8, (1,), CPU, "int8")))
+    assert [load.variant for _, load in told.loads.orders([first, second])] == ["int8"]
+    told.loads.died(second, -9)
+    assert [load.variant for _, load in told.loads.orders([first, slot(1)])] == ["int8"]
+
+
+async def test_a_variant_that_ends_the_process_is_not_tried_again_and_is_no_death_of_the_model(told):
+    answer = told.add(1)
+    for number, variant in enumerate(("int8", "fp16")):
+        worker = slot(number)
+        told.orders(worker)
+        told.loads.trying(worker, Trying(1, variant))
+        told.loads.died(worker, -6)
+    proving = slot(2)
+    ((_, given),) = told.loads.orders([proving])
+    reason = "the process that tried it ended with status -6; see the log"
+    assert given.without == {"int8": reason, "fp16": reason}
+    told.loads.died(proving, -6)
+    assert not answer.done()  # the first death over fp32
+    told.orders(slot(3))
+
+
+async def test_who_has_answered_tries_nothing_any_more(told):
+    told.add(1)
+    worker = slot(0)
+    told.orders(worker)
+    told.loads.trying(worker, Trying(1, "int8"))
+    told.loads.loaded(worker, Loaded(1, ""))
+    assert worker.trying == ""
 
 
 async def test_decoders_load_nothing(told):
@@ -97,7 +134,6 @@ async def test_where_each_is_needed_an_extra_one_proves():
     assert told.extra_count == 1
     told.loads.loaded(told.extra, Loaded(3, ""))
     assert not answer.done()  # it does not serve
-    assert told.loads.unproven
     assert (0, 3) in told.orders(first, second)
     told.loads.loaded(first, Loaded(3, ""))
     assert answer.done()

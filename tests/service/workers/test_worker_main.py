@@ -24,6 +24,7 @@ from taxon.service.workers.worker_protocol import (
     Load,
     Loaded,
     Run,
+    Trying,
     Unload,
     WorkerSettings,
     pack,
@@ -135,6 +136,27 @@ def test_what_may_not_be_served_is_refused_with_its_reason(models, arena):
         assert reason in loaded.refused
         assert loaded.manifest is None
     assert worker._models == {}
+
+
+def test_the_fastest_variant_is_chosen_and_told_before_it_is_tried(models, arena):
+    toy_bundle(models, "light", lighter={"fp16": None, "int8": None})
+    said = []
+    loaded = worker_of(models, arena, variant="auto").load(Load(3, "light", 1, None), said.append)
+    assert said == [Trying(3, "int8")]
+    assert loaded.description.variant == "int8"
+    assert [(trial.variant, trial.reason) for trial in loaded.description.trials] == [
+        ("fp32", "int8 is faster"),
+        ("fp16", "a CPU computes it in fp32, after converting"),
+        ("int8", ""),
+    ]
+
+
+@pytest.mark.parametrize(("setting", "order_", "served"), [("auto", "fp32", "fp32"), ("int8", "", "int8")])
+def test_a_variant_that_is_named_is_not_compared(models, arena, setting, order_, served):
+    toy_bundle(models, "light", lighter={"int8": None})
+    said = []
+    loaded = worker_of(models, arena, variant=setting).load(Load(3, "light", 1, None, order_), said.append)
+    assert (loaded.description.variant, loaded.description.trials, said) == (served, [], [])
 
 
 def test_without_the_required_signature_nothing_is_loaded(models, arena, tmp_path):
@@ -299,7 +321,8 @@ class Noting:
         self.held.set()
         self.second_gathered = threading.Event()
 
-    def load(self, order):
+    def load(self, order, tell):
+        tell(Trying(order.model, "int8"))
         self.done.append(("load", order.model))
         return Loaded(order.model, "")
 
@@ -347,8 +370,8 @@ def test_orders_are_followed_in_turn_and_answered(overlaps):
     thread.join(20)
     assert not thread.is_alive()
     server.close()
-    assert [type(answer) for answer in answers] == [Loaded, Done, Done, Loaded, Decoded]
-    assert [answer.run_count for answer in answers[1:3]] == [1, 2]
+    assert [type(answer) for answer in answers] == [Trying, Loaded, Done, Done, Trying, Loaded, Decoded]
+    assert [answer.run_count for answer in answers[2:4]] == [1, 2]
     assert worker.done[0] == ("load", 1)
     # Nothing is unloaded or loaded while a batch runs.
     assert worker.done[-3:] == [("unload", 1), ("load", 3), ("decode", [5.0])]

@@ -7,7 +7,7 @@ import pytest
 
 from taxon.bundle.picture_limits import PictureUndecodableError
 from taxon.service.errors import DeadlineTooShortError, InferenceFailedError, NotServingError, QueueFullError
-from taxon.service.workers.undecoded import MOST_DECODED
+from taxon.service.scheduling.admission import MOST_DECODED
 from taxon.service.workers.worker_protocol import Decode, Load, Run
 from tests.service.fake_worker import SCORES
 from tests.service.workers.pools import MANIFEST, job, tensors
@@ -35,7 +35,7 @@ async def test_what_comes_while_the_worker_is_busy_is_the_next_batch(opened):
     model = await one.load()
     first, *waiting = one.submit(*(job(model) for _ in range(4)))
     assert len(one.workers[0].told(Run)) == 1
-    assert one.pool.waiting_count == 3
+    assert one.pool.dispatcher.waiting_count == 3
     one.workers[0].run()
     order = one.workers[0].told(Run)[1]
     assert order.inputs == [asked.input for asked in waiting]
@@ -92,10 +92,10 @@ async def test_a_worker_that_only_runs_has_the_next_batch_ready(opened):
     assert one.workers[0].role == "run"
     one.submit(*(tensors(model) for _ in range(3)))
     assert len(one.workers[0].owes) == 2
-    assert one.pool.waiting_count == 1
+    assert one.pool.dispatcher.waiting_count == 1
     one.workers[0].run()
     assert len(one.workers[0].owes) == 2
-    assert one.pool.waiting_count == 0
+    assert one.pool.dispatcher.waiting_count == 0
 
 
 async def test_large_pictures_leave_a_worker_to_the_others(opened):
@@ -177,7 +177,7 @@ async def test_decoders_share_a_short_queue_and_get_few_at_once(opened):
     assert sizes == [1, 1]
     one.workers[1].decode()
     assert len(one.workers[1].owes[0].inputs) == MOST_DECODED
-    assert one.pool.waiting_count >= 20 - 3 - MOST_DECODED
+    assert one.pool.dispatcher.waiting_count >= 20 - 3 - MOST_DECODED
 
 
 async def test_pictures_of_two_models_are_not_decoded_by_one_order(opened):
@@ -234,7 +234,7 @@ async def test_what_waits_for_decoders_counts_when_somebody_wants_in(opened):
     one.workers[1].decode(seconds=0.1)
     one.workers[0].run()
     one.submit(*(job(model) for _ in range(20)))
-    assert one.pool.predicted_wait_s() > 1.5
+    assert one.pool.dispatcher.predicted_wait_s() > 1.5
     late = [job(model, time.monotonic() + 1.0) for _ in range(2)]  # the first may be a probe
     with pytest.raises(QueueFullError):
         one.submit(*late)
@@ -249,8 +249,28 @@ async def test_what_decoders_take_is_not_charged_to_those_who_run(opened):
         one.submit(job(model))
         one.workers[1].decode(seconds=1.0)
         one.workers[0].run(preprocess_s=0.0001)
-    queue, _ = one.pool._by_model[model]
-    assert queue.costs()[4] < 0.05
+    assert one.pool.dispatcher._queues.get(model).costs()[4] < 0.05
+
+
+async def test_a_large_picture_that_was_decoded_is_run_with_others(opened):
+    one = opened(decoders=1)
+    model = await one.load()
+    one.submit(tensors(model), tensors(model))  # one runs, one is ready
+    large, small = one.submit(job(model, alone=True), job(model))
+    one.workers[1].decode()
+    one.workers[1].decode()
+    one.workers[0].run()
+    assert one.workers[0].told(Run)[-1].inputs == [large.input, small.input]
+
+
+async def test_what_decoding_a_large_picture_takes_counts_when_one_wants_in(opened):
+    one = opened(decoders=1)
+    model = await one.load()
+    one.submit(job(model, time.monotonic() + 0.15, alone=True))
+    one.workers[1].decode(seconds=2.0)
+    with pytest.raises(DeadlineTooShortError):
+        one.submit(job(model, time.monotonic() + 0.15, alone=True))
+    one.submit(job(model, time.monotonic() + 0.15))
 
 
 # Who may come in
@@ -269,11 +289,11 @@ async def test_nobody_comes_in_for_a_model_that_is_not_there_or_without_workers(
 async def test_the_wait_is_told_by_what_runs_and_what_waits(opened):
     one = opened()
     model = await one.load(run_s={1: 10.0})
-    assert one.pool.predicted_wait_s() == 0.0
+    assert one.pool.dispatcher.predicted_wait_s() == 0.0
     one.submit(job(model))
-    assert 5 < one.pool.predicted_wait_s() <= 10.01
+    assert 5 < one.pool.dispatcher.predicted_wait_s() <= 10.01
     one.submit(job(model))
-    assert 15 < one.pool.predicted_wait_s() <= 20.02
+    assert 15 < one.pool.dispatcher.predicted_wait_s() <= 20.02
     with pytest.raises(QueueFullError):
         one.submit(job(model, time.monotonic() + 25), job(model, time.monotonic() + 25))
 
@@ -282,7 +302,7 @@ async def test_a_long_queue_is_no_reason_to_refuse_who_can_wait(opened):
     one = opened()
     model = await one.load(run_s={1: 0.2})
     one.submit(*(job(model) for _ in range(10)))
-    assert one.pool.waiting_count == 9
+    assert one.pool.dispatcher.waiting_count == 9
 
 
 # Callers who leave
@@ -292,9 +312,9 @@ async def test_who_leaves_the_queue_is_out_at_once(opened):
     one = opened()
     model = await one.load()
     running, leaving, staying = one.submit(*(job(model) for _ in range(3)))
-    one.pool.leave(leaving)
+    one.pool.dispatcher.leave(leaving)
     assert leaving.outcome is None
-    assert one.pool.waiting_count == 1
+    assert one.pool.dispatcher.waiting_count == 1
     assert one.batches == [(0, 1)]
     one.workers[0].run()
     assert one.workers[0].owes[0].inputs == [staying.input]
@@ -308,18 +328,18 @@ async def test_who_leaves_while_everything_hangs_does_not_pile_up(opened):
     one.submit(job(model))
     for _ in range(100):
         (leaving,) = one.submit(job(model))
-        one.pool.leave(leaving)
-    assert one.pool.waiting_count == 0
-    assert one.pool.predicted_wait_s() < 0.1
+        one.pool.dispatcher.leave(leaving)
+    assert one.pool.dispatcher.waiting_count == 0
+    assert one.pool.dispatcher.predicted_wait_s() < 0.1
 
 
 async def test_who_leaves_before_a_decoder_is_free_is_out_at_once(opened):
     one = opened(decoders=1)
     model = await one.load()
     _, leaving = one.submit(job(model), job(model))
-    one.pool.leave(leaving)
+    one.pool.dispatcher.leave(leaving)
     assert leaving.outcome is None
-    assert one.pool.waiting_count == 0
+    assert one.pool.dispatcher.waiting_count == 0
     assert one.batches == [(0, 1)]
 
 
@@ -327,7 +347,7 @@ async def test_whose_input_is_worked_on_is_told_when_that_is_over(opened):
     one = opened()
     model = await one.load()
     (running,) = one.submit(job(model))
-    one.pool.leave(running)
+    one.pool.dispatcher.leave(running)
     assert not running.outcomes
     one.workers[0].run(DeadlineTooShortError(0.0, 0.0))
     assert isinstance(running.outcome, DeadlineTooShortError)

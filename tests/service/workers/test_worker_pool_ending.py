@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 
 from taxon.service.errors import NotServingError
 from taxon.service.workers.worker_protocol import Unload
+from taxon.service.workers.worker_slots import Patience
 from tests.service.workers.pools import job, settled, tensors
 from tests.waiting import until
 
@@ -57,16 +58,16 @@ async def test_successors_do_not_get_what_was_unloaded(opened):
     assert one.workers[0].models == {second}
 
 
-@pytest.mark.parametrize("end", ["answered", "died"])
+@pytest.mark.parametrize("end", ["answered", "died", "hung"])
 async def test_unloading_ends_however_the_last_input_ends(opened, end):
-    one = opened(workers=1)
+    one = opened(workers=1, patience=Patience(0.01 if end == "hung" else 60, 60))
     model = await one.load()
     held, last = one.submit(job(model), job(model))
     unloading = asyncio.create_task(one.pool.unload(model))
     await settled()
     if end == "died":
         one.workers[0].die()
-    else:
+    if end == "answered":
         one.workers[0].run()
         one.workers[0].run()
     await asyncio.wait_for(unloading, 20)
@@ -86,7 +87,7 @@ async def test_unloading_ends_when_the_last_caller_leaves_the_queue(opened):
     unloading = asyncio.create_task(one.pool.unload(model))
     await settled()
     assert not unloading.done()
-    one.pool.leave(waiting)
+    one.pool.dispatcher.leave(waiting)
     await asyncio.wait_for(unloading, 20)
     loading.cancel()
 

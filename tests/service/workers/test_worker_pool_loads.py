@@ -5,7 +5,9 @@ import time
 
 import pytest
 
-from taxon.service.errors import NotServingError
+from taxon.service.errors import NotServingError, QueueFullError
+from taxon.service.runtime.description import Description
+from taxon.service.runtime.device import CPU
 from taxon.service.workers import worker_slots
 from taxon.service.workers.worker_protocol import Load, Run
 from taxon.service.workers.worker_slots import Patience
@@ -171,6 +173,68 @@ async def test_a_death_over_a_batch_is_not_the_fault_of_the_load_behind_it(opene
     assert not (await loading).refused
 
 
+async def test_while_every_worker_loads_the_wait_is_what_the_last_load_took(opened):
+    one = opened(workers=1)
+    model, work = await one.load(), one.pool.dispatcher
+    loading = one.begin_load("second")
+    await settled()
+    one.workers.extras[0].prove()
+    assert one.workers.loading == [one.workers[0]]
+    assert 0 < work.load_s < 10
+    work.load_s = 20.0
+    assert 15 < work.predicted_wait_s() <= 20
+    with pytest.raises(QueueFullError):
+        one.submit(*(job(model, time.monotonic() + 10) for _ in range(2)))  # the first may be a probe
+    one.submit(job(model, time.monotonic() + 60))
+    work.load_s = -2.0  # so late: as long again
+    assert 2 <= work.predicted_wait_s() < 5
+    one.workers[0].prove()
+    await loading
+    assert work.predicted_wait_s() < 0.1
+
+
+async def test_every_worker_and_every_successor_runs_the_variant_that_was_chosen(opened):
+    one = opened(workers=3)
+    loading = one.begin_load()
+    await settled()
+    one.workers.loading[0].prove(description=Description("model", 1, [], [], {}, 8, (1,), CPU, "int8"))
+    assert (await loading).description.variant == "int8"
+    one.workers.prove_all()
+    one.workers[1].die()
+    await until(lambda: one.workers.loading)
+    orders = [order.variant for worker in one.workers.started for order in worker.told(Load)]
+    assert orders == ["", "int8", "int8", "int8"]
+
+
+async def test_a_variant_that_ends_the_process_costs_only_itself(opened):
+    one = opened(workers=1)
+    loading = one.begin_load()
+    await settled()
+    one.workers[0].tries("int8")
+    one.workers[0].die(-6)
+    await until(lambda: one.workers.loading)
+    (order,) = one.workers[0].owes
+    assert list(order.without) == ["int8"]
+    one.workers[0].die(-6)
+    await until(lambda: one.workers.loading)
+    assert not loading.done()  # of two deaths one was the variant's
+    one.workers[0].prove()
+    assert not (await loading).refused
+
+
+async def test_a_variant_that_hangs_costs_only_itself(opened):
+    one = opened(workers=1, patience=Patience(60, 0.05))
+    loading = one.begin_load()
+    await settled()
+    hanging = one.workers[0]
+    hanging.tries("int8")
+    await until(lambda: hanging.killed and one.workers.loading and one.workers.loading[0] is not hanging)
+    (order,) = one.workers[0].owes
+    assert list(order.without) == ["int8"]
+    one.workers[0].prove()
+    assert not (await loading).refused
+
+
 # An extra worker for proofs
 
 
@@ -220,7 +284,7 @@ async def test_a_model_that_ends_extra_workers_is_refused_without_harm(opened):
     assert "status -6" in (await loading).refused
     assert len(one.workers.extras) == 2
     assert one.workers[0].told(Load) == [Load(healthy, "healthy", 1, None)]
-    assert one.pool.restart_count == 0
+    assert len(one.workers.started) == 3
 
 
 async def test_an_extra_worker_that_hangs_is_ended(opened):
@@ -236,13 +300,13 @@ async def test_an_extra_worker_that_hangs_is_ended(opened):
 async def test_extra_workers_that_cannot_be_started_are_tried_again_but_not_more_and_more_often(opened, monkeypatch):
     one = opened(workers=1)
     await one.load("healthy")
-    monkeypatch.setattr(worker_slots, "LONGEST_PAUSE_S", 0.02)
+    monkeypatch.setattr(worker_slots, "EXTRA_PAUSE_S", 0.002)
     one.workers.refuses = lambda number: number < 0
     before = len(one.workers.tries)
     loads = [one.begin_load("first"), one.begin_load("second")]
     began = time.monotonic()
     await until(lambda: len(one.workers.tries) - before > 60)
-    rounds = (time.monotonic() - began) / (0.02 / 10)
+    rounds = (time.monotonic() - began) / 0.002
     assert len(one.workers.tries) - before <= 2 * (rounds + 4)
     one.workers.refuses = lambda number: False
     await until(lambda: one.workers.extras)
@@ -264,7 +328,7 @@ async def test_a_proven_model_at_whose_load_workers_die_later_is_given_to_no_oth
     serving = next(worker for worker in one.workers.living if worker.models)
     for _ in range(2):
         await until(lambda: one.workers.loading)
-        one.workers.loading[0].die(-6)
+        one.workers.loading[0].die(-11)
     await until(lambda: len(one.workers.living) == 2)
     await settled()
     assert not one.workers.loading
@@ -280,6 +344,40 @@ async def test_a_proven_model_at_whose_load_workers_die_later_is_given_to_no_oth
     assert not one.workers.loading
     with pytest.raises(NotServingError):
         one.submit(job(model))
+
+
+async def test_a_proven_model_is_loaded_again_however_often_somebody_kills_workers(opened):
+    one = opened(workers=2)
+    model = await one.load()
+    for _ in range(6):
+        for worker in one.workers.living:
+            worker.die(-9)
+        await until(lambda: len(one.workers.loading) == 2)
+    assert not one.lost
+    one.workers.prove_all()
+    (asked,) = one.submit(job(model))
+    next(worker for worker in one.workers.living if worker.owes).run()
+    assert asked.outcome.batch_size == 1
+
+
+@pytest.mark.parametrize("why", ["memory", "hang"])
+async def test_unless_it_is_for_what_they_do(opened, monkeypatch, why):
+    """The kernel kills as an operator does, but counts; and what hangs is killed by the pool itself."""
+    kills = iter(range(100))
+    if why == "memory":
+        monkeypatch.setattr(worker_slots, "oom_kill_count", lambda: next(kills))
+    one = opened(workers=1)
+    model = await one.load()
+    one.pool._slots._patience = Patience(60, 0.01 if why == "hang" else 60)
+    one.workers[0].die(-9)
+    for _ in range(2):
+        await until(lambda: one.workers.loading)
+        loading = one.workers.loading[0]
+        if why == "memory":
+            loading.die(-9)
+        await until(lambda loading=loading: loading.ended)
+    await until(lambda: one.lost)
+    assert [lost for lost, _ in one.lost] == [model]
 
 
 async def test_deaths_that_a_successful_load_divides_do_not_add_up(opened):
@@ -300,7 +398,7 @@ async def test_those_who_wait_for_a_lost_model_are_told_why(opened):
     other = await one.load("other")
     loading = one.begin_load("bad")
     await settled()
-    one.workers.loading[0].prove()
+    one.workers.loading[0].prove(run_s={1: 10.0})  # nobody is given the next one early
     bad = (await loading).model
     for _ in range(2):
         (await next_load_of(one, "bad")).die(-6)

@@ -20,7 +20,7 @@ from taxon.service.errors import (
     StartError,
     UnsupportedError,
 )
-from taxon.service.runtime.description import Description, GraphConfig
+from taxon.service.runtime.description import Description, GraphConfig, Trial
 from taxon.service.runtime.device import CUDA, TENSORRT, Device
 from taxon.service.runtime.tensor_types import TensorSpec
 from taxon.service.scheduling.arena import Input
@@ -31,6 +31,7 @@ from taxon.service.workers.worker_protocol import (
     Load,
     Loaded,
     Run,
+    Trying,
     Unload,
     WorkerSettings,
     pack,
@@ -101,6 +102,7 @@ ARRAY = Input(1, 128, 24, np.dtype("float32"), (2, 3))
 PACKED = Input(0, 0, 12, np.dtype([("f0", "<f4", (2,)), ("f1", "<i4")]))
 CONFIG = GraphConfig(max_batch_size=3, labels={"OUT": ("a", "b")}, versions=frozenset({1, 3}))
 SPEC = TensorSpec("image", "UINT8", (-1, 8, 8, 3))
+TRIAL = Trial("int8", 2.5)
 
 
 @pytest.mark.parametrize(
@@ -108,11 +110,13 @@ SPEC = TensorSpec("image", "UINT8", (-1, 8, 8, 3))
     [
         Load(1, "colors", 2, None),
         Load(1, "simple", 2, CONFIG),
+        Load(1, "colors", 2, None, "int8", {"fp16": "it ended"}),
+        Trying(1, "int8"),
         Unload(1),
         Run(1, 4, [PICTURE, ARRAY, PACKED], [1.0, 2.0, 3.0]),
         Decoded([PICTURE, ARRAY], [0.1, 0.2]),
         Loaded(1, "refused"),
-        Loaded(1, "", Description("a", 1, [SPEC], [SPEC], {}, 8, (1, 2), CUDA), None, {1: 0.01}, 0.5),
+        Loaded(1, "", Description("a", 1, [SPEC], [SPEC], {}, 8, (1, 2), CUDA, "int8", [TRIAL]), None, {1: 0.01}, 0.5),
     ],
     ids=lambda message: type(message).__name__,
 )

@@ -16,6 +16,11 @@ def test_models_lists_versions_with_labels_and_lineage(repository, capsys):
     assert "candidate" in capsys.readouterr().out
 
 
+def test_a_model_that_is_not_there_is_said(repository, capsys):
+    assert catalog.main(["--models", str(repository), "--name", "tyo"]) == 2
+    assert "has no model tyo" in capsys.readouterr().err
+
+
 def test_models_names_damaged_bundles_and_goes_on(repository, capsys):
     (repository / "toy" / "2" / "golden" / "00.png").unlink()
     assert catalog.main(["--models", str(repository), "--json"]) == 1

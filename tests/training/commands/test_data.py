@@ -110,6 +110,49 @@ def test_a_split_outside_the_pictures_is_refused(tmp_path, capsys):
     assert "in or above" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["split", "pictures", "--out", "elsewhere/list.csv"], "in or above"),
+        (["split", "bars", "--out", "list.csv"], "rename it without |"),
+        (["split", "pictures", "--out", "nowhere/list.csv"], "nowhere cannot be written: No such file"),
+        (["split", "pictures", "--out", "pictures"], "pictures cannot be written: Is a directory"),
+        (["inspect", "pictures", "--json", "nowhere/found.json"], "nowhere cannot be written"),
+        (["inspect", "pictures", "--html", "file/found.html"], "file cannot be written"),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_anything_is_decoded(tmp_path, monkeypatch, capsys, words, complaint):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(scan_pictures, "open_picture", lambda _: pytest.fail("a picture was decoded"))
+    write_folder(tmp_path / "pictures", 3)
+    write_folder(tmp_path / "bars", 3, {"a|b": 60, "c": 190})
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "file").touch()
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert error.count("\n") == 1
+
+
+def test_a_split_of_links_names_the_links(tmp_path, monkeypatch):
+    """What they lead to is a store's business: git-annex, DVC."""
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "store", 6)
+    for label in ("dark", "light"):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for number in range(6):
+            (tmp_path / "pictures" / label / f"{number}.png").symlink_to(tmp_path / "store" / label / f"00{number}.png")
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "pictures")
+    for source, out in (("pictures", "pictures"), ("elsewhere", "pictures"), ("pictures", "elsewhere")):
+        assert main(["split", source, "--out", f"{out}/list.csv"]) == 0
+        listed = (tmp_path / "pictures" / "list.csv").read_text()
+        assert "dark/0.png,dark" in listed
+        assert "store" not in listed
+    words = ["--data", "pictures/list.csv", "--model", "small_cnn", "--epochs", "1", "--no-report", "--out", "run"]
+    assert train(words) == 0
+    assert "\ndark/0.png,dark" in (tmp_path / "run" / "samples.csv").read_text()
+
+
 def test_a_process_that_dies_is_said_in_one_sentence(faulty, monkeypatch, capsys):
     monkeypatch.setattr(scan_pictures, "PROCESSES_FROM", 1)
     monkeypatch.setattr(scan_pictures, "look", Deadly())

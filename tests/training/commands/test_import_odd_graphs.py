@@ -64,6 +64,8 @@ def test_outputs_of_other_shapes_and_types_are_wrapped(parts, options):
         ("", "scores", "is not scores of one label per picture"),
         ("Sigmoid", "scores", "their sums from"),
         ("Softmax", "logits", "say --gives scores"),
+        ("Percent", "logits", "those of every picture sum to 100; export it again"),
+        ("Percent", "scores", "their sums from 100 to 100 instead of 1"),
         ("Sigmoid", "logits", "as behind a sigmoid"),
         ("ArgMax", "logits", "does it give the class alone?"),
     ],
@@ -82,6 +84,27 @@ def test_maps_of_several_places_are_counted_as_they_would_be_flattened(parts, ca
     classifier(parts / "given.onnx", tail="maps", classes=6)
     assert call(parts, "logits") == 2
     assert "6 scores for 2 labels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("batch", [-1, 0])
+def test_a_batch_axis_of_minus_one_is_free(parts, batch):
+    """As Keras and Paddle write it."""
+    classifier(parts / "given.onnx", batch=batch)
+    assert call(parts, "logits") == 0
+
+
+@pytest.mark.parametrize(("tail", "shape"), [("turned", "[2, 32]"), ("one", "[]")])
+def test_outputs_without_the_batch_in_front_are_refused(parts, capsys, tail, shape):
+    write_folder(parts / "data", 16)
+    classifier(parts / "given.onnx", tail=tail)
+    assert call(parts, "logits") == 2
+    assert f"the graph answers {shape} for a batch of 32: its first axis must be" in capsys.readouterr().err
+
+
+def test_a_fixed_batch_is_refused(parts, capsys):
+    classifier(parts / "given.onnx", batch=4)
+    assert call(parts, "logits") == 2
+    assert "the graph's batch is fixed at 4" in capsys.readouterr().err
 
 
 def test_operators_before_opset_7_are_refused(parts, capsys):

@@ -75,6 +75,26 @@ def test_the_first_promotion_compares_with_the_version_before(repository):
     assert stable(repository) is None
 
 
+def test_of_a_folder_with_splits_the_test_pictures_judge(repository, capsys):
+    """Both versions may have been trained on the others."""
+    held_out = repository.parent / "held-out"
+    for number, file in enumerate(sorted(held_out.glob("*/*"))):
+        split = held_out.parent / "all" / ("train", "val", "test")[number % 3] / file.parent.name
+        split.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, split)
+    words = ["toy", "1", "--models", str(repository), "--data", str(held_out.parent / "all")]
+    assert promote.main(words) == 0
+    captured = capsys.readouterr()
+    count = len([*(held_out.parent / "all" / "test").rglob("*.*")])
+    assert f"difference on {count} pictures" in captured.out
+    assert "measured on the test split" in captured.err
+    for split in ("test", "val"):
+        shutil.rmtree(held_out.parent / "all" / split)
+    words[1] = "3"
+    assert promote.main(words) == 2
+    assert "has only a training split" in capsys.readouterr().err
+
+
 def test_a_version_that_is_not_there(repository, capsys):
     assert call(repository, 9) == 2
     assert "has no version" in capsys.readouterr().err

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn.datasets
 
 from taxon.training.dataset import digits, published
 from taxon.training.dataset.new_folder import new_folder
@@ -73,14 +74,14 @@ def test_a_file_in_the_way_is_no_other_training(tmp_path):
 
 def test_two_trainings_prepare_the_digits_at_once(tmp_path, monkeypatch):
     """The second is done while the first still writes."""
-    load = digits.load_digits
+    load = sklearn.datasets.load_digits
 
     def slow():
-        monkeypatch.setattr(digits, "load_digits", load)
+        monkeypatch.setattr(sklearn.datasets, "load_digits", load)
         digits.write_digits(tmp_path / "digits")
         return load()
 
-    monkeypatch.setattr(digits, "load_digits", slow)
+    monkeypatch.setattr(sklearn.datasets, "load_digits", slow)
     assert digits.write_digits(tmp_path / "digits") == tmp_path / "digits"
     assert len(names(tmp_path / "digits")) == 1797 + 1
     assert entries(tmp_path) == ["digits"]

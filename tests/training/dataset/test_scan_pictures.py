@@ -1,10 +1,21 @@
 import numpy as np
 
+from taxon.bundle.manifest import PixelSpec
 from taxon.bundle.picture_limits import Limits
 from taxon.training.dataset import data, scan_pictures
+from taxon.training.dataset.data import Sample
+from taxon.training.dataset.pictures import decode_all
 from taxon.training.dataset.scan_pictures import look_at_all
 from tests.training.drawings import drawing, write_faulty
 from tests.training.folders import write_folder
+
+
+def test_a_pointer_in_a_pictures_place_says_so(tmp_path):
+    path = tmp_path / "0.jpg"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    _, _, faults = look_at_all([Sample(path, 0)])
+    _, _, at_training = decode_all([Sample(path, 0, sha256="0")], PixelSpec(resize=8, crop=(8, 8)), tmp_path, 1e9)
+    assert {fault.reason for fault in (*faults, *at_training)} == {"is a git-LFS pointer (run `git lfs pull`)"}
 
 
 def test_processes_see_what_threads_see(tmp_path, monkeypatch):

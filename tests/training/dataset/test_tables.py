@@ -90,12 +90,19 @@ def test_a_missing_file_is_set_aside_by_name(pictures):
         ("path,label\ndark/000.png,d\n../../etc/passwd,l\n", "row 2: the path '../../etc/passwd' leads out"),
         ("path,label\ndark/000.png,d\n/etc/passwd,l\n", "leads out"),
         ("path,label\ndark/000.png,d\n,l\n", "leads out"),
+        ("path,label\ndark/000.png,d\ndark/../../x.png,l\n", "leads out"),
+        ('path,label\ndark/000.png,d\n"a\0.png",l\n', r"row 2: the path 'a\\x00.png' has a control character"),
+        ('path,label\ndark/000.png,"two\nlines"\nlight/000.png,l\n', r"\['two\\nlines'\] .* have control characters"),
+        ("path,label\ndark/000.png,a;b\nlight/000.png,a\nlight/001.png,b\n", r"'a;b' .* is 'a' and 'b'.*write \|"),
+        ('path,label\ndark/000.png,"a, b"\nlight/000.png,a\nlight/001.png,b\n', r"'a, b' .* is 'a' and 'b'"),
         ("path,label\ndark/000.png,d\ndark/000.png,l\n", "lists 000.png again, first in row 1"),
         ("path,label\ndark/000.png,d\nlight/../dark/000.png,l\n", "lists 000.png again"),
         ("path,label,split\ndark/000.png,d,train\nlight/000.png,l,dev\n", "unknown split 'dev'"),
         ("path,label,split\ndark/000.png,d,train\nlight/000.png,l,\n", "not of 000.png"),
         ("path,label\ndark/000.png,d\nlight/000.png\n", "row 2 has 1 fields, the header 2"),
         ("path,label\n", "no rows"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
+        ("<html></html>", "a web page"),
         ("path,label\ndark/000.png,d\nlight/000.png,d\n", "only the class 'd'"),
         ('path,label\n"dark/000.png,d\n', "cannot be read as CSV"),
         ("path,label\ndark/000.png,d\nlight/000.png,l\nlight/001.png,\n", "row 3 has 0 labels.*--task multi_label"),
@@ -124,13 +131,22 @@ def test_two_labels_are_refused_where_one_is_asked_for(pictures):
         manifest(pictures, "path,label\ndark/000.png,a|b\nlight/000.png,a\n", task="single_label")
 
 
-def test_a_symbolic_link_out_of_the_folder_is_refused(tmp_path):
+def test_symbolic_links_are_followed_as_in_folders(tmp_path):
+    """Large files lie in a store beside the folder that links to them: git-annex, DVC."""
     root = write_folder(tmp_path / "inside", 1)
-    secret = tmp_path / "secret.png"
-    secret.write_bytes(b"x")
-    (root / "link.png").symlink_to(secret)
-    with pytest.raises(TrainingError, match="leads out"):
-        manifest(root, "path,label\nlink.png,a\ndark/000.png,b\n")
+    (root / "dark" / "000.png").rename(tmp_path / "x123")
+    (root / "dark" / "000.png").symlink_to(tmp_path / "x123")
+    found = manifest(root, "path,label\ndark/000.png,a\nlight/000.png,b\n")
+    assert [sample.path.name for sample in found.samples] == ["000.png", "000.png"]
+    (tmp_path / "x123").unlink()
+    found = manifest(root, "path,label\ndark/000.png,a\nlight/000.png,b\n")
+    assert [(fault.path.name, fault.reason) for fault in found.faults] == [("000.png", "does not exist")]
+
+
+def test_a_file_may_have_spaces_around_its_name(pictures):
+    (pictures / "dark" / "000.png").rename(pictures / " 0.png")
+    found = manifest(pictures, "path,label\n 0.png,a\n light/000.png ,b\n")
+    assert [sample.path.name for sample in found.samples] == [" 0.png", "000.png"]
 
 
 def test_pixel_columns_become_pictures(tmp_path):
@@ -151,6 +167,10 @@ def test_pixel_columns_become_pictures(tmp_path):
         ("label,pixel0\na,256\nb,0\n", "whole numbers from 0 to 255"),
         ("label,pixel0\na,0.5\nb,0\n", "whole numbers"),
         ("label,pixel0\na,x\nb,0\n", "row 1, column 'pixel0': 'x' is not a finite number"),
+        ("label,pixel0\na/b,0\na/c,1\n", r"\['a/b', 'a/c'\] .* cannot name folders"),
+        ("label,pixel0\n../b,0\nc,1\n", "cannot name folders"),
+        ("label,pixel0\n.b,0\nc,1\nd,2\n", r"\['.b'\] .* cannot name folders"),
+        ("label,pixel0\ntest,0\ncontrol,1\n", r"\['test'\] .* cannot name folders .* not as the name of a split"),
     ],
 )
 def test_pixel_columns_that_are_no_pictures_are_refused(tmp_path, text, message):
@@ -192,6 +212,16 @@ def test_columns_of_numbers_need_names(tmp_path, header, complaint):
     (tmp_path / "f.csv").write_text(f"{header}\n1,2,a\n3,4,b\n")
     with pytest.raises(TrainingError, match=complaint):
         tables.feature_rows(tables.read_table(tmp_path / "f.csv"))
+
+
+@pytest.mark.parametrize("text", ["path,label\n0.png,a\n1.png,b\n", "x,kind\n1,a\n2,b\n"])
+def test_a_folder_above_whose_name_is_not_utf8_is_refused(tmp_path, text):
+    """It is written into the run."""
+    (tmp_path / "caf\udce9").mkdir()
+    file = tmp_path / "caf\udce9" / "list.csv"
+    file.write_text(text)
+    with pytest.raises(TrainingError, match=r"caf\\xe9 is not UTF-8"):
+        (tables.feature_rows if "kind" in text else tables.manifest)(tables.read_table(file))
 
 
 def test_other_tables_are_refused_with_what_is_known(tmp_path):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from taxon.training.exporting import calibrate
+from taxon.training.exporting.calibrate import UNCALIBRATED
 from taxon.training.exporting.parity import scores_of
 
 
@@ -48,16 +49,41 @@ def test_without_errors_certainty_ends_where_the_number_of_pictures_says(scale):
 @pytest.mark.parametrize("coverage", [0.5, 0.9, 1.0])
 def test_the_unknown_threshold_keeps_the_stated_share(coverage):
     logits, targets = drawn(1.0, count=1000)
-    result = calibrate.calibrate(logits, targets, "single_label", coverage)
+    scores = scores_of(logits, "single_label")
+    result = calibrate.with_unknown(UNCALIBRATED, scores, targets, coverage)
     assert result.calibration.unknown_coverage == pytest.approx(coverage, abs=0.002)
-    scores = scores_of(logits, "single_label", result.temperature)
     assert (scores.max(axis=1) >= result.thresholds.unknown).mean() >= coverage
+    assert result.thresholds.unknown_by == "score"
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.9, 1.0])
+def test_the_threshold_is_the_familiaritys_where_it_is_judged(coverage):
+    logits, targets = drawn(1.0, count=1000)
+    scores = scores_of(logits, "single_label")
+    familiarity = np.random.default_rng(1).random(1000, dtype=np.float32)
+    rows = np.concatenate([scores, familiarity[:, None]], axis=1)
+    result = calibrate.with_unknown(UNCALIBRATED, rows, targets, coverage)
+    kept = familiarity >= result.thresholds.unknown
+    assert kept.mean() == pytest.approx(coverage)
+    assert result.thresholds.unknown_by == "familiarity"
+    assert result.calibration.unknown_coverage == pytest.approx(coverage)
+    right = targets[np.arange(1000), scores.argmax(axis=1)]
+    assert result.calibration.unknown_accuracy == pytest.approx(right[kept].mean())
+
+
+def test_what_was_calibrated_before_stays():
+    logits, targets = drawn(3.0)
+    calibrated = calibrate.calibrate(logits, targets, "single_label")
+    result = calibrate.with_unknown(calibrated, scores_of(logits, "single_label", 3.0), targets, 0.9)
+    assert result.temperature == calibrated.temperature
+    assert result.calibration.ece == calibrated.calibration.ece
 
 
 def test_less_coverage_means_better_answers():
     logits, targets = drawn(1.0)
+    scores = scores_of(logits, "single_label")
     accuracies = [
-        calibrate.calibrate(logits, targets, "single_label", coverage).calibration.unknown_accuracy
+        calibrate.with_unknown(UNCALIBRATED, scores, targets, coverage).calibration.unknown_accuracy
         for coverage in (1.0, 0.7, 0.3)
     ]
     assert accuracies == sorted(accuracies)
@@ -66,7 +92,7 @@ def test_less_coverage_means_better_answers():
 @pytest.mark.parametrize("coverage", [0.0, -1.0, 1.1])
 def test_a_coverage_out_of_range_is_refused(coverage):
     with pytest.raises(ValueError, match="coverage"):
-        calibrate.unknown_threshold(np.ones((3, 2), dtype=np.float32), coverage)
+        calibrate.unknown_threshold(np.ones(3, dtype=np.float32), coverage)
 
 
 def test_each_label_gets_the_threshold_that_separates_it():

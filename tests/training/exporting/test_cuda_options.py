@@ -6,6 +6,7 @@ import pytest
 from taxon.bundle import store
 from taxon.bundle.manifest import Variant
 from taxon.training.exporting import bundling, cuda_options, graph, parity, variants
+from taxon.training.exporting.evidence import Budget
 from taxon.training.exporting.parity import ParityError
 from taxon.training.exporting.providers import CPU, CUDA
 from tests.training.toy_classifier import make_candidate
@@ -101,7 +102,7 @@ def test_an_export_with_cuda_carries_the_options_in_its_manifest(tmp_path, monke
     monkeypatch.setattr(parity, "providers", lambda: [CUDA, CPU])
     monkeypatch.setattr(parity, "open_session", open_session)
     monkeypatch.setattr(variants, "timed", timed)
-    settings = bundling.Settings(precisions=("fp16",))
+    settings = bundling.Settings(precisions=("fp16",), budget=Budget(judged_by="estimate"))
     bundling.publish(make_candidate(tmp_path), tmp_path / "models", "toy", settings, ladder=graph.LADDER[:1])
     manifest = store.read(tmp_path / "models", "toy", 1).manifest
     assert [variant.precision for variant in manifest.variants] == ["fp32", "fp16"]

@@ -1,3 +1,5 @@
+import unicodedata
+
 import numpy as np
 import pytest
 import torch
@@ -91,13 +93,50 @@ def test_pixels_may_be_given_exactly(parts):
         ("cat\n\ndog\n", "blank label on line 2"),
         ("cat\ncat\n", "more than once"),
         ("cat\n", "two or more"),
-        ("", "blank|two"),
+        ("", "empty"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
+        ("<!DOCTYPE html>\n<html>\n</html>\n", "a web page"),
+        ("caf\u00e9\ncafe\u0301\n", "more than once"),
+        ("a\nb\ac\n", "control characters"),
     ],
 )
 def test_bad_label_files_are_refused(tmp_path, content, reason):
     (tmp_path / "labels.txt").write_text(content)
     with pytest.raises(ExportError, match=reason):
         read_labels(tmp_path / "labels.txt")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_labels_are_those_of_folders_in_either_spelling(tmp_path, form):
+    (tmp_path / "labels.txt").write_text(unicodedata.normalize(form, "caf\u00e9\r\nb\r\n"), encoding="utf-8")
+    assert read_labels(tmp_path / "labels.txt") == ("caf\u00e9", "b")
+
+
+def test_of_a_folder_with_splits_the_validation_pictures_prove(parts, capsys):
+    """A temperature fitted on training pictures, and their accuracy, would be too good."""
+    (parts / "all").mkdir()
+    (parts / "val").rename(parts / "all" / "val")
+    for label in ("cat", "dog"):
+        write_pictures(parts / "all" / "train" / label, 9)
+    (parts / "all" / "val" / "cat" / "notes.txt").touch()
+    assert call(parts, data="all") == 0
+    assert store.read(parts / "m", "pets-v2", 1).manifest.metrics["parity_file_count"] == 8
+    told = " ".join(capsys.readouterr().out.split())
+    assert "measured on the val split of" in told
+    assert "left out 1 in" in told
+
+
+def test_training_pictures_alone_prove_nothing(parts, capsys):
+    (parts / "all" / "train").parent.mkdir()
+    (parts / "val").rename(parts / "all" / "train")
+    assert "has only a training split" in refuse(capsys, parts, data="all")
+
+
+def test_a_repository_that_cannot_be_written_is_said_first(parts, capsys, monkeypatch):
+    monkeypatch.setattr(parity, "reference_logits", lambda *_: pytest.fail("the pictures were decoded"))
+    (parts / "m").touch()
+    assert call(parts) == 2
+    assert "Not a directory; nothing was published" in capsys.readouterr().err
 
 
 def test_a_run_and_a_checkpoint_at_once_are_an_error(parts, capsys):

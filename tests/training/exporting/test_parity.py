@@ -47,7 +47,7 @@ def test_a_short_list_is_run_at_each_size_once_and_decoded_once(files, monkeypat
 
     monkeypatch.setattr(parity, "to_array", to_array)
     monkeypatch.setattr(parity, "run", run)
-    assert len(parity.graph_scores(None, files, PIXELS)) == 77
+    assert len(parity.graph_rows(None, files, PIXELS)) == 77
     assert sizes == [1, 2, 3, 7, 64]
     assert sorted(read) == sorted(files)
 
@@ -92,7 +92,7 @@ def test_scores_survive_large_logits():
 def test_a_faithful_graph_passes(files, tmp_path):
     graph.write_graph(Served(ToyNetwork(), MEAN, STD, "single_label"), PIXELS.shape, tmp_path / "model.onnx")
     reference = parity.scores_of(parity.reference_logits(ToyNetwork(), files, PIXELS, MEAN, STD), "single_label")
-    answers = parity.graph_scores(parity.open_session(tmp_path / "model.onnx"), files, PIXELS)
+    answers = parity.graph_rows(parity.open_session(tmp_path / "model.onnx"), files, PIXELS)
     result = parity.compare(CPU, files, reference, answers, "single_label")
     assert result.passed
     assert result.top1_agreement == 1.0
@@ -108,7 +108,7 @@ def test_a_batch_baked_into_the_graph_is_found(files, tmp_path):
         value.type.tensor_type.shape.dim[0].dim_value = 2
     onnx.save(model, path)
     with pytest.raises(ParityError, match="fails at batch 1"):
-        parity.graph_scores(parity.open_session(path), files, PIXELS)
+        parity.graph_rows(parity.open_session(path), files, PIXELS)
 
 
 def test_a_graph_that_cannot_be_loaded_is_an_error(tmp_path):

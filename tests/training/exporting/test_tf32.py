@@ -20,7 +20,7 @@ def test_scores_move_a_little_and_the_network_stays_as_it_is(tmp_path):
     logits = parity.reference_logits(
         candidate.network, candidate.files, candidate.pixels, candidate.mean, candidate.std
     )
-    moved = tf32.scores(candidate, candidate.files, "single_label", 1.0)
+    moved = tf32.rows(candidate, candidate.files, "single_label", 1.0)
     assert 1e-6 < np.abs(moved - parity.scores_of(logits, "single_label")).max() < 5e-3
     assert all(torch.equal(before[name], value) for name, value in candidate.network.state_dict().items())
     assert not candidate.network.conv._forward_pre_hooks

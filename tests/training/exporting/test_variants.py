@@ -1,23 +1,25 @@
-import dataclasses
+import json
 
 import numpy as np
 import onnx
 import pytest
 import torchvision
-from onnx import numpy_helper
 
 from taxon.bundle import store
 from taxon.service.runtime import session
-from taxon.training.exporting import bundling, goldens, graph, half, parity, quantise, variants
+from taxon.training.exporting import bundling, goldens, graph, half, parity, variants
 from taxon.training.exporting.bundling import Settings
+from taxon.training.exporting.evidence import Budget
 from taxon.training.exporting.graph import GraphError, Served
 from taxon.training.exporting.variants import Dropped, Kept
-from tests.training.toy_classifier import MEAN, STD, make_candidate, write_pictures
+from tests.training.toy_classifier import MEAN, STD, make_candidate, with_training
+
+ESTIMATE = Budget(judged_by="estimate")
 
 
 @pytest.fixture
 def candidate(tmp_path):
-    return dataclasses.replace(make_candidate(tmp_path), training_files=write_pictures(tmp_path / "train", 20))
+    return with_training(make_candidate(tmp_path), tmp_path)
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def source(candidate, tmp_path):
 
 
 def scores(path, candidate):
-    return parity.graph_scores(parity.open_session(path), candidate.files, candidate.pixels)[: len(candidate.files)]
+    return variants.scores_on(path, candidate.files, candidate)
 
 
 def initializer_types(path):
@@ -60,95 +62,30 @@ def test_a_transformer_in_half_precision_opens_on_the_cpu(tmp_path):
     np.testing.assert_allclose(served, at_export, atol=1e-3)
 
 
-def test_eight_bits_are_close(source, candidate, tmp_path):
-    quantise.prepare(source, tmp_path / "prepared.onnx")
-    pictures = np.stack(
-        [picture for _, batch in parity.decoded_batches(candidate.files, candidate.pixels, (8,)) for picture in batch]
-    )
-    plan = quantise.PLANS[0]
-    assert quantise.write_int8(tmp_path / "prepared.onnx", tmp_path / "int8.onnx", pictures, plan) == 2
-    assert onnx.TensorProto.INT8 in initializer_types(tmp_path / "int8.onnx")
-    weights = [numpy_helper.to_array(one) for one in onnx.load(tmp_path / "int8.onnx").graph.initializer]
-    largest = max(int(np.abs(one.astype(int)).max()) for one in weights if one.dtype == np.int8)
-    assert 60 <= largest <= 64  # two products with 255 fit into 16 bits: AVX2 must not cut them off
-    difference = np.abs(scores(tmp_path / "int8.onnx", candidate) - scores(source, candidate)).max()
-    assert 0 < difference < 0.1
-
-
-def test_the_node_that_suffers_most_is_named_first(candidate, tmp_path):
-    candidate.network.fc.weight.data[:, 0] *= 300
-    path = tmp_path / "model.onnx"
-    graph.write_graph(Served(candidate.network, MEAN, STD, "single_label"), candidate.pixels.shape, path)
-    quantise.prepare(path, tmp_path / "prepared.onnx")
-    pictures = np.stack(
-        [picture for _, batch in parity.decoded_batches(candidate.files, candidate.pixels, (8,)) for picture in batch]
-    )
-    plan = quantise.PLANS[0]
-    quantise.write_int8(tmp_path / "prepared.onnx", tmp_path / "int8.onnx", pictures, plan)
-    names = quantise.most_sensitive(tmp_path / "prepared.onnx", tmp_path / "int8.onnx", pictures, plan)
-    operators = {node.name: node.op_type for node in onnx.load(tmp_path / "prepared.onnx").graph.node}
-    assert sorted(operators[name] for name in names) == ["Conv", "Gemm"]
-    assert quantise.write_int8(tmp_path / "prepared.onnx", tmp_path / "int8.onnx", pictures, plan, names[:1]) == 1
-
-
-def test_what_loses_too_much_is_dropped_with_the_reason(source, candidate, monkeypatch):
-    monkeypatch.setattr(variants, "_accuracy", lambda *_: 0.5)
-    result = variants.half_precision(source, candidate, 0.9)
+def test_what_loses_too_much_is_dropped_with_the_reason(source, candidate):
+    reference = np.eye(3, dtype=np.float32)[[candidate.labels.index(answer) for (answer,) in candidate.answers]]
+    result = variants.half_precision(source, candidate, reference, ESTIMATE)
     assert isinstance(result, Dropped)
-    assert "50.00% instead of 90.00%" in result.reason
+    assert result.reason.startswith("it loses 12.50% of 24 pictures (3 lost, 0 gained)")
     assert not source.with_name("model.fp16.onnx").exists()
 
 
-def slower(factor):
-    return lambda paths, *_: [{1: 1.0, 8: 8.0}, {1: factor, 8: 8.0 * factor}][: len(paths)]
-
-
-@pytest.mark.parametrize("factor", [2.0, 0.98])
-def test_an_int8_graph_that_is_not_clearly_faster_is_never_kept(source, candidate, monkeypatch, factor):
-    monkeypatch.setattr(variants, "latencies", slower(factor))
-    result = variants.eight_bits(source, candidate, 0.875)
+def test_few_pictures_show_no_budget_to_be_kept_but_may_be_enough_for_its_maker(source, candidate):
+    reference = scores(source, candidate)
+    result = variants.half_precision(source, candidate, reference)
     assert isinstance(result, Dropped)
-    assert "no plan is 1.05 times as fast" in result.reason
-    assert sorted(path.name for path in source.parent.glob("*.onnx")) == ["model.onnx"]
-
-
-def test_an_int8_graph_that_is_faster_and_good_is_kept(source, candidate, monkeypatch):
-    monkeypatch.setattr(variants, "latencies", slower(0.5))
-    result = variants.eight_bits(source, candidate, 0.875)
+    assert (
+        "24 validation pictures do not show it: about 299 such pictures would, or --judge-by estimate" in result.reason
+    )
+    assert not source.with_name("model.fp16.onnx").exists()
+    result = variants.half_precision(source, candidate, reference, ESTIMATE)
     assert isinstance(result, Kept)
-    assert result.variant.latency_ms == {1: 0.5, 8: 4.0}
-    assert "2.00 times as fast" in result.note
-
-
-def test_sensitive_nodes_go_back_to_float_until_the_loss_is_allowed(source, candidate, monkeypatch):
-    monkeypatch.setattr(variants, "latencies", slower(0.5))
-    measured = iter([0.5, 0.875])
-    monkeypatch.setattr(variants, "_accuracy", lambda *_: next(measured))
-    result = variants.eight_bits(source, candidate, 0.875)
+    assert result.variant.evidence.judged_by == "estimate"
+    assert "at most 11.73%" in result.note
+    assert "published for that alone" in result.note
+    result = variants.half_precision(source, candidate, reference, Budget(0.12))
     assert isinstance(result, Kept)
-    assert "1 nodes in 8 bits, 1 of the most sensitive left in float" in result.note
-
-
-def test_a_gain_that_is_gone_when_timed_again_is_not_kept(source, candidate, monkeypatch):
-    factors = iter([0.5, 0.5, 0.98])  # two plans, then the graph that would be published
-    monkeypatch.setattr(variants, "latencies", lambda *given: slower(next(factors))(*given))
-    result = variants.eight_bits(source, candidate, 0.875)
-    assert isinstance(result, Dropped)
-    assert "0 nodes in float, it is not 1.05 times as fast" in result.reason
-    assert not source.with_name("model.int8.onnx").exists()
-
-
-def test_no_number_of_nodes_in_float_is_tried_twice(source, candidate, monkeypatch):
-    monkeypatch.setattr(variants, "latencies", slower(0.5))
-    monkeypatch.setattr(variants, "_accuracy", lambda *_: 0.5)
-    result = variants.eight_bits(source, candidate, 0.875)
-    assert isinstance(result, Dropped)
-    assert result.reason.count("with 0 nodes") == result.reason.count("with 1 nodes") == 1
-
-
-def test_without_training_pictures_there_is_no_int8(source, candidate):
-    result = variants.eight_bits(source, dataclasses.replace(candidate, training_files=()), 0.875)
-    assert isinstance(result, Dropped)
+    assert (result.variant.evidence.judged_by, result.variant.evidence.budget) == ("bound", 0.12)
 
 
 def test_the_converters_failure_is_a_reason_not_a_crash(source, candidate, monkeypatch):
@@ -156,7 +93,7 @@ def test_the_converters_failure_is_a_reason_not_a_crash(source, candidate, monke
         raise GraphError("no such operator")
 
     monkeypatch.setattr(half, "write_half", broken)
-    assert variants.half_precision(source, candidate, 0.9) == Dropped("fp16", "no such operator")
+    assert variants.half_precision(source, candidate, scores(source, candidate)) == Dropped("fp16", "no such operator")
 
 
 def test_latencies_are_measured_for_every_batch_size(source, candidate):
@@ -167,14 +104,20 @@ def test_latencies_are_measured_for_every_batch_size(source, candidate):
 
 
 def test_a_bundle_with_variants_replays_each_with_its_own_tolerance(candidate, tmp_path, monkeypatch):
-    monkeypatch.setattr(variants, "latencies", slower(0.5))
-    settings = Settings(precisions=("fp16", "int8"))
+    faster = [{1: 1.0, 8: 8.0}, {1: 0.5, 8: 4.0}]
+    monkeypatch.setattr(variants, "latencies", lambda paths, *_: faster[: len(paths)])
+    settings = Settings(precisions=("fp16", "int8"), budget=ESTIMATE)
     export = bundling.publish(candidate, tmp_path / "models", "toy", settings)
     manifest = store.read(tmp_path / "models", "toy", 1).manifest
     assert [variant.precision for variant in manifest.variants] == ["fp32", "fp16", "int8"]
     assert manifest.variants[0].golden_tolerance is None
     assert all(variant.golden_tolerance >= 0.02 for variant in manifest.variants[1:])
     assert len(export.notes) == 2
+    assert manifest.variants[0].evidence is None
+    report = json.loads((tmp_path / "models" / "toy" / "1" / "report" / "metrics.json").read_text())
+    for variant in manifest.variants[1:]:
+        assert variant.evidence.picture_count == 24
+        assert report["variants"][variant.precision]["evidence"] == variant.evidence.model_dump()
     goldens.replay(tmp_path / "models" / "toy" / "1", manifest)
 
 

@@ -1,9 +1,15 @@
+import argparse
 import io
+import shlex
+from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from taxon.training.dataset import data
+from taxon.training.exporting.options import model_name
 from taxon.training.loop.progress import Display
+from taxon.training.runs.checkpoint import Checkpoint
 from tests.training.folders import write_folder
 
 LINE = {"train_loss": 1.0, "val_loss": 0.5, "accuracy": 0.75, "macro_f1": 0.7, "seconds": 2.0}
@@ -46,6 +52,23 @@ def test_an_epoch_that_was_not_evaluated_has_its_training_loss():
 def test_other_processes_of_a_distributed_run_are_silent(capfd):
     epoch(Display(None))
     assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", ["run", "my run", "-run", "it's", "$HOME", "\u732b", "[red]a", "x" * 100])
+def test_the_next_command_works_when_it_is_pasted(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    stream = io.StringIO()
+    best = Checkpoint("small_cnn", ("a", "b"), "single_label", None, (), (), {}, {}, 1, "run")
+    Display(Console(file=stream, width=40)).finish(Path(name), best)
+    (line,) = [line for line in stream.getvalue().splitlines() if line.startswith("next: ")]
+    words = shlex.split(line.removeprefix("next: taxon export "))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--models")
+    parser.add_argument("--name")
+    options = parser.parse_args(words)
+    assert options.run.resolve() == tmp_path / name
+    assert model_name(options.name, options.run)
 
 
 def test_only_some_of_many_unusable_files_are_listed(tmp_path):

@@ -50,6 +50,22 @@ def test_what_scripts_wrap_is_unwrapped(tmp_path, network, wrapping):
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), loaded.network.parameters(), strict=True))
 
 
+def test_values_that_are_no_numbers_are_refused(tmp_path, network):
+    """A training would say that the loss is no number, and blame the learning rate."""
+    state = {key: value.clone() for key, value in network.state_dict().items()}
+    state["layer1.0.conv1.weight"][0, 0, 0, 0] = torch.nan
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(TrainingError, match=r"no numbers, in layer1\.0\.conv1\.weight"):
+        model.load("resnet18", 2, weights=str(tmp_path / "w.pth"))
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.checkpoint", "epoch.3"])
+def test_a_file_is_one_whatever_it_is_called(tmp_path, monkeypatch, network, name):
+    monkeypatch.chdir(tmp_path)
+    torch.save(network.state_dict(), name)
+    assert model.load("resnet18", 2, weights=name).dropped_head == ()
+
+
 AMBIGUOUS = {
     "two states": lambda state: {"net": state, "model": state},
     "two odd states": lambda state: {"generator": state, "critic": state},

@@ -21,7 +21,7 @@ def test_the_memory_of_a_network_grows_with_what_trains():
     sizes = []
     for trainable in (["fc"], ["layer4", "fc"], [*parts]):
         stages.freeze_all_but(loaded.network, parts, trainable)
-        stages.train_mode(loaded.network, parts, trainable)
+        stages.train_mode(loaded.network, parts, trainable, [])
         sizes.append(saved_bytes(loaded.network, example))
     assert sizes[0] == 4 * 512
     assert sizes[0] < sizes[1] < sizes[2]

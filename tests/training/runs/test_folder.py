@@ -87,6 +87,31 @@ def test_samples_come_back_from_the_folder(tmp_path, source):
     assert run.data_digest == data.digest(source.samples, source.labels)
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        *(("run.json", content) for content in ("", "{}", "[1", '"text"')),
+        *(("labels.json", content) for content in ("", "{}", "[1", '"text"')),
+        *(("samples.csv", content) for content in ("path,label\nx,y\n", "path,label,split,row\nx,y,train,z\n")),
+        *(("metrics.jsonl", content) for content in ("{", "x\n", "\udce9")),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, source, file, content):
+    run = open_or_create(tmp_path / "run", source, Recipe())
+    run.write_metrics([{"epoch": 1}])
+    (tmp_path / "run" / file).write_text(content, errors="surrogateescape")
+    again = Run.open(tmp_path / "run")
+    reading = {
+        "run.json": lambda: again.id,
+        "labels.json": lambda: again.labels,
+        "samples.csv": lambda: again.samples("train"),
+        "metrics.jsonl": again.metrics,
+    }
+    with pytest.raises(TrainingError, match=rf"{file} is damaged") as refused:
+        reading[file]()
+    assert "\n" not in str(refused.value)
+
+
 def test_another_folder_is_no_run(tmp_path):
     with pytest.raises(TrainingError, match=r"no run\.json"):
         Run.open(tmp_path)

@@ -1,5 +1,6 @@
-"""PNG files without the metadata that Pillow would refuse them for: text and colour profiles that inflate to more than
-it allows, damaged chunks that no pixel needs. A picture that decodes is not sunk by what is written beside it.
+"""Pictures without the metadata that Pillow would refuse them for: PNG's text and colour profiles that inflate to more
+than it allows, damaged chunks and segments that no pixel needs, a tail of a WebP that broke off behind its pixels. A
+picture that decodes is not sunk by what is written beside it.
 
 Everything else stays byte for byte, so that no other picture changes.
 """
@@ -18,8 +19,58 @@ MOST_TEXTS = 64 * 2**20
 """Pillow's `MAX_TEXT_MEMORY`: of all of them together."""
 
 
+SHORTEST_SEGMENT = 7
+"""Pillow reads so much of a JPEG's JFIF and Adobe segments, decoders nothing of shorter ones."""
+SOS = 0xDA
+WEBP_PIXELS = (b"VP8 ", b"VP8L", b"ANMF")
+WEBP_FLAGS = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
+"""Bits of the header VP8X that announce metadata (RFC 9649, section 2.7.1)."""
+
+
+def mended(encoded: bytes) -> bytes:
+    """A JPEG or WebP that Pillow did not open, without what may be the reason; or the same bytes."""
+    if encoded.startswith(b"\xff\xd8"):
+        return _mended_jpeg(encoded)
+    if encoded.startswith(b"RIFF") and encoded[8:12] == b"WEBP":
+        return _mended_webp(encoded)
+    return encoded
+
+
+def _mended_jpeg(encoded: bytes) -> bytes:
+    """Without JFIF and Adobe segments that are too short to say anything."""
+    kept, at = [encoded[:2]], 2
+    while encoded[at : at + 1] == b"\xff" and encoded[at + 1 : at + 2] not in (b"", bytes([SOS])):
+        end = at + 2 + int.from_bytes(encoded[at + 2 : at + 4])
+        content = encoded[at + 4 : end]
+        if not (content.startswith((b"JFIF", b"Adobe")) and len(content) < SHORTEST_SEGMENT):
+            kept.append(encoded[at:end])
+        at = end
+    return b"".join(kept) + encoded[at:]
+
+
+def _mended_webp(encoded: bytes) -> bytes:
+    """Up to the first chunk that is not whole, if the pixels are."""
+    whole, at = [], 12
+    while at + 8 <= len(encoded):
+        kind, length = struct.unpack_from("<4sI", encoded, at)
+        if at + 8 + length > len(encoded):
+            break
+        whole.append((kind, encoded[at : at + 8 + length] + bytes(length % 2)))
+        at += 8 + length + length % 2
+    chunks = dict(whole)
+    if not any(kind in chunks for kind in WEBP_PIXELS):
+        return encoded
+    if len(header := chunks.get(b"VP8X", b"")) > 8:
+        flags = header[8] & ~sum(flag for kind, flag in WEBP_FLAGS.items() if kind not in chunks)
+        whole = [
+            (kind, header[:8] + bytes([flags]) + header[9:] if kind == b"VP8X" else chunk) for kind, chunk in whole
+        ]
+    content = b"WEBP" + b"".join(chunk for _, chunk in whole)
+    return b"RIFF" + struct.pack("<I", len(content)) + content
+
+
 def without_spoilt_metadata(encoded: bytes) -> bytes:
-    """The same bytes, or those without such chunks. What is no PNG, or breaks off, is returned as it is."""
+    """A PNG without such chunks. What is no PNG, or has none, is returned as it is."""
     if not encoded.startswith(SIGNATURE):
         return encoded
     kept, texts, whole = [SIGNATURE], 0, True
