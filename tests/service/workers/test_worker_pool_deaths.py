@@ -104,6 +104,20 @@ async def test_of_several_suspects_each_is_run_alone(opened):
     assert first.outcome.batch_size == second.outcome.batch_size == deadly.outcome.batch_size == 1
 
 
+async def test_a_model_is_not_withheld_because_workers_were_killed_while_they_loaded_it(opened):
+    one = opened(workers=2)
+    model = await one.load()
+    for _ in range(4):
+        one.workers[1].die(-9)
+        await until(lambda: one.workers.loading)
+        assert one.workers.loading == [one.workers[1]]
+    one.workers.prove_all()
+    assert one.pool.serving_count == 2
+    assert one.lost == []
+    (asked,) = one.submit(job(model))
+    assert not asked.outcomes
+
+
 async def test_one_dead_worker_of_two_hurts_nobody_else(opened):
     one = opened(workers=2)
     model = await one.load()
