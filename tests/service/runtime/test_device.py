@@ -70,12 +70,15 @@ def test_what_was_asked_for_is_never_quietly_something_else(working, words, work
         choose_device(*words)
 
 
-def test_auto_that_falls_back_says_so_with_the_reason(working):
+@pytest.mark.parametrize(("installed", "level"), [(True, "warning"), (False, "info")])
+def test_auto_that_falls_back_says_so_with_the_reason(working, monkeypatch, installed, level):
+    """Who has installed CUDA's provider wants it; who has not knows."""
     working()
+    monkeypatch.setattr(device, "_has_library", lambda kind: installed)
     with capture_logs() as events:
         assert choose_device("auto", False, None) == Device(CPU)
     (event,) = events
-    assert (event["log_level"], event["reason"]) == ("warning", "it does not start")
+    assert (event["log_level"], event["reason"]) == (level, "it does not start")
 
 
 # Trying
