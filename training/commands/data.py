@@ -41,7 +41,9 @@ def main(argv: list[str]) -> int:
     inspect.add_argument("--json", type=Path, metavar="FILE", help="write all findings")
     inspect.add_argument("--html", type=Path, metavar="FILE", help="write a page with thumbnails")
     inspect.add_argument("--task", choices=get_args(AutoTask), default="auto", help=TASK_HELP)
-    split = commands.add_parser("split", help="write a CSV list with a train/val split without duplicates across it")
+    split = commands.add_parser(
+        "split", help="write a CSV list with a train/val split without duplicates across it; a test split stays one"
+    )
     split.add_argument("source", help="as for inspect")
     split.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="in or above the pictures' folder")
     split.add_argument(

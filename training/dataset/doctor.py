@@ -71,7 +71,8 @@ def check_can_be_listed(found: Labelled, file: Path) -> None:
 
 
 def write_split(diagnosis: Diagnosis, file: Path, fraction: float, seed: int) -> None:
-    """Writes `path,label,split,group`: pictures that are equal or look alike form a group and stay together.
+    """Writes `path,label,split,group`: pictures that are equal or look alike form a group and stay together. What is
+    to test with, and what it looks like, is kept for that.
 
     Args:
         diagnosis: Of data that `check_can_be_listed`.
@@ -83,10 +84,10 @@ def write_split(diagnosis: Diagnosis, file: Path, fraction: float, seed: int) ->
         TrainingError: A class cannot be split.
         OSError: Not writable.
     """
-    grouped = replace(diagnosis.data, samples=tuple(grouped_samples(diagnosis.facts, diagnosis.fingerprints)))
-    split = data.with_splits(
-        replace(grouped, samples=tuple(replace(s, split="") for s in grouped.samples)), fraction, seed
-    )
+    grouped = grouped_samples(diagnosis.facts, diagnosis.fingerprints)
+    tests = {sample.group for sample in grouped if sample.split == "test"}
+    free = tuple(replace(sample, split="test" if sample.group in tests else "") for sample in grouped)
+    split = data.with_splits(replace(diagnosis.data, samples=free), fraction, seed)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "label", "split", "group"])

@@ -152,9 +152,9 @@ def sentence(evidence: Evidence) -> str:
     """What was seen, in one clause."""
     loss = (evidence.lost - evidence.gained) / evidence.picture_count
     return (
-        f"it loses {loss:.2%} of {evidence.picture_count:,} pictures ({evidence.lost} lost, {evidence.gained} gained), "
-        f"with {evidence.confidence:.0%} confidence at most {evidence.loss_bound:.2%}, and answers "
-        f"{evidence.agreement:.2%} as fp32 does"
+        f"it {'gains' if loss < 0 else 'loses'} {abs(loss):.2%} of {evidence.picture_count:,} pictures "
+        f"({evidence.lost} lost, {evidence.gained} gained), with {evidence.confidence:.0%} confidence at most "
+        f"{evidence.loss_bound:.2%}, and answers {evidence.agreement:.2%} as fp32 does"
     )
 
 

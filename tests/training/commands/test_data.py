@@ -103,6 +103,17 @@ def test_a_written_split_keeps_what_looks_alike_together_and_trains(faulty, tmp_
     assert train([*words, "--out", "run"]) == 0
 
 
+def test_a_split_leaves_the_test_pictures_and_what_looks_like_them(faulty, tmp_path):
+    """Else they would be trained on, and a later comparison on the test folder would be too good."""
+    (faulty / "val").rename(faulty / "test")
+    assert main(["split", str(faulty), "--out", str(tmp_path / "list.csv")]) == 0
+    with (tmp_path / "list.csv").open(newline="") as file:
+        rows = {row["path"].removeprefix("pictures/"): row["split"] for row in csv.DictReader(file)}
+    assert {split for path, split in rows.items() if path.startswith("test/")} == {"test"}
+    assert rows["train/cat/00.png"] == rows["train/cat/03.png"] == "test"  # in both splits, and alike
+    assert set(rows.values()) == {"train", "val", "test"}
+
+
 def test_a_split_outside_the_pictures_is_refused(tmp_path, capsys):
     write_folder(tmp_path / "pictures", 6)
     (tmp_path / "elsewhere").mkdir()

@@ -104,6 +104,10 @@ def test_what_is_seen_of_a_graph():
     )
 
 
+def test_what_gains_is_said_to_gain():
+    assert sentence(found(lost=1, gained=3)).startswith("it gains 0.50% of 400 pictures (1 lost, 3 gained)")
+
+
 def test_scores_that_differ_show_before_answers_do():
     _, after = changed()
     one = seen(RIGHT, softmax(np.log(after) * 1.1, axis=1), TRUTH, "single_label", Budget())
