@@ -144,7 +144,7 @@ async def test_a_port_file_that_cannot_be_written_is_named(models, tmp_path):
 
 
 async def test_memory_that_the_container_does_not_have_is_named(models):
-    words = ["--models", str(models), "--listen", "127.0.0.1:0", "--device", "cpu", "--max-decoding-bytes", str(2**60)]
+    words = ["--models", str(models), "--listen", "127.0.0.1:0", "--device", "cpu", "--max-decoding-bytes", str(2**44)]
     with pytest.raises(StartError, match="--max-decoding-bytes"):
         server.Server(parse(words), ThreadWorkers)
 
