@@ -106,7 +106,7 @@ def test_the_same_seed_gives_the_same_weights(pictures):
 
 
 def test_a_loss_that_is_no_number_stops_and_names_step_and_files(pictures, capfd):
-    words = ["--data", pictures, *SMALL, "--optimizer", "sgd", "--lr", "1e30", "--warmup-epochs", 0, "--out", "run"]
+    words = ["--data", pictures, *SMALL, "--optimizer", "sgd", "--lr", "1e6", "--warmup-epochs", 0, "--out", "run"]
     assert train(*words) == 2
     error = capfd.readouterr().err
     assert "the loss became nan" in error or "the loss became inf" in error
