@@ -4,6 +4,7 @@ Until then what a caller has sent waits on his side, by HTTP/2's flow control.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,22 +24,24 @@ TIDY_S = 0.5
 
 
 class Reception:
-    """The memory for large messages of a front."""
+    """The memory for large messages of a front. Who comes first is received first."""
 
     def __init__(self, max_bytes: int, max_message_bytes: int) -> None:
         """Holds nothing.
 
         Args:
             max_bytes: Of all messages that are being received or worked on.
-            max_message_bytes: The most that one may have.
+            max_message_bytes: The most that one may have: so much is kept free for it until it is here.
         """
-        self._turns = asyncio.Semaphore(max(1, max_bytes // max_message_bytes))
+        self._most_bytes = max_message_bytes
+        self._free_bytes = max(max_bytes, max_message_bytes)
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._held_count = 0
         self._left_behind = False
 
     @asynccontextmanager
     async def message(self, context: Context) -> AsyncIterator[Any]:
-        """The only message of a call, received when it is its turn; it keeps its place until it has been worked on.
+        """The only message of a call, received when it is its turn; what it takes is held until it has been worked on.
 
         Not by the iterator that gRPC offers as well: that keeps the message, in a circle of references.
 
@@ -46,7 +49,9 @@ class Reception:
             FieldInvalidError: The call has no message.
             DeadlineTooShortError: It did not come in time.
         """
-        async with self._turns:
+        await self._take_turn()
+        held_bytes = self._most_bytes
+        try:
             try:
                 async with asyncio.timeout(TURN_S):
                     request = await context.read()
@@ -54,8 +59,11 @@ class Reception:
                 raise DeadlineTooShortError(0.0, TURN_S) from None
             if request is grpc.aio.EOF:
                 raise FieldInvalidError("", "the call has no message")
+            byte_count = request.ByteSize() if isinstance(request, Message) else 0
+            self._give_back(self._most_bytes - byte_count)
+            held_bytes = byte_count
             self._held_count += 1
-            self._left_behind |= isinstance(request, Message) and request.ByteSize() > LEAVES_MUCH_BYTES
+            self._left_behind |= byte_count > LEAVES_MUCH_BYTES
             try:
                 yield request
             finally:
@@ -63,6 +71,29 @@ class Reception:
                 if self._left_behind and not self._held_count:
                     self._left_behind = False
                     asyncio.get_running_loop().call_later(TIDY_S, self._tidy)
+        finally:
+            self._give_back(held_bytes)
+
+    async def _take_turn(self) -> None:
+        if not self._waiting and self._free_bytes >= self._most_bytes:
+            self._free_bytes -= self._most_bytes
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it came at the same moment
+                self._give_back(self._most_bytes)
+            raise
+
+    def _give_back(self, byte_count: int) -> None:
+        self._free_bytes += byte_count
+        while self._waiting and self._free_bytes >= self._most_bytes:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._free_bytes -= self._most_bytes
+                turn.set_result(None)
 
     def _tidy(self) -> None:
         """The allocator keeps the pieces of large messages, in as many arenas as there are threads that read."""

@@ -64,25 +64,47 @@ async def test_a_call_without_a_message_is_told_so(serve, models, refused):
             assert (await refused(call)).code is Code.INVALID_ARGUMENT
 
 
-async def test_large_messages_are_received_in_turns():
-    """However many callers send them at once."""
-    reception, at_once, most = Reception(200, 100), 0, 0
+@pytest.mark.parametrize(("byte_count", "most"), [(90, 2), (20, 6), (2, 20)])
+async def test_large_messages_are_received_in_turns(byte_count, most):
+    """However many callers send them at once; those that turn out to be small leave room for others."""
+    reception, sizes = Reception(200, 100), []
+    received = 0
 
     class Call:
         async def read(self):
-            return b"large"
+            return pb.ClassifyRequest(image=bytes(byte_count - 2))
 
     async def work():
-        nonlocal at_once, most
+        nonlocal received
         async with reception.message(Call()) as message:
-            assert message == b"large"
-            at_once += 1
-            most = max(most, at_once)
-            await asyncio.sleep(0)
-            at_once -= 1
+            assert message.ByteSize() == byte_count
+            received += 1
+            sizes.append(received)
+            await asyncio.sleep(0.01)
+            received -= 1
 
     await asyncio.gather(*(work() for _ in range(20)))
-    assert most == 2
+    assert max(sizes) == most
+    assert len(sizes) == 20
+
+
+async def test_who_leaves_while_waiting_for_a_turn_takes_none_away():
+    reception = Reception(100, 100)
+
+    class Call:
+        async def read(self):
+            return pb.ClassifyRequest(image=bytes(98))
+
+    async def work():
+        async with reception.message(Call()):
+            await asyncio.sleep(0.01)
+
+    first, left, third = (asyncio.create_task(work()) for _ in range(3))
+    await asyncio.sleep(0)
+    left.cancel()
+    await asyncio.gather(first, third)
+    with pytest.raises(asyncio.CancelledError):
+        await left
 
 
 async def test_a_caller_who_sends_nothing_loses_his_turn(monkeypatch):
