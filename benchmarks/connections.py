@@ -54,6 +54,8 @@ class Connection:
         self.socket = socket.create_connection((host, int(port)))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
+        self.leaving = self.closed = False
+        """Whether the server takes no new calls on it, as after a connection's age; whether it has closed it."""
         self._finished = finished
         self._headers = (
             b"\x83\x86"
@@ -120,7 +122,12 @@ class Connection:
         except BlockingIOError:
             return
         if not received:
-            raise ConnectionError("the server closed the connection")
+            if not self.leaving:
+                raise ConnectionError("the server closed the connection")
+            self.closed = True
+            for stream in [*self._streams]:
+                self._end(stream, "reset")
+            return
         self._in += received
         start = 0
         while len(self._in) - start >= 9:
@@ -160,7 +167,7 @@ class Connection:
         elif kind == RST and stream in self._streams:
             self._end(stream, "reset")
         elif kind == GOAWAY:
-            raise ConnectionError("the server said goodbye")
+            self.leaving = True
 
     def _end(self, stream: int, status: str) -> None:
         state = self._streams.pop(stream, None)
@@ -173,6 +180,8 @@ class Connection:
 
 class Http1:
     """Calls over HTTP/1.1, for servers that speak no gRPC: a socket for each call that is under way."""
+
+    leaving = closed = False
 
     def __init__(self, plan: Plan, finished: "deque[tuple[float, str]]") -> None:
         host, port = plan.address.rsplit(":", 1)

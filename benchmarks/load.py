@@ -22,14 +22,24 @@ from benchmarks.connections import Connection, Http1, Plan
 
 def pick(connections: list, sent: int, plan: Plan, finished: deque, selector: selectors.BaseSelector) -> object:
     """The connection for the next call."""
-    if not plan.http1:
-        return connections[sent % len(connections)]
-    for connection in connections:
-        if connection.free:
-            return connection
-    connection = Http1(plan, finished)
+    if plan.http1:
+        for connection in connections:
+            if connection.free:
+                return connection
+        connections.append(opened(Http1, plan, finished, selector))
+        return connections[-1]
+    index = sent % plan.connections
+    if connections[index].leaving:  # the calls that it has are finished on it
+        connections.append(connections[index])
+        connections[index] = opened(Connection, plan, finished, selector)
+    return connections[index]
+
+
+def opened(kind: type, plan: Plan, finished: deque, selector: selectors.BaseSelector) -> Connection | Http1:
+    """One more connection, listened to."""
+    connection = kind(plan, finished)
     selector.register(connection.socket, selectors.EVENT_READ, connection)
-    connections.append(connection)
+    connection.write()
     return connection
 
 
@@ -42,11 +52,9 @@ def run(plan: Plan) -> dict:
         bodies.append(message if plan.http1 else b"\0" + struct.pack(">I", len(message)) + message)
     dice = random.Random(plan.seed)
     finished: deque[tuple[float, str]] = deque()
-    connections = [(Http1 if plan.http1 else Connection)(plan, finished) for _ in range(plan.connections)]
     selector = selectors.DefaultSelector()
-    for connection in connections:
-        selector.register(connection.socket, selectors.EVENT_READ, connection)
-        connection.write()
+    kind = Http1 if plan.http1 else Connection
+    connections = [opened(kind, plan, finished, selector) for _ in range(plan.connections)]
     began = time.perf_counter()
     counted_from, ends = began + plan.warmup_s, began + plan.warmup_s + plan.seconds
     due = [began] * plan.callers if plan.callers else [began + dice.expovariate(plan.rate)]
@@ -67,7 +75,9 @@ def run(plan: Plan) -> dict:
                 heapq.heappush(due, at + dice.expovariate(plan.rate))
         if now > ends + 12:
             break
-        for connection in connections:
+        for connection in [*connections]:
+            if connection.closed:
+                continue
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.wants_write else 0)
             if selector.get_key(connection.socket).events != events:
                 selector.modify(connection.socket, events, connection)
@@ -75,6 +85,10 @@ def run(plan: Plan) -> dict:
         for key, events in selector.select(wait):
             if events & selectors.EVENT_READ:
                 key.data.read()
+                if key.data.closed:
+                    selector.unregister(key.fileobj)
+                    key.fileobj.close()
+                    continue
             if events & selectors.EVENT_WRITE:
                 key.data.write()
         now = time.perf_counter()
