@@ -98,6 +98,7 @@ async def test_the_urgent_go_first(serve, tmp_path, monkeypatch):
             [ask("first"), ask("usual"), ask("less", int64_param=7), ask("most", uint64_param=1)]
         ):
             calls.append(asyncio.ensure_future(call))
+            await until(lambda count=count: running.counted("taxon_in_flight_inputs") == count + 1)
             await until(lambda count=count: running.server.pool.dispatcher.waiting_count == count)
         gate.set()
         await asyncio.gather(*calls)
