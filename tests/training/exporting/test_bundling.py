@@ -100,7 +100,7 @@ def contents(folder):
 )
 def test_a_full_disk_at_any_step_leaves_the_repository_as_it_was(tmp_path, monkeypatch, owner, name):
     candidate = make_candidate(tmp_path)
-    candidate = dataclasses.replace(candidate, training_files=candidate.files)
+    candidate = dataclasses.replace(candidate, training_files=candidate.files, training_answers=candidate.answers)
     models = tmp_path / "models"
     bundling.publish(candidate, models, "toy", ladder=ONLY_FIRST)
     before = contents(models)
