@@ -26,16 +26,16 @@ def pick(connections: list, sent: int, plan: Plan, finished: deque, selector: se
         for connection in connections:
             if connection.free:
                 return connection
-        connections.append(opened(Http1, plan, finished, selector))
+        connections.append(connected(Http1, plan, finished, selector))
         return connections[-1]
     index = sent % plan.connections
     if connections[index].leaving:  # the calls that it has are finished on it
         connections.append(connections[index])
-        connections[index] = opened(Connection, plan, finished, selector)
+        connections[index] = connected(Connection, plan, finished, selector)
     return connections[index]
 
 
-def opened(kind: type, plan: Plan, finished: deque, selector: selectors.BaseSelector) -> Connection | Http1:
+def connected(kind: type, plan: Plan, finished: deque, selector: selectors.BaseSelector) -> Connection | Http1:
     """One more connection, listened to."""
     connection = kind(plan, finished)
     selector.register(connection.socket, selectors.EVENT_READ, connection)
@@ -54,7 +54,7 @@ def run(plan: Plan) -> dict:
     finished: deque[tuple[float, str]] = deque()
     selector = selectors.DefaultSelector()
     kind = Http1 if plan.http1 else Connection
-    connections = [opened(kind, plan, finished, selector) for _ in range(plan.connections)]
+    connections = [connected(kind, plan, finished, selector) for _ in range(plan.connections)]
     began = time.perf_counter()
     counted_from, ends = began + plan.warmup_s, began + plan.warmup_s + plan.seconds
     due = [began] * plan.callers if plan.callers else [began + dice.expovariate(plan.rate)]
