@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
 from taxon.bundle import atomic_files, signing
+from taxon.bundle.picture_limits import Limits
 from taxon.bundle.signing import KeyFileError
 from taxon.service import config
 from taxon.service.api.classification import MAX_BATCH_ENTRIES
@@ -120,7 +121,7 @@ class Server:
         memory = memory_of(settings)
         arenas = [Arena(memory.queued_bytes // self._layout.fronts) for _ in range(self._layout.fronts)]
         self.pool = WorkerPool(
-            start_worker(self._worker_settings(device), [arena.descriptor for arena in arenas]),
+            start_worker(self._worker_settings(device, memory.limits), [arena.descriptor for arena in arenas]),
             self._layout,
             Patience(settings.max_run_seconds, settings.max_load_seconds),
             settings.max_queued_requests,
@@ -271,7 +272,7 @@ class Server:
         except OSError as error:
             raise StartError(f"--metrics-port {port} cannot be bound: {error.strerror}") from error
 
-    def _worker_settings(self, device: Device) -> WorkerSettings:
+    def _worker_settings(self, device: Device, limits: Limits) -> WorkerSettings:
         settings = self._settings
         return WorkerSettings(
             models=str(settings.models),
@@ -279,8 +280,8 @@ class Server:
             device=device,
             buckets=self._layout.buckets,
             max_batch_size=MAX_BATCH_ENTRIES,
-            max_picture_bytes=settings.max_picture_bytes,
-            max_picture_pixels=settings.max_picture_pixels,
+            max_picture_bytes=limits.max_bytes,
+            max_picture_pixels=limits.max_pixels,
             log_format=settings.log_format,
             log_level=settings.log_level,
             thread_count=self._layout.threads,

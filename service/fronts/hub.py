@@ -205,7 +205,7 @@ class Hub:
         if front.jobs:
             await front.settled.wait()
         if not self._places.closing:
-            self._places.fill_later(front.number, status=status)
+            self._places.replace(front.number, status)
 
     def receive(self, front: FrontHandle, message: Any) -> None:
         """Takes a front's message."""
@@ -241,7 +241,6 @@ class Hub:
             time.monotonic(),
             deliver,
             message.priority,
-            alone=message.decoding_bytes > 0,
             decoding_bytes=message.decoding_bytes,
         )
         try:

@@ -115,8 +115,7 @@ class Queues:
 
     def decoding_s(self, decoder_count: int) -> float:
         """How long a new picture waits before a decoder takes it."""
-        waiting = [queue for queue in self._queues.values() if queue.undecoded]
-        return sum(len(queue.undecoded) * queue.apart_s.seconds() for queue in waiting) / max(1, decoder_count)
+        return sum(queue.undecoded_s() for queue in self._queues.values()) / max(1, decoder_count)
 
     def admit(self, queue: ModelQueue, job: Job, worker_count: int, busy_s: float) -> None:
         """Lets a job in, or not; whoever asks queues it then.
@@ -163,19 +162,18 @@ class Queues:
         return True
 
     def next_batch(
-        self, worker_count: int, large_count: int, models: Container[int], decoding_room: float = math.inf
+        self, worker_count: int, models: Container[int], large_count: int, decoding_room: float = math.inf
     ) -> tuple[ModelQueue, Taken] | None:
         """What a free worker should do now; None if nothing. The model that has had the least worker time of late
-        goes first. Large pictures leave one worker to the others, as long as there are others.
+        goes first.
 
         Args:
             worker_count: Workers that serve.
-            large_count: Large pictures that are being worked on.
             models: What the free worker has.
+            large_count: Large pictures that are being worked on.
             decoding_room: Bytes that are left for decoding large pictures.
         """
-        quiet = self._clock() - self._ordinary_at > QUIET_S
-        large_room = decoding_room if large_count < max(1, worker_count - 1) or quiet else -1
+        large_room = self._large_room(worker_count, large_count, decoding_room)
         waiting = [queue for queue in self._queues.values() if queue.model in models and queue.has_work(large_room)]
         if not waiting:
             return None
@@ -187,27 +185,30 @@ class Queues:
         return queue, queue.take(self._clock(), worker_count, large_room)
 
     def next_pictures(
-        self, decoder_count: int, decoding_room: float = math.inf
+        self, decoder_count: int, large_count: int, decoding_room: float = math.inf
     ) -> tuple[ModelQueue, Sequence[Job]] | None:
         """What a free decoder should do now: the oldest picture, alone if it is large, else with its share of what
-        waits for its model; None if nothing waits, or a large picture waits for room.
+        waits for its model; None if nothing waits that may be decoded.
 
         Args:
             decoder_count: How many decoders there should be.
+            large_count: Large pictures that are being worked on.
             decoding_room: Bytes that are left for decoding large pictures.
         """
-        waiting = [queue for queue in self._queues.values() if queue.undecoded]
-        if not waiting:
+        large_room = self._large_room(decoder_count, large_count, decoding_room)
+        firsts = [(first, queue) for queue in self._queues.values() if (first := queue.oldest_picture(large_room))]
+        if not firsts:
             return None
-        queue = min(waiting, key=lambda queue: queue.undecoded[0].queued_at)
-        if queue.undecoded[0].decoding_bytes > decoding_room:
-            return None
-        share = min(MOST_DECODED, -(-sum(len(queue.undecoded) for queue in waiting) // decoder_count))
-        large = [place for place, job in enumerate(queue.undecoded[:share]) if job.alone]
-        if large:
-            share = max(1, large[0])
-        jobs, queue.undecoded = queue.undecoded[:share], queue.undecoded[share:]
-        return queue, jobs
+        first, queue = min(firsts, key=lambda pair: pair[0].queued_at)
+        share = min(MOST_DECODED, -(-sum(len(queue.undecoded) for queue in self._queues.values()) // decoder_count))
+        return queue, queue.take_pictures(first, share)
+
+    def _large_room(self, process_count: int, large_count: int, decoding_room: float) -> float:
+        """Bytes that the next large picture may take; negative: it must wait. Large pictures leave one process to the
+        others, as long as there are others.
+        """
+        quiet = self._clock() - self._ordinary_at > QUIET_S
+        return decoding_room if large_count < max(1, process_count - 1) or quiet else -1
 
 
 def retry_delay_s(overhang_s: float) -> float:

@@ -53,8 +53,6 @@ class Job:
     """Told what became of it, once; from then on nobody reads its block."""
     priority: int = 0
     """1 is the most urgent, 0 less urgent than any other."""
-    alone: bool = False
-    """Whether it must not make others of its batch wait: a picture of many megapixels."""
     decoding_bytes: int = 0
     """Memory that decoding it takes, if that is much."""
     suspect: bool = False
@@ -65,6 +63,11 @@ class Job:
     """What a decoder has spent on it."""
     bring: Callable[["Job"], None] | None = None
     """Writes it into its block, once a worker is to have it; None: it is there. May raise a `ServiceError`."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether it must not make others of its batch wait: a picture of many megapixels."""
+        return self.decoding_bytes > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,17 +27,18 @@ class Memory:
     decoding_bytes: int
     """For large pictures that are being decoded, in all processes together."""
     limits: Limits
-    """Of any picture."""
+    """Of any picture; of its pixels no more than could be decoded, whatever a header says or does not say."""
 
     def to_decode(self, encoded: Encoded) -> int:
-        """Bytes that decoding a picture takes; 0 if it is not large. One whose header does not tell may be the largest.
+        """Bytes that decoding a picture takes; 0 if it is not large. One whose header does not tell may take all: it is
+        decoded alone, and whoever does so says what is wrong with it.
 
         Raises:
             PictureTooLargeError: It would not fit even alone.
         """
         count = header_pixels(encoded)
         if count is None:
-            count = self.limits.max_pixels
+            return self.decoding_bytes
         if count <= LARGE_PIXELS:
             return 0
         each = JPEG_BYTES_PER_PIXEL if encoded[:2] == b"\xff\xd8" else OTHERS_BYTES_PER_PIXEL
@@ -74,4 +75,5 @@ def memory(
             f"--max-queued-bytes {queued_bytes}, as much again for messages, and --max-decoding-bytes {decoding_bytes} "
             f"are more than the {granted} bytes of memory that this container has: lower them, or --max-message-bytes"
         )
-    return Memory(queued_bytes, decoding_bytes, limits)
+    most_pixels = min(limits.max_pixels, decoding_bytes // JPEG_BYTES_PER_PIXEL)
+    return Memory(queued_bytes, decoding_bytes, Limits(limits.max_bytes, most_pixels))

@@ -1,7 +1,7 @@
 """One model's queue, and what is known of its speed. Pure."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from taxon.bundle.manifest import Manifest
@@ -31,8 +31,9 @@ class ModelQueue:
     undecoded: list[Job] = field(default_factory=list)
     """Pictures that wait for one of those."""
     ordinary: list[Job] = field(default_factory=list)
+    """What waits for a worker."""
     alone: list[Job] = field(default_factory=list)
-    """Large pictures."""
+    """Large pictures, which wait for whoever decodes."""
     used_s: float = 0.0
     """Worker time that this model has had, for fairness between models."""
     probed_at: float = -1e9
@@ -80,9 +81,9 @@ class ModelQueue:
         return True
 
     def _waiting_with(self, job: Job) -> list[Job]:
-        if self.is_decoded_apart(job):
-            return self.undecoded
-        return self.alone if job.alone else self.ordinary
+        if job.alone:
+            return self.alone
+        return self.undecoded if self.is_decoded_apart(job) else self.ordinary
 
     def empty(self) -> list[Job]:
         """Takes out everything that waits."""
@@ -96,14 +97,36 @@ class ModelQueue:
         Args:
             large_room: Bytes that decoding a large picture may take; negative: none may run.
         """
-        return bool(self.ordinary) or self._oldest_large(large_room) is not None
+        return bool(self.ordinary) or self._large_to_run(large_room) is not None
+
+    def _large_to_run(self, room: float) -> Job | None:
+        return None if self.decoded_by else self._oldest_large(room)
 
     def _oldest_large(self, room: float) -> Job | None:
         return self.alone[0] if self.alone and self.alone[0].decoding_bytes <= room else None
 
+    def oldest_picture(self, large_room: float) -> Job | None:
+        """What a decoder should do first; None if nothing waits that may be decoded now, see `has_work`."""
+        large = self._oldest_large(large_room) if self.decoded_by else None
+        waiting = self.undecoded[:1] if large is None else [*self.undecoded[:1], large]
+        return min(waiting, key=lambda job: job.queued_at, default=None)
+
+    def take_pictures(self, first: Job, most: int) -> Sequence[Job]:
+        """Takes out the oldest picture, and if it is not large, others with it.
+
+        Args:
+            first: From `oldest_picture`.
+            most: Pictures in all.
+        """
+        if first.alone:
+            self.alone.remove(first)
+            return [first]
+        jobs, self.undecoded = self.undecoded[:most], self.undecoded[most:]
+        return jobs
+
     def take(self, now: float, worker_count: int, large_room: float) -> Taken:
         """Takes out the next batch; the arguments are those of `has_work`."""
-        oldest = self._oldest_large(large_room)
+        oldest = self._large_to_run(large_room)
         if oldest and (not self.ordinary or oldest.queued_at < self.ordinary[0].queued_at):
             taken = take(self.alone, now, {1: self.large_cost_s()})
             self.alone = taken.rest
@@ -133,10 +156,17 @@ class ModelQueue:
 
     def backlog_s(self) -> float:
         """Worker seconds that wait here."""
-        if not (self.ordinary or self.alone):
+        large_count = 0 if self.decoded_by else len(self.alone)
+        if not (self.ordinary or large_count):
             return 0.0
         best_s = min(seconds / bucket for bucket, seconds in self.costs().items())
-        return len(self.ordinary) * best_s + len(self.alone) * self.large_cost_s()
+        return len(self.ordinary) * best_s + large_count * self.large_cost_s()
+
+    def undecoded_s(self) -> float:
+        """Decoder seconds that wait here."""
+        if not self.decoded_by:
+            return 0.0
+        return len(self.undecoded) * self.apart_s.seconds() + len(self.alone) * self.large_s.seconds()
 
     def learn(self, taken: Taken, bucket: int, preprocess_s: float, inference_s: float) -> None:
         """Refines the estimates with one finished batch.

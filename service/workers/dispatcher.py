@@ -165,7 +165,7 @@ class Dispatcher:
     def _give_pictures(self) -> None:
         for slot in self._slots:
             while slot.role == "decode" and not slot.batches:
-                chosen = self._queues.next_pictures(self._layout.decoders, self._decoding_room())
+                chosen = self._queues.next_pictures(self._layout.decoders, *self._large())
                 if chosen is None:
                     return
                 queue, jobs = chosen[0], brought(chosen[1])
@@ -179,8 +179,7 @@ class Dispatcher:
         free = [slot for slot in self._slots if slot.has_room(depth, now)]
         free.sort(key=lambda slot: len(slot.batches), reverse=True)  # the emptiest is last, and first served
         while free:
-            large_count, room = sum(slot.has_large_picture for slot in self._slots), self._decoding_room()
-            chosen = self._queues.next_batch(self._slots.serving_count, large_count, free[-1].models, room)
+            chosen = self._queues.next_batch(self._slots.serving_count, free[-1].models, *self._large())
             if chosen is None:
                 free.pop()
                 continue
@@ -214,8 +213,7 @@ class Dispatcher:
                 job.deliver(NotServingError("the model is being unloaded"))
             else:
                 (queue.large_s if job.alone else queue.apart_s).learn(seconds)
-                job.input, job.decode_s = outcome, seconds
-                job.alone, job.decoding_bytes = False, 0  # an array as any other
+                job.input, job.decode_s, job.decoding_bytes = outcome, seconds, 0  # an array as any other
                 queue.insert(job)
 
     def _deliver(self, batch: Batch, done: Done) -> None:
@@ -231,8 +229,10 @@ class Dispatcher:
             preprocess_s = done.preprocess_s + job.decode_s
             job.deliver(Scored(outcome, preprocess_s, queue_s, done.inference_s, done.run_count))
 
-    def _decoding_room(self) -> float:
-        return self._max_decoding_bytes - sum(slot.decoding_bytes for slot in self._slots)
+    def _large(self) -> tuple[int, float]:
+        """How many large pictures are worked on, and the bytes that are left for decoding others."""
+        left = self._max_decoding_bytes - sum(slot.decoding_bytes for slot in self._slots)
+        return sum(slot.has_large_picture for slot in self._slots), left
 
     def _is_asked(self, queue: ModelQueue) -> bool:
         works = any(batch.queue is queue for slot in self._slots for batch in slot.batches)

@@ -117,7 +117,6 @@ class Executor:
             time.monotonic(),
             deliver,
             priority,
-            alone=decoding_bytes > 0,
             decoding_bytes=decoding_bytes,
             bring=bring,
         )

@@ -38,11 +38,14 @@ class Places:
         """A process has done something useful: its next successor need not wait long."""
         self._pauses[number] = FIRST_PAUSE_S
 
-    def fill_later(self, number: int, event: str = "died", **facts: object) -> None:
-        """Starts another process, after a pause that doubles until one works."""
+    def replace(self, number: int, status: int) -> None:
+        """Starts another process in the place of one that has ended, after a pause that doubles until one works."""
+        self.restart_count += 1
+        self._fill_later(number, "died", status=status)
+
+    def _fill_later(self, number: int, event: str, **facts: object) -> None:
         pause_s = self._pauses[number]
         self._pauses[number] = min(LONGEST_PAUSE_S, pause_s * 2)
-        self.restart_count += 1
         log.error(f"{self._kind} {event}, starting another", **{self._kind: number}, pause_s=pause_s, **facts)
         asyncio.get_running_loop().call_later(pause_s, self._fill, number)
 
@@ -52,4 +55,4 @@ class Places:
         try:
             self._start(number)
         except OSError as error:
-            self.fill_later(number, "cannot be started", reason=str(error))
+            self._fill_later(number, "cannot be started", reason=str(error))

@@ -186,4 +186,4 @@ class WorkerSlots:
         if slot.extra:
             log.error("worker died while proving a model", status=status)
         elif not self.closing:
-            self._places.fill_later(slot.number, status=status)
+            self._places.replace(slot.number, status)

@@ -252,7 +252,7 @@ def test_nobody_probes_who_would_be_late_even_by_what_was_proven(opened, admit):
 
 def test_large_pictures_do_not_probe(opened, admit):
     with pytest.raises(DeadlineTooShortError):
-        admit(opened(), remaining_s=0.05, alone=True)
+        admit(opened(), remaining_s=0.05, decoding_bytes=1)
 
 
 def test_who_fits_is_no_probe(opened, admit):
@@ -268,7 +268,7 @@ def test_models_share_worker_time_not_turns(queues, opened, admit, clock):
     admit(fast, count=60, remaining_s=100)
     turns = []
     for _ in range(44):
-        queue, taken = queues.next_batch(1, 0, {1, 2})
+        queue, taken = queues.next_batch(1, {1, 2}, 0)
         queue.learn(taken, 1, 0.0, queue.run_s[1].proven_s)
         turns.append(queue)
     assert turns.count(slow) == 4
@@ -279,12 +279,12 @@ def test_idleness_earns_no_claim(queues, opened, admit):
     busy, idle = opened({1: 0.1}), opened({1: 0.1}, model=2)
     admit(busy, count=20, remaining_s=100)
     for _ in range(10):
-        queue, taken = queues.next_batch(1, 0, {1, 2})
+        queue, taken = queues.next_batch(1, {1, 2}, 0)
         queue.learn(taken, 1, 0.0, 0.1)
     admit(idle, count=10, remaining_s=100)
     turns = []
     for _ in range(6):
-        queue, taken = queues.next_batch(1, 0, {1, 2})
+        queue, taken = queues.next_batch(1, {1, 2}, 0)
         queue.learn(taken, 1, 0.0, 0.1)
         turns.append(queue)
     assert turns.count(idle) in (3, 4)
@@ -294,7 +294,7 @@ def test_a_model_that_comes_later_starts_level_with_the_others(queues, opened, a
     old = opened({1: 0.1})
     admit(old, count=20, remaining_s=100)
     for _ in range(10):
-        queue, taken = queues.next_batch(1, 0, {1, 2})
+        queue, taken = queues.next_batch(1, {1, 2}, 0)
         queue.learn(taken, 1, 0.0, 0.1)
     new = opened({1: 0.1}, model=2)
     assert new.used_s == pytest.approx(0.9)
@@ -302,36 +302,36 @@ def test_a_model_that_comes_later_starts_level_with_the_others(queues, opened, a
 
 def test_a_worker_gets_only_models_that_it_has(queues, opened, admit):
     admit(opened())
-    assert queues.next_batch(1, 0, {2}) is None
-    assert queues.next_batch(1, 0, {1}) is not None
+    assert queues.next_batch(1, {2}, 0) is None
+    assert queues.next_batch(1, {1}, 0) is not None
 
 
 def test_large_pictures_leave_a_worker_while_there_are_others(queues, opened, admit, clock):
     queue = opened()
     admit(queue)
-    queues.next_batch(2, 0, {1})
-    admit(queue, count=2, alone=True)
-    _, taken = queues.next_batch(2, 0, {1})
+    queues.next_batch(2, {1}, 0)
+    admit(queue, count=2, decoding_bytes=1)
+    _, taken = queues.next_batch(2, {1}, 0)
     assert len(taken.batch) == 1
-    assert queues.next_batch(2, 1, {1}) is None
+    assert queues.next_batch(2, {1}, 1) is None
     clock.now += QUIET_S + 0.1  # no small picture for a while
-    admit(queue, alone=True)
-    assert queues.next_batch(2, 1, {1}) is not None
+    admit(queue, decoding_bytes=1)
+    assert queues.next_batch(2, {1}, 1) is not None
 
 
 def test_one_worker_alone_takes_large_pictures_too(queues, opened, admit):
     queue = opened()
     admit(queue)
-    queues.next_batch(1, 0, {1})
-    admit(queue, alone=True)
-    assert queues.next_batch(1, 0, {1}) is not None
+    queues.next_batch(1, {1}, 0)
+    admit(queue, decoding_bytes=1)
+    assert queues.next_batch(1, {1}, 0) is not None
 
 
 def test_decoding_counts_when_a_batch_is_chosen(queues, opened, admit):
     queue = opened({1: 0.010, 2: 0.0190})
     queue.decode_s.learn(0.1)  # the run's five per cent vanish beside it
     admit(queue, count=4)
-    _, taken = queues.next_batch(1, 0, {1})
+    _, taken = queues.next_batch(1, {1}, 0)
     assert taken.bucket == 1
 
 
@@ -339,14 +339,14 @@ def test_a_free_worker_leaves_the_busy_ones_their_share(queues, opened, admit):
     """A short queue taken whole would make its last inputs wait while the next worker comes free."""
     queue = opened()
     admit(queue, count=4)
-    _, taken = queues.next_batch(2, 0, {1})
+    _, taken = queues.next_batch(2, {1}, 0)
     assert len(taken.batch) == 2
     assert len(queue.ordinary) == 2
 
 
 def test_what_waits_is_counted_and_can_be_emptied(queues, opened, admit):
     first, second = opened(), opened(model=2)
-    coming = [admit(first), admit(first, alone=True), admit(second)]
+    coming = [admit(first), admit(first, decoding_bytes=1), admit(second)]
     assert queues.waiting_count == 3
     assert sorted(map(id, queues.empty())) == sorted(map(id, coming))
     assert queues.waiting_count == 0
@@ -356,5 +356,5 @@ def test_a_model_that_is_removed_is_neither_counted_nor_run(queues, opened, admi
     queue = opened({1: 0.4})
     admit(queue, count=4, remaining_s=9.0)
     assert len(queues.remove(1)) == 4
-    assert queues.next_batch(1, 0, {1}) is None
+    assert queues.next_batch(1, {1}, 0) is None
     assert queues.predicted_s(1, 0.0) == 0.0

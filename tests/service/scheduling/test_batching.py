@@ -85,7 +85,7 @@ def test_the_urgent_go_first(priorities, order):
 
 
 def test_an_input_that_runs_alone_has_a_batch_of_its_own():
-    alone, others = job(alone=True), jobs(*[LATE] * 3)
+    alone, others = job(decoding_bytes=1), jobs(*[LATE] * 3)
     assert list(take([alone, *others], 0.0, GAINING).batch) == [alone]
     assert list(take([others[0], alone, *others[1:]], 0.0, GAINING).batch) == others
 

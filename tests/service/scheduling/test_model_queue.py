@@ -40,7 +40,7 @@ def test_the_oldest_go_first_and_the_rest_goes_on_waiting(queue):
 
 
 def test_large_pictures_take_their_turn_by_age_and_run_alone(queue):
-    old, large, young = job(queued_at=1.0), job(queued_at=2.0, alone=True), job(queued_at=3.0)
+    old, large, young = job(queued_at=1.0), job(queued_at=2.0, decoding_bytes=1), job(queued_at=3.0)
     put(queue, young, large)
     assert list(take(queue).batch) == [large]
     put(queue, large)
@@ -50,15 +50,15 @@ def test_large_pictures_take_their_turn_by_age_and_run_alone(queue):
 
 
 def test_a_large_picture_that_may_not_run_waits(queue):
-    (large,) = put(queue, job(queued_at=1.0, alone=True))
+    (large,) = put(queue, job(queued_at=1.0, decoding_bytes=1))
     (small,) = put(queue, job(queued_at=2.0))
     assert list(take(queue, large_room=-1).batch) == [small]
     assert queue.alone == [large]
 
 
-@pytest.mark.parametrize("alone", [False, True])
-def test_who_leaves_is_out_at_once(queue, alone):
-    staying, leaving = put(queue, job(alone=alone), job(alone=alone))
+@pytest.mark.parametrize("decoding_bytes", [0, 1])
+def test_who_leaves_is_out_at_once(queue, decoding_bytes):
+    staying, leaving = put(queue, job(decoding_bytes=decoding_bytes), job(decoding_bytes=decoding_bytes))
     assert queue.discard(leaving)
     assert not queue.discard(leaving)
     assert queue.waiting_count == 1
@@ -67,7 +67,7 @@ def test_who_leaves_is_out_at_once(queue, alone):
 
 
 def test_emptying_takes_everything(queue):
-    waiting = put(queue, job(), job(alone=True))
+    waiting = put(queue, job(), job(decoding_bytes=1))
     assert set(queue.empty()) == set(waiting)
     assert queue.waiting_count == 0
     assert queue.backlog_s() == 0.0
@@ -81,14 +81,14 @@ def test_a_batch_costs_its_hand_over_its_run_and_the_decoding_of_each_input(queu
 
 
 def test_what_waits_is_priced_by_the_best_batches(queue):
-    put(queue, *jobs(*[1e9] * 10), job(alone=True))
+    put(queue, *jobs(*[1e9] * 10), job(decoding_bytes=1))
     assert queue.backlog_s() == pytest.approx(10 * (HAND_OVER_S + 0.016) / 4 + HAND_OVER_S + 0.010 + LARGE_PICTURE_S)
 
 
 def test_what_a_batch_should_take(queue):
     put(queue, *jobs(1e9, 1e9))
     assert queue.expected_s(take(queue)) == pytest.approx(HAND_OVER_S + 0.012)
-    put(queue, job(alone=True))
+    put(queue, job(decoding_bytes=1))
     assert queue.expected_s(take(queue)) == pytest.approx(HAND_OVER_S + 0.010 + LARGE_PICTURE_S)
 
 
@@ -114,7 +114,7 @@ def test_inputs_that_had_to_be_run_one_by_one_teach_no_size(queue):
 
 
 def test_large_pictures_teach_only_what_large_pictures_take(queue):
-    put(queue, job(alone=True))
+    put(queue, job(decoding_bytes=1))
     queue.learn(take(queue), 1, 0.200, 0.010)
     assert queue.large_s.seconds() == pytest.approx(0.110)
     assert learnt(queue) == []

@@ -103,7 +103,7 @@ async def test_large_pictures_leave_a_worker_to_the_others(opened):
     model = await one.load()
     one.submit(job(model))
     next(worker for worker in one.workers.living if worker.owes).run()
-    large = one.submit(*(job(model, alone=True) for _ in range(2)))
+    large = one.submit(*(job(model, decoding_bytes=1) for _ in range(2)))
     (free,) = [worker for worker in one.workers.living if not worker.owes]
     (small,) = one.submit(job(model))
     assert free.owes[0].inputs == [small.input]
@@ -118,10 +118,10 @@ async def test_large_pictures_leave_a_worker_to_the_others(opened):
 async def test_large_pictures_wait_for_the_memory_to_decode_them(opened):
     one = opened(workers=4, max_decoding_bytes=100)
     model = await one.load()
-    large = one.submit(*(job(model, alone=True, decoding_bytes=60) for _ in range(2)))
+    large = one.submit(*(job(model, decoding_bytes=60) for _ in range(2)))
     (busy,) = [worker for worker in one.workers.living if worker.owes]
     assert busy.owes[0].inputs == [large[0].input]
-    one.submit(job(model, alone=True, decoding_bytes=40))
+    one.submit(job(model, decoding_bytes=40))
     assert len([worker for worker in one.workers.living if worker.owes]) == 1  # first come, first served
     (small,) = one.submit(job(model))
     assert [worker.owes[0].inputs for worker in one.workers.living if worker.owes and worker is not busy] == [
@@ -131,13 +131,27 @@ async def test_large_pictures_wait_for_the_memory_to_decode_them(opened):
     assert len([worker for worker in one.workers.living if worker.owes]) == 3
 
 
-async def test_so_do_decoders(opened):
+async def test_so_do_those_for_decoders_and_nobody_behind_them(opened):
     one = opened(decoders=3, max_decoding_bytes=100)
     model = await one.load()
-    one.submit(*(job(model, alone=True, decoding_bytes=60) for _ in range(2)), job(model))
-    (busy,) = [worker for worker in one.workers.living if worker.owes]
-    busy.decode()
-    assert sorted(len(worker.owes) for worker in one.workers.living if worker.role == "decode") == [0, 1, 1]
+    large = one.submit(*(job(model, decoding_bytes=60) for _ in range(2)))
+    (small,) = one.submit(job(model))
+    decoding = [worker.owes[0].inputs for worker in one.workers.living if worker.role == "decode" and worker.owes]
+    assert decoding == [[large[0].input], [small.input]]
+    next(worker for worker in one.workers.living if worker.owes).decode()
+    decoding = [worker.owes[0].inputs for worker in one.workers.living if worker.role == "decode" and worker.owes]
+    assert sorted(decoding) == sorted([[large[1].input], [small.input]])
+
+
+async def test_large_pictures_leave_a_decoder_to_the_others(opened):
+    one = opened(decoders=2)
+    model = await one.load()
+    one.submit(job(model))
+    next(worker for worker in one.workers.living if worker.owes).decode()
+    large = one.submit(*(job(model, decoding_bytes=1) for _ in range(2)))
+    (small,) = one.submit(job(model))
+    decoding = [worker.owes[0].inputs for worker in one.workers.living if worker.role == "decode" and worker.owes]
+    assert sorted(decoding) == sorted([[large[0].input], [small.input]])
 
 
 # Decoders
@@ -256,7 +270,7 @@ async def test_a_large_picture_that_was_decoded_is_run_with_others(opened):
     one = opened(decoders=1)
     model = await one.load()
     one.submit(tensors(model), tensors(model))  # one runs, one is ready
-    large, small = one.submit(job(model, alone=True), job(model))
+    large, small = one.submit(job(model, decoding_bytes=1), job(model))
     one.workers[1].decode()
     one.workers[1].decode()
     one.workers[0].run()
@@ -266,10 +280,10 @@ async def test_a_large_picture_that_was_decoded_is_run_with_others(opened):
 async def test_what_decoding_a_large_picture_takes_counts_when_one_wants_in(opened):
     one = opened(decoders=1)
     model = await one.load()
-    one.submit(job(model, time.monotonic() + 0.15, alone=True))
+    one.submit(job(model, time.monotonic() + 0.15, decoding_bytes=1))
     one.workers[1].decode(seconds=2.0)
     with pytest.raises(DeadlineTooShortError):
-        one.submit(job(model, time.monotonic() + 0.15, alone=True))
+        one.submit(job(model, time.monotonic() + 0.15, decoding_bytes=1))
     one.submit(job(model, time.monotonic() + 0.15))
 
 

@@ -79,7 +79,7 @@ async def test_nor_what_has_used_up_the_memory(opened, monkeypatch):
     monkeypatch.setattr(worker_slots, "oom_kill_count", lambda: next(kills))
     one = opened(workers=2)
     model = await one.load()
-    (deadly,) = one.submit(job(model, alone=True))
+    (deadly,) = one.submit(job(model, decoding_bytes=1))
     (dead,) = [worker for worker in one.workers.living if worker.owes]
     dead.die(-9)
     assert isinstance(deadly.outcome, InferenceFailedError)
