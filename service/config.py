@@ -8,9 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
-    NonNegativeFloat,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     field_validator,
     model_validator,
@@ -169,43 +167,42 @@ class Settings(BaseSettings):
     max_connections: Annotated[
         PositiveInt,
         Field(
+            le=2**20,
             description="Connections to one front; further ones are closed at once. At most half of the descriptors "
-            "that the process may have (ulimit -n)."
+            "that the process may have (ulimit -n).",
         ),
     ] = 10_000
     max_concurrent_streams: Annotated[
         PositiveInt,
         Field(
+            le=2**20,
             description="Calls under way on one connection; a client's further calls wait on its side. Should be no "
-            "less than --max-queued-requests where a proxy brings all calls by one connection."
+            "less than --max-queued-requests where a proxy brings all calls by one connection.",
         ),
     ] = 256
     max_connection_age_seconds: Annotated[
-        NonNegativeFloat,
+        Delay,
         Field(
-            le=86400,
             description="So old, a connection is led away: its calls are finished, the next ones use a new one. So "
             "clients and balancers find new replicas, and a server that stops loses no call. 0: never; then a stop may "
             "cancel calls of clients that do not watch its health.",
         ),
     ] = 20.0
     max_connection_idle_seconds: Annotated[
-        NonNegativeFloat,
-        Field(le=86400, description="A connection without a call for so long is closed. 0: never."),
+        Delay,
+        Field(description="A connection without a call for so long is closed. 0: never."),
     ] = 300.0
     min_ping_seconds: Annotated[
-        NonNegativeFloat,
+        Delay,
         Field(
-            le=86400,
             description="Clients and balancers may ping their connections this often, also idle ones; who pings much "
             "more often is disconnected (GOAWAY too_many_pings). 0: at any pace.",
         ),
     ] = 5.0
     keepalive_seconds: Annotated[
-        PositiveFloat,
+        Seconds,
         Field(
             ge=1,
-            le=86400,
             description="A connection on which nothing was heard for so long is pinged, and closed if there is no "
             "answer for 20 s: balancers on the way keep it, and clients that are gone free it.",
         ),
@@ -219,9 +216,8 @@ class Settings(BaseSettings):
         Field(description="After the drain delay, time for clients to be led away and for calls in flight to finish."),
     ] = 30.0
     watch_seconds: Annotated[
-        NonNegativeFloat,
+        Delay,
         Field(
-            le=86400,
             description="How often the folder of models is looked at: new versions are loaded and proven beside what "
             "is served, refused ones tried again when their files have changed, deleted ones leave. 0, or "
             "--model-control explicit: only labels are followed.",

@@ -75,6 +75,14 @@ def test_every_number_has_a_range_as_a_flag_and_as_a_variable(monkeypatch, capsy
         assert "Traceback" not in error
 
 
+def test_no_number_is_without_both_ends_of_its_range():
+    for name, schema in Settings.model_json_schema()["properties"].items():
+        for kind in schema.get("anyOf", [schema]):
+            if kind.get("type") in ("integer", "number"):
+                assert {"minimum", "exclusiveMinimum"} & kind.keys(), name
+                assert "maximum" in kind, name
+
+
 def test_unknown_flags():
     with pytest.raises(SystemExit):
         parse(["--modles", "x"])
