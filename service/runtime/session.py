@@ -59,6 +59,7 @@ def import_onnxruntime(provider: str) -> Any:
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
+    onnxruntime.set_default_logger_severity(3)  # 1.31 warns of a plugin that CUDA does not need, at every session
     if provider != CPU and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()
     return onnxruntime
