@@ -82,18 +82,20 @@ def read(folder: Path) -> LabelledFolder:
 
 def _read(folder: Path) -> LabelledFolder:
     splits, others = _splits(folder)
-    named = _classes(splits.get("train") or next(iter(splits.values())))
-    labels = tuple(named)
+    classes = {split: _classes(part) for split, part in splits.items()}
+    if "" in classes:
+        _check_classes_are_none_of_splits(folder, [*classes[""].values()])
+    labels = tuple(next(iter(classes.values())))
     check_labels(labels, f"{folder}{_deeper(folder, labels) if '' in splits else ''}")
     files: list[LabelledFile] = []
     for split, part in splits.items():
-        classes = _classes(part)
-        _check_same_classes(labels, classes, part)
+        named = classes[split]
+        _check_same_classes(labels, named, part)
         others += [(path, "lies in no class's folder") for path in sorted(direct(part))]
         for index, label in enumerate(labels):
-            found, left_out = pictures(classes[label])
+            found, left_out = pictures(named[label])
             if not found and (left_out or split in ("", "train")):
-                raise FolderError(_no_pictures(classes[label], left_out))
+                raise FolderError(_no_pictures(named[label], left_out))
             files += [LabelledFile(path, index, split) for path in found]
             others += left_out
     return LabelledFolder(labels, tuple(files), tuple(others))
@@ -155,8 +157,6 @@ def _splits(folder: Path) -> tuple[dict[str, Path], list[tuple[Path, str]]]:
                 f"the name of {entry} means the {split} split, which needs one folder of pictures per class: make "
                 "them, or if it is a class itself, rename it, or list the files in a CSV file of path,label"
             )
-        _classes(folder)
-        _check_classes_are_none_of_splits(folder, inner)
         return {"": folder}, []
     for split, entries in named.items():
         if len(entries) > 1:
@@ -278,6 +278,5 @@ def _no_pictures(folder: Path, others: Sequence[tuple[Path, str]]) -> str:
         return f"the class folder {folder} has no pictures: it is empty"
     path, reason = others[0]
     return (
-        f"the class folder {folder} has no pictures: none of its {len(others)} files can be used, the first, "
-        f"{path.name}, is {reason.removeprefix('is ')}"
+        f"the class folder {folder} has no pictures: none of its {len(others)} files can be used; {path.name} {reason}"
     )

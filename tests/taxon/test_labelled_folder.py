@@ -78,7 +78,7 @@ def test_other_words_mean_no_split(word):
         (each("val/a", "val/b", "valid/a", "valid/b"), "val and valid, which all mean the val split"),
         (each("Train/a", "train/a", "Train/b", "train/b"), "Train and train"),
         (each("wrapped/a", "wrapped/b"), r"\(not .*wrapped\?\) holds only the class 'wrapped'"),
-        ([*each("a", "b"), "c/0.heic", "c/1.heic"], r"none of its 2 files .* 0\.heic, is not a picture by its name"),
+        ([*each("a", "b"), "c/0.heic", "c/1.heic"], r"none of its 2 files can be used; 0\.heic is not a picture by"),
         ([*each("a", "b"), "c/"], "c has no pictures: it is empty"),
     ],
 )
@@ -117,7 +117,7 @@ def test_what_is_left_out_is_named(tmp_path):
     assert {(path.name, reason.partition(" (")[0]) for path, reason in read(tmp_path).others} == {
         ("extra", "lies beside the folders of the splits and is not read"),
         ("stray.jpg", "lies in no class's folder"),
-        ("notes.txt", "not a picture by its name"),
+        ("notes.txt", "is not a picture by its name"),
         ("gone.jpg", "is a broken symbolic link"),
         ("pipe.jpg", "is not a regular file"),
     }
