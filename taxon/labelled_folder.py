@@ -102,15 +102,18 @@ def _read(folder: Path) -> LabelledFolder:
 
 
 def read_class_or_classes(folder: Path) -> tuple[list[tuple[Path, str]], Sequence[tuple[Path, str]]]:
-    """Every picture with its label, and what is left out, and why. A folder that holds pictures itself is one class,
-    called by its name.
+    """Every picture to judge a classifier by, with its label; and what is left out, and why: where there are other
+    splits, all that is there to train on. A folder that holds pictures itself is one class, called by its name.
 
     Raises:
         FolderError: See `read`; or it holds pictures and folders of pictures, so that it may be either.
     """
     if not folder.is_dir() or not any(direct(folder)):
         found = read(folder)
-        return [(file.path, found.labels[file.label]) for file in found.files], found.others
+        judging = [file for file in found.files if file.split != "train"]
+        training = [file for file in found.files if file.split == "train"] if judging else []
+        pairs = [(file.path, found.labels[file.label]) for file in judging or found.files]
+        return pairs, [*found.others, *((file.path, "is there to train on") for file in training)]
     for inner in subfolders(folder):
         if pictures(inner)[0]:
             raise FolderError(

@@ -181,6 +181,27 @@ def test_a_folder_of_pictures_is_one_class_where_a_class_may_be_given(tmp_path):
     assert len(others) == 2
 
 
+@pytest.mark.parametrize("others", [["val"], ["test"], ["val", "test"]])
+def test_nothing_is_judged_by_what_is_there_to_train_on(tmp_path, others):
+    make(tmp_path, *each(*(f"{split}/{label}" for split in ("Train", *others) for label in ("cat", "dog"))), "notes/")
+    make(tmp_path, "Train/cat/notes.txt")
+    pairs, left_out = read_class_or_classes(tmp_path)
+    assert {(path.parents[1].name, path.parent.name, label) for path, label in pairs} == {
+        (split, label, label) for split in others for label in ("cat", "dog")
+    }
+    trained_on = [path for path, reason in left_out if reason == "is there to train on"]
+    assert trained_on == sorted((tmp_path / "Train").rglob("*.jpg"))
+    assert [path.name for path, _ in left_out if path not in trained_on] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("given", [".", "train"])
+def test_a_training_split_alone_is_what_was_asked_for(tmp_path, given):
+    make(tmp_path, *each("train/cat", "train/dog"))
+    pairs, left_out = read_class_or_classes(tmp_path / given)
+    assert [label for _, label in pairs] == ["cat", "cat", "dog", "dog"]
+    assert left_out == []
+
+
 @pytest.mark.parametrize("called", ["link", "link/.", "link/deep/.."])
 def test_a_class_is_called_as_its_link_is(tmp_path, called):
     """As training calls it, which lists the names in a folder."""
