@@ -51,9 +51,12 @@ def write(path: Path, content: bytes | str, mode: int = 0o644) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> Path:
     """Whether something could be made in a folder, which itself may have to be made: before long work whose result it
     is to hold.
+
+    Returns:
+        The folder, or the nearest above it that is there.
 
     Raises:
         OSError: It cannot; `filename` is the place that is in the way.
@@ -63,6 +66,7 @@ def check_writable(folder: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(existing))
     if not os.access(existing, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(existing))
+    return existing
 
 
 def make_folder(path: Path) -> None:

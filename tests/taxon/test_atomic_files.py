@@ -141,3 +141,19 @@ def test_every_new_folder_is_synced_into_its_parent(tmp_path, monkeypatch):
     synced.clear()
     atomic_files.make_folder(tmp_path / "a" / "b")
     assert synced == []
+
+
+@pytest.mark.parametrize("folder", ["", "a", "a/b/c"])
+def test_a_folder_that_could_be_made_is_writable_where_it_would_begin(tmp_path, monkeypatch, folder):
+    assert atomic_files.check_writable(tmp_path / folder) == tmp_path
+    monkeypatch.chdir(tmp_path)
+    assert atomic_files.check_writable(Path(folder)).samefile(tmp_path)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("folder", ["file", "file/below"])
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path, folder):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError) as refused:
+        atomic_files.check_writable(tmp_path / folder)
+    assert refused.value.filename == str(tmp_path / "file")
