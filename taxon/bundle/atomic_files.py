@@ -24,7 +24,7 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
         mode: Of the new file, whatever the umask and the mode of the old one.
 
     Raises:
-        OSError: Not writable, or the disk is full; a previous file is untouched.
+        OSError: Not writable, or the disk is full; a previous file is untouched. `filename` says where.
     """
     _remove_left_behind(path)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -36,6 +36,9 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk names none
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)  # makes the renaming itself last
