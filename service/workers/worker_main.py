@@ -125,8 +125,9 @@ class Worker:
         return Loaded(order.model, "", proven.description, None, dict(proven.run_s))
 
     def unload(self, order: Unload) -> None:
-        """Forgets a model."""
+        """Forgets a model, and gives back its memory."""
         self._models.pop(order.model, None)
+        freed_memory.release()
 
     def gather(self, order: Run) -> Gathered:
         """Decodes what somebody still waits for."""
