@@ -29,7 +29,7 @@ from taxon.training.loop.prepare import find_data, prepare
 from taxon.training.loop.progress import Display
 from taxon.training.loop.tensorboard import Events
 from taxon.training.network import model, networks, stages
-from taxon.training.plan import Position, check_parts, check_task, frozen_norms, phases
+from taxon.training.plan import Position, check_parts, check_task, frozen_norms, phases, trainable_in
 from taxon.training.runs.checkpoint import Checkpoint
 from taxon.training.runs.folder import Run, check_recipe, open_or_create
 
@@ -161,9 +161,7 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
             continue
 
         # What trains in this phase: the network, or only its head, on features that are computed once.
-        trainable = stages.trainable_stages(
-            phase.mode, [*parts], last=recipe.model.last, frozen=recipe.model.frozen, reset=recipe.model.reset
-        )
+        trainable = trainable_in(phase, parts, recipe.model)
         stages.freeze_all_but(network, parts, trainable)
         trainee, train, val = network, prepared.train, prepared.val
         to_input: Callable[[Tensor], Tensor] = to_network
