@@ -101,15 +101,19 @@ def _score(lost: float, gained: float, count: float, loss: float) -> float:
 
 def pictures_needed(evidence: Evidence) -> int | None:
     """How many pictures would show the budget to be kept, if as large a share of them were lost and gained; None if
-    that share is too large for any number.
+    `MOST_PICTURES` would not.
     """
     lost, gained = (count / evidence.picture_count for count in (evidence.lost, evidence.gained))
-    if lost - gained >= evidence.budget:
+
+    def suffice(count: int) -> bool:
+        return loss_bound(lost * count, gained * count, count) <= evidence.budget
+
+    if not suffice(MOST_PICTURES):
         return None
     low, high = 1, MOST_PICTURES
     while low < high:
         middle = (low + high) // 2
-        if loss_bound(lost * middle, gained * middle, middle) <= evidence.budget:
+        if suffice(middle):
             high = middle
         else:
             low = middle + 1

@@ -154,4 +154,5 @@ def test_the_number_of_pictures_that_would_do_is_the_smallest():
     assert loss_bound(lost * count, gained * count, count) <= one.budget
     assert loss_bound(lost * (count - 1), gained * (count - 1), count - 1) > one.budget
     assert pictures_needed(found(lost=4)) is None
+    assert pictures_needed(found(lost=4, budget=Budget(0.0100001))) is None  # a bound falls short even of 10,000,000
     assert pictures_needed(found(budget=Budget(0.05))) == evidence.fewest_pictures(0.05) == 59
