@@ -196,12 +196,15 @@ def run(session: onnxruntime.InferenceSession, arrays: Array) -> NDArray[np.floa
     """uint8 `[N, H, W, C]` or float32 `[N, F]` → float32 rows, as `taxon.bundle.answers` joins them.
 
     Raises:
-        ParityError: The graph does not run at this batch size.
+        ParityError: The graph does not run at this batch size, or gives another number of rows.
     """
     try:
-        return answers.joined(session.run(None, {session.get_inputs()[0].name: arrays}))
+        rows = answers.joined(session.run(None, {session.get_inputs()[0].name: arrays}))
     except Exception as error:
         raise ParityError(f"the graph fails at batch {len(arrays)}: {first_line(error)}") from error
+    if len(rows) != len(arrays):
+        raise ParityError(f"the graph gives {len(rows)} rows for a batch of {len(arrays)}")
+    return rows
 
 
 def graph_rows(
@@ -217,14 +220,10 @@ def graph_rows(
         to file i modulo their number, because a short list goes round until every batch size has run.
 
     Raises:
-        ParityError: A file cannot be read, or the graph does not run or gives another number of rows.
+        ParityError: As `decoded_batches` and `run`.
     """
-    batches = []
-    for _, arrays in decoded_batches(files, spec, sizes or batch_sizes(len(files))):
-        batches.append(run(session, arrays))
-        if len(batches[-1]) != len(arrays):
-            raise ParityError(f"the graph gives {len(batches[-1])} rows for a batch of {len(arrays)}")
-    return np.concatenate(batches)
+    batches = decoded_batches(files, spec, sizes or batch_sizes(len(files)))
+    return np.concatenate([run(session, arrays) for _, arrays in batches])
 
 
 def compare(
