@@ -155,7 +155,9 @@ class Golden(_Part):
 
 
 class Evidence(_Part):
-    """What was seen of a lighter graph beside the fp32 one, on the validation pictures."""
+    """What was seen of a lighter graph beside the fp32 one, on the validation pictures; for several labels with each
+    at 0.5, whatever `thresholds` say.
+    """
 
     picture_count: PositiveInt
     lost: NonNegativeInt
