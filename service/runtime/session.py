@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from taxon.bundle import answers, graph_files
 from taxon.bundle.manifest import BundleError
-from taxon.bundle.reading import reading
-from taxon.mistaken import MISTAKEN_BYTES, first_line, mistaken_for
+from taxon.mistaken import first_line
 from taxon.service.runtime.cuda_graphs import Replay
 from taxon.service.runtime.device import CPU, CUDA, CUDA_GRAPHS, ENGINE_CACHE, TENSORRT, Options
 
@@ -138,8 +137,6 @@ def open_session(
     Raises:
         BundleError: ONNX Runtime does not take the graph, or not on this provider.
     """
-    if isinstance(graph, Path):
-        _check_is_graph(graph)
     onnxruntime = import_onnxruntime(provider)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = thread_count
@@ -169,13 +166,6 @@ def open_session(
             raise BundleError(f"no node of the graph runs on {provider}, but {dict(nodes)}")
     captures = provider == CUDA and dict(providers)[CUDA].get(CUDA_GRAPHS) == "1"
     return Session(session, Replay(session, onnxruntime) if captures else None)
-
-
-def _check_is_graph(graph: Path) -> None:
-    with reading(graph.name), graph.open("rb") as file:
-        mistaken = mistaken_for(file.read(MISTAKEN_BYTES))
-    if mistaken:
-        raise BundleError(f"{graph.name} is {mistaken}, not an ONNX graph")
 
 
 def _providers(graph: bytes | Path, provider: str, chosen: Options) -> list[tuple[str, dict[str, str]]]:

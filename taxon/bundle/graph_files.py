@@ -10,6 +10,7 @@ from pathlib import Path
 
 from taxon.bundle.manifest import BundleError
 from taxon.bundle.reading import reading
+from taxon.mistaken import MISTAKEN_BYTES, mistaken_for
 
 PARTS: Mapping[str, Mapping[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
@@ -24,26 +25,26 @@ PARTS: Mapping[str, Mapping[int, str]] = {
 EXTERNAL_DATA, DATA_LOCATION, EXTERNAL = 13, 14, 1
 KEY, VALUE, LOCATION = 1, 2, b"location"
 VARINT, EIGHT_BYTES, LENGTH, FOUR_BYTES = 0, 1, 2, 5
-DEEPEST = 64
-"""Graphs within graphs: protobuf itself reads no deeper than 100 messages."""
+DEEPEST = 100
+"""Messages within messages: protobuf itself reads no deeper."""
 
 
 def external_files(graph: Path) -> tuple[str, ...]:
     """The paths, as the graph writes them, of the files that it keeps tensors in; sorted, each once.
 
-    A file that is no graph has none: whoever opens it says what is wrong with it.
-
     Raises:
-        BundleError: The file cannot be read.
+        BundleError: The file cannot be read, or not to its end as a graph: what it keeps elsewhere is not known then.
     """
     with reading(graph), graph.open("rb") as file:
-        if not graph.stat().st_size:
-            return ()
+        beginning = file.read(MISTAKEN_BYTES)
+        if mistaken := mistaken_for(beginning):
+            raise BundleError(f"{graph.name} is {mistaken}, not an ONNX graph")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
             try:
                 return tuple(sorted(set(_locations(view, "model", 0))))
             except (ValueError, IndexError):
-                return ()
+                pass  # its frames hold parts of the map, which could not be closed
+    raise BundleError(f"{graph.name} is no whole ONNX graph")
 
 
 def check_beside(folder: Path, graph_file: str) -> tuple[str, ...]:

@@ -2,8 +2,8 @@
 
 Pillow feeds the same library piece by piece and copies each row; simplejpeg decodes in one call into an array that
 Pillow then takes as it is. Whatever simplejpeg does not decode without any remark (a damaged file, CMYK, an odd
-sub-sampling) is decoded by Pillow, so that its verdict is the only one; damage may so cost two decodings. Knows nothing
-of limits, colours or sizes.
+sub-sampling) is decoded by Pillow, so that its verdict is the only one; damage may so cost two decodings, and six where
+only last bytes are missing. Knows nothing of limits, colours or sizes.
 """
 
 import re

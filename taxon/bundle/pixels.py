@@ -6,6 +6,7 @@ Resize and crop are bit-equal to torchvision's `Resize` and `CenterCrop` on PIL 
 ignored, as in torchvision.
 """
 
+import hashlib
 import math
 from collections.abc import Callable
 from io import BytesIO
@@ -38,6 +39,7 @@ ORIENTATIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+ROWS_AT_A_TIME = 64
 SIDEWAYS = {
     Image.Transpose.TRANSPOSE,
     Image.Transpose.ROTATE_270,
@@ -87,14 +89,25 @@ def load(picture: ImageFile, encoded: bytes, prepare: Callable[[ImageFile], obje
     except OSError:
         if not isinstance(picture, JpegImageFile) or not has_every_scan(encoded):
             raise
-        ended = [open_picture(BytesIO(whole)) for whole in endings(encoded)]
-        for one in ended:
-            prepare(one)
-            one.load()
-        if len({one.tobytes() for one in ended}) > 1:
-            raise
-        return ended[0]
+        picture.close()  # one decoded picture at a time: `Limits` and whoever counts memory allow for no more
+        seen = set()
+        for whole in endings(encoded):
+            picture = open_picture(BytesIO(whole))
+            prepare(picture)
+            picture.load()
+            seen.add(_digest(picture))
+            if len(seen) > 1:
+                raise
     return picture
+
+
+def _digest(picture: Image.Image) -> bytes:
+    """Of the pixels, without a copy of all of them."""
+    digest = hashlib.sha256()
+    for top in range(0, picture.height, ROWS_AT_A_TIME):
+        rows = picture.crop((0, top, picture.width, min(top + ROWS_AT_A_TIME, picture.height)))
+        digest.update(rows.tobytes())
+    return digest.digest()
 
 
 @pillow_guard.lifted()

@@ -9,16 +9,12 @@ import struct
 import zlib
 from collections.abc import Iterator
 
+from PIL.PngImagePlugin import MAX_TEXT_CHUNK, MAX_TEXT_MEMORY
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 NEEDED = (b"tRNS", b"acTL", b"fcTL", b"fdAT")
 """Chunks that may be left out by their name, and yet are pixels: transparency, animation."""
 SHORTEST = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9}
-MOST_TEXT = 2**20
-"""Pillow's `MAX_TEXT_CHUNK`: of one text or profile, inflated."""
-MOST_TEXTS = 64 * 2**20
-"""Pillow's `MAX_TEXT_MEMORY`: of all of them together."""
-
-
 SHORTEST_SEGMENT = 7
 """Pillow reads so much of a JPEG's JFIF and Adobe segments, decoders nothing of shorter ones."""
 SOS = 0xDA
@@ -77,12 +73,14 @@ def without_spoilt_metadata(encoded: bytes) -> bytes:
     for kind, start, end in _chunks(encoded):
         is_metadata = kind[0] & 0x20 and kind not in NEEDED
         if is_metadata:
-            content = encoded[start + 8 : end - 4]
-            length = _text_length(kind, content)
-            if _is_spoilt(kind, encoded[start:end]) or length is None or texts + length > MOST_TEXTS:
+            # Once there are as many texts as Pillow takes, no further one is inflated; one that is too long has cost as
+            # much as a long one.
+            spoilt = _is_spoilt(kind, encoded[start:end]) or texts > MAX_TEXT_MEMORY
+            length = None if spoilt else _text_length(kind, encoded[start + 8 : end - 4])
+            texts += MAX_TEXT_CHUNK if length is None and not spoilt else length or 0
+            if length is None or texts > MAX_TEXT_MEMORY:
                 whole = False
                 continue
-            texts += length
         kept.append(encoded[start:end])
     return encoded if whole else b"".join(kept)
 
@@ -124,7 +122,7 @@ def _text_length(kind: bytes, content: bytes) -> int | None:
 
 def _inflated_length(packed: bytes) -> int | None:
     try:
-        text = zlib.decompressobj().decompress(packed, MOST_TEXT + 1)
+        text = zlib.decompressobj().decompress(packed, MAX_TEXT_CHUNK + 1)
     except zlib.error:
         return 0  # Pillow takes it for none
-    return None if len(text) >= MOST_TEXT else len(text)
+    return None if len(text) >= MAX_TEXT_CHUNK else len(text)

@@ -69,14 +69,42 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_bytes_that_are_no_graph_have_no_files(tmp_path, seed):
+def test_bytes_that_are_no_graph_are_refused_or_tell_their_files(tmp_path, seed):
     random = np.random.default_rng(seed)
     content = bytearray(beside(tmp_path / "whole", 1).read_bytes())
     for place in random.integers(0, len(content), 1 + seed % 4):
         content[place] = random.integers(0, 256)
     path = tmp_path / "model.onnx"
-    path.write_bytes(bytes(content[: random.integers(0, len(content))]) + b"location" if seed % 2 else bytes(content))
-    assert all(isinstance(file, str) for file in graph_files.external_files(path))
+    path.write_bytes(bytes(content[: random.integers(1, len(content))]) if seed % 2 else bytes(content))
+    try:
+        assert all(isinstance(file, str) for file in graph_files.external_files(path))
+    except BundleError as error:
+        assert str(error) == "model.onnx is no whole ONNX graph"  # noqa: PT017 - either will do
+
+
+@pytest.mark.parametrize(
+    "more",
+    [b"\x0b\x0c", b"\x3a\x7f", b"\x08", b"\x0f"],  # a group, a length beyond the end, half a number, no wire type
+)
+def test_what_cannot_be_read_to_its_end_is_not_taken_to_have_no_files(tmp_path, more):
+    """ONNX Runtime may read it, and weights that nobody has looked at."""
+    path = beside(tmp_path / "1", 1)
+    path.write_bytes(path.read_bytes() + more)
+    with pytest.raises(BundleError, match="no whole ONNX graph"):
+        graph_files.check_beside(path.parent, path.name)
+
+
+def test_graphs_within_graphs_are_read_as_deep_as_protobuf_reads(tmp_path):
+    weights = numpy_helper.from_array(np.zeros(4, np.float32), "w")
+    weights.ClearField("raw_data")
+    weights.data_location = TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="w.bin")
+    graph = helper.make_graph([], "innermost", [], [], [weights])
+    for _ in range(30):
+        graph = helper.make_graph([helper.make_node("If", ["x"], ["y"], then_branch=graph)], "outer", [], [])
+    path = tmp_path / "model.onnx"
+    path.write_bytes(helper.make_model(graph).SerializeToString())
+    assert graph_files.external_files(path) == ("w.bin",)
 
 
 def test_a_bundle_whose_weights_have_no_digest_is_refused(tmp_path):

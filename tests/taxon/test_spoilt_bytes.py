@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from taxon.bundle import spoilt_metadata
 from taxon.bundle.manifest import PixelSpec
 from taxon.bundle.picture_limits import PictureUndecodableError
 from taxon.bundle.pixels import decode, open_picture
@@ -65,6 +66,17 @@ def test_a_wrong_checksum_of_metadata_does_not_matter(kind):
 def test_many_texts_together_are_no_more_than_pillow_takes():
     text = b"Comment\0\0" + zlib.compress(b"x" * (2**20 - 2))
     np.testing.assert_array_equal(decode(png(*[(b"zTXt", text)] * 70), SPEC), PIXELS)
+
+
+@pytest.mark.parametrize("size", [2**20 - 2, 2**22])
+def test_no_more_is_inflated_than_pillow_takes(monkeypatch, size):
+    """A small picture must not cost seconds by its texts, whether they are taken or not."""
+    inflated = []
+    length = spoilt_metadata._inflated_length
+    monkeypatch.setattr(spoilt_metadata, "_inflated_length", lambda packed: inflated.append(1) or length(packed))
+    text = b"Comment\0\0" + zlib.compress(b"x" * size)
+    np.testing.assert_array_equal(decode(png(*[(b"zTXt", text)] * 500), SPEC), PIXELS)
+    assert len(inflated) <= 66
 
 
 def test_a_wrong_checksum_of_transparency_matters():
@@ -215,6 +227,27 @@ def test_a_jpeg_of_which_pixels_are_missing_is_refused_or_right(form):
         taken += 1
         np.testing.assert_array_equal(decoded, pixels)
     assert taken < 12
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_doctor_and_the_decoder_agree_on_what_is_cut_off(tmp_path, form):
+    """Also where the doctor decodes the picture small, which hides much of what is missing."""
+    encoded = BytesIO()
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (640, 600, 3), np.uint8)).save(
+        encoded, "JPEG", quality=30, **FORMS[form]
+    )
+    whole, verdicts = encoded.getvalue(), []
+    for cut in (1, 2, 5, 63, 1000, len(whole) // 3, len(whole) // 2):
+        (tmp_path / "cut.jpg").write_bytes(whole[:-cut])
+        try:
+            decode(whole[:-cut], SPEC)
+        except PictureUndecodableError:
+            verdicts.append(False)
+        else:
+            verdicts.append(True)
+        assert isinstance(look(Sample(tmp_path / "cut.jpg", 0)), Fault) != verdicts[-1]
+    assert verdicts[:2] == [True, True]
+    assert verdicts[-3:] == [False] * 3
 
 
 def test_a_progressive_jpeg_without_its_last_scan_is_refused():

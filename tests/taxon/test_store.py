@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import onnx
 import pytest
 
 from taxon.bundle import store
@@ -31,9 +32,12 @@ DRAFT = Manifest.model_validate(
 )
 
 
+GRAPH = onnx.ModelProto(ir_version=8).SerializeToString()
+
+
 def publish(root: Path) -> store.Bundle:
     with store.staging(root, "pets") as folder:
-        (folder / "model.onnx").write_bytes(b"graph")
+        (folder / "model.onnx").write_bytes(GRAPH)
         (folder / "golden").mkdir()
         (folder / "golden/0.json").write_text("[1, 2]")
         return store.publish(folder, DRAFT)
@@ -46,7 +50,7 @@ def test_versions_count_up_and_read_back(tmp_path):
     assert store.versions(tmp_path, "pets") == [1, 2]
     bundle = store.read(tmp_path, "pets", 2)
     assert bundle == second
-    assert bundle.read("model.onnx") == b"graph"
+    assert bundle.read("model.onnx") == GRAPH
     assert set(bundle.manifest.files) == {"model.onnx", "golden/0.json"}
 
 
@@ -192,7 +196,7 @@ def damage(folder: Path, **parts: object) -> None:
     [
         (lambda f: (f / "manifest.json").unlink(), "cannot be read"),
         (lambda f: (f / "model.onnx").unlink(), "model.onnx is missing"),
-        (lambda f: (f / "model.onnx").write_bytes(b"grapH"), "model.onnx has sha256"),
+        (lambda f: (f / "model.onnx").write_bytes(GRAPH[:-1] + b"\x09"), "model.onnx has sha256"),
         (lambda f: (f / "golden/0.json").write_text("[1, 3]"), "golden/0.json has sha256"),
         (lambda f: damage(f, format_version=9), "upgrade taxon"),
         (lambda f: damage(f, name="cars"), "holds cars version 1"),
@@ -209,7 +213,7 @@ def test_a_damaged_bundle_is_refused_with_the_reason(tmp_path, break_it, complai
 def test_a_link_out_of_the_bundle_is_refused(tmp_path):
     folder = publish(tmp_path).folder
     secret = tmp_path / "secret"
-    secret.write_bytes(b"graph")
+    secret.write_bytes(GRAPH)
     (folder / "model.onnx").unlink()
     (folder / "model.onnx").symlink_to(secret)
     with pytest.raises(BundleError, match="leads out"):

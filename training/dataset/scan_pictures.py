@@ -96,7 +96,8 @@ def look(sample: Sample) -> tuple[Facts, NDArray[np.uint8]] | Fault:
             turned = orientation(picture)
             _small(picture)
             array = jpeg.decoded(picture, encoded)
-            grey = grid(load(picture, encoded, _small) if array is None else jpeg.over(array), turned)
+            # What may have followed a file that was cut off is compared at its full size: scaled down, much is hidden.
+            grey = grid(load(picture, encoded, lambda _: None) if array is None else jpeg.over(array), turned)
     except MemoryError:
         raise
     except UnidentifiedImageError:

@@ -33,7 +33,7 @@ async def test_get_model_tells_what_the_manifest_says(serve, tmp_path):
 async def test_get_model_tells_which_variant_runs_and_what_became_of_the_others(serve, tmp_path):
     toy_bundle(tmp_path / "models", lighter={"fp16": None, "int8": None})
     root = tmp_path / "models"
-    toy_bundle(root, "damaged", lighter={"int8": b"not a graph"})
+    toy_bundle(root, "damaged", lighter={"int8": b"\x08\x08"})  # a version of the format, and nothing else
     async with serve(root, "--metrics-port", "0") as running:
         for name, served in (("colors", "int8"), ("damaged", "fp32")):
             model = (await running.stub.GetModel(pb.GetModelRequest(model_name=name))).model
