@@ -196,7 +196,7 @@ class Variant(_Part):
     evidence: Evidence | None = Field(default=None, exclude_if=_is_none)
     """Of a lighter graph, what it was published for."""
     unknown: Score | None = Field(default=None, exclude_if=_is_none)
-    """Replaces `thresholds.unknown`, which speaks of the fp32 graph's familiarity."""
+    """Replaces `thresholds.unknown`, which speaks of the fp32 graph."""
 
 
 class Calibration(_Part):

@@ -158,7 +158,8 @@ def sentence(evidence: Evidence) -> str:
     return (
         f"it {'gains' if loss < 0 else 'loses'} {abs(loss):.2%} of {evidence.picture_count:,} pictures "
         f"({evidence.lost} lost, {evidence.gained} gained), with {evidence.confidence:.0%} confidence at most "
-        f"{evidence.loss_bound:.2%}, and answers {evidence.agreement:.2%} as fp32 does"
+        f"{evidence.loss_bound:.2%}, and answers {evidence.agreement:.2%} as fp32 does "
+        f"(divergence {evidence.divergence:.2g} nats)"
     )
 
 

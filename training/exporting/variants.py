@@ -155,8 +155,8 @@ def timed(sessions: Sequence[InferenceSession], pictures: Array) -> list[dict[in
 def as_served(
     kept: Kept, reference: NDArray[np.float32], goldens: Sequence[int], label_count: int, coverage: float | None
 ) -> Kept | Dropped:
-    """Gives a variant the tolerance for its replay, from what it answers to the chosen goldens, and if it judges
-    familiarity a threshold of its own: rounding in the network makes every picture less like those of the bank.
+    """Gives a variant the tolerance for its replay, from what it answers to the chosen goldens, and an `unknown`
+    threshold of its own: rounding in the network makes it less sure of every picture, and every picture less familiar.
 
     The tolerance is half as much again as measured, and two hundredths: what stays float rounds differently on other
     processors.
@@ -173,9 +173,9 @@ def as_served(
         return Dropped(kept.variant.precision, "it decides differently on a golden picture")
     difference = float(np.abs(kept.rows[chosen] - reference[chosen]).max())
     changes: dict[str, float] = {"golden_tolerance": round(min(1.0, 1.5 * difference + 0.02), 4)}
-    _, familiarity = parted(kept.rows, label_count)
-    if familiarity is not None and coverage is not None:
-        changes["unknown"] = calibrate.unknown_threshold(familiarity, coverage)
+    if coverage is not None:
+        measured = calibrate.unknown_measure(kept.rows, label_count)
+        changes["unknown"] = calibrate.unknown_threshold(measured, coverage)
     return replace(kept, variant=kept.variant.model_copy(update=changes))
 
 

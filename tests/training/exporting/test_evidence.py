@@ -100,7 +100,7 @@ def test_what_is_seen_of_a_graph():
     assert one.divergence == pytest.approx(0.01 * 0.5 * np.log(3), rel=1e-5)
     assert sentence(one) == (
         "it loses 0.50% of 400 pictures (3 lost, 1 gained), with 95% confidence at most 1.64%, and answers 99.00% as "
-        "fp32 does"
+        "fp32 does (divergence 0.0055 nats)"
     )
 
 

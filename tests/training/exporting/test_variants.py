@@ -59,7 +59,7 @@ def test_a_transformer_in_half_precision_opens_on_the_cpu(tmp_path):
     half.write_half(tmp_path / "model.onnx", tmp_path / "model.fp16.onnx")
     batch = np.zeros((2, 32, 32, 3), np.uint8)
     at_export = parity.run(parity.open_session(tmp_path / "model.fp16.onnx"), batch)
-    served = session.open_session(tmp_path / "model.fp16.onnx", session.CPU, 1, {}).run(batch)
+    served = session.open_session(tmp_path / "model.fp16.onnx", session.CPU, 1, {}, precision="fp16").run(batch)
     np.testing.assert_allclose(served, at_export, atol=1e-3)
 
 
