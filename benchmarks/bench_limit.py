@@ -68,7 +68,7 @@ def work(
 ) -> None:
     """Decodes and runs until told to stop; reports (images, seconds)."""
     bundle = store.read(models, model, 1)
-    session = open_session(bundle.read("model.onnx"), CPU, arrangement.threads, {})
+    session = open_session(bundle.folder / "model.onnx", CPU, arrangement.threads, {})
     limits, spec = Limits(), bundle.manifest.pixels
     size = arrangement.batch_size
     session.run(np.zeros((size, *bundle.manifest.input.shape), np.uint8))
