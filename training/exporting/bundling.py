@@ -98,7 +98,7 @@ def publish(
         candidate: What to publish.
         root: The model repository.
         name: The model's name.
-        settings: Calibration and tolerance.
+        settings: What may be chosen about it.
         ladder: The exporter strategies, tried in turn until one passes the gate.
         write_graph: The exporter.
         check_logits: Refuses what the network answers: float32 `[pictures, K]`.

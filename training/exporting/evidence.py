@@ -42,7 +42,7 @@ def seen(
     """Compares a lighter graph with the fp32 one.
 
     Args:
-        reference: float32 `[N, K]`, scores of the fp32 graph.
+        reference: float32 `[N, K]`, scores in fp32.
         scores: float32 `[N, K]`, of the lighter one on the same pictures.
         truth: bool `[N, K]`.
         task: See `metrics`.
