@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.bench_gpu import load
-from benchmarks.bench_limit import pictures
-from benchmarks.bench_service import CLASSIFY, best_limit, served, write_requests
+from benchmarks.bench_limit import Arrangement, measure, pictures
+from benchmarks.bench_service import CLASSIFY, LIMIT_BATCHES, served, write_requests
 from benchmarks.conditions import conditions
 from benchmarks.processes import cpu_s, cpu_s_of
 from taxon.service.machine import available_cores
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--model", default="mobilenet")
     parser.add_argument("--fronts", action="append", help="default: 1, 2, 4, auto")
+    parser.add_argument("--limit-batch", type=int, action="append", help="batch sizes tried for the limit")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--quick", action="store_true", help="one short round, to see that it runs")
@@ -59,13 +60,15 @@ def main() -> None:
     if options.quick:
         options.rounds, options.seconds = 1, 1.0
     encoded = pictures(None, options.model)
-    generators = max(1, available_cores() // 4)
+    cores = available_cores()
+    generators = max(1, cores // 4)
+    alone = [Arrangement(cores, 1, size) for size in options.limit_batch or LIMIT_BATCHES]
     rounds: dict[str, list[dict]] = {fronts: [] for fronts in options.fronts or FRONTS}
     limits = []
     with tempfile.TemporaryDirectory() as folder:
         way = CLASSIFY, write_requests(Path(folder), options.model, encoded)
         for _ in range(options.rounds):
-            limits.append(best_limit(options.models, options.model, encoded, options.seconds))
+            limits.append(max(measure(options.models, options.model, one, encoded, options.seconds) for one in alone))
             print(f"limit {limits[-1]:.1f}", flush=True)
             for fronts, rows in rounds.items():
                 rows.append(

@@ -1,7 +1,7 @@
 """ResNet-50 on a GPU, from the bare session to the served picture: rates, p99, and where the time goes.
 
     python -m benchmarks.bench_gpu [--provider cuda|tensorrt|cpu] [--quick] [--rounds 3] [--seconds 4]
-        [--precision fp16]… [--layout 4,auto]… [--flags FLAGS] [--out FILE]
+        [--size 64]… [--precision fp16]… [--layout 4,auto]… [--flags FLAGS] [--out FILE]
 
 In one command, with bundles of its own: the session's images per second for fp32 and fp16 at each batch size (rounds
 interleaved, medians); then the server, for each precision and number of fronts and decoders: pixels through the Open
@@ -164,14 +164,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="MobileNetV3-small, small batches, short runs")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--size", type=int, action="append", help="batch sizes of the session; default: 1 to 128")
     parser.add_argument("--precision", action="append", choices=PRECISIONS, help="of those served; default: each")
     parser.add_argument("--layout", action="append", help="fronts,decoders; default: several")
     parser.add_argument("--flags", default="", help="more flags of the server, in one word; for example --cuda-graphs")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    provider = choose_device(options.provider, cuda_graphs=False, engine_cache=None).provider
+    provider = choose_device(options.provider, cuda_graphs="off", engine_cache=None).provider
     model = "mobilenet" if options.quick else "resnet50"
-    sizes = [1, 4] if options.quick else [1, 2, 4, 8, 16, 32, 64, 128]
+    sizes = [1, 4] if options.quick else options.size or [1, 2, 4, 8, 16, 32, 64, 128]
     seconds = 0.5 if options.quick else options.seconds
     layouts = QUICK_LAYOUTS if options.quick else LAYOUTS
     if options.layout:

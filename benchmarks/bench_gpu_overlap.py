@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    provider = choose_device(options.provider, cuda_graphs=False, engine_cache=None).provider
+    provider = choose_device(options.provider, cuda_graphs="off", engine_cache=None).provider
     random = np.random.default_rng(0)
     found: dict[int, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as made:

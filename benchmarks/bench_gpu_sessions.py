@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--search", action="append", choices=SEARCHES, help="of kernels; default: each")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    provider = choose_device(options.provider, cuda_graphs=False, engine_cache=None).provider
+    provider = choose_device(options.provider, cuda_graphs="off", engine_cache=None).provider
     sizes = [1, 4] if options.quick else options.size or [1, 8, 32, 64]
     seconds = 0.2 if options.quick else options.seconds
     searches = SEARCHES[:1] if options.quick else options.search or SEARCHES

@@ -32,10 +32,12 @@ def described(server, name=""):
 @pytest.mark.parametrize("asked", ["auto", "cuda"])
 def test_cuda_is_found(asked):
     assert probed(CUDA).count >= 1
-    assert choose_device(asked, cuda_graphs=False, engine_cache=None).provider == CUDA
+    assert choose_device(asked, cuda_graphs="off", engine_cache=None).provider == CUDA
 
 
-@pytest.mark.parametrize("flags", [(), ("--cuda-graphs", "true"), ("--fronts", "2", "--decoders", "2")])
+@pytest.mark.parametrize(
+    "flags", [("--cuda-graphs", "on"), ("--cuda-graphs", "off"), ("--fronts", "2", "--decoders", "2")]
+)
 def test_pictures_are_answered_on_cuda(serve, flags):
     server = serve(*flags)
     assert described(server).execution_provider == CUDA  # its goldens have been replayed there
