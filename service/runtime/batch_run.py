@@ -1,7 +1,6 @@
 """One batch on one model: stacked, padded, run, checked."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,16 +10,6 @@ from numpy.typing import NDArray
 from taxon.service.errors import InferenceFailedError
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """What became of a batch."""
-
-    answers: list[NDArray[Any] | Exception]
-    """For each input its scores, or why it has none."""
-    bucket: int
-    """The size that ran; 0 if nothing did, or the inputs had to be run one by one."""
 
 
 def stacked(arrays: Sequence[NDArray[Any]], bucket: int) -> NDArray[Any]:
@@ -38,23 +27,28 @@ def stacked(arrays: Sequence[NDArray[Any]], bucket: int) -> NDArray[Any]:
     return batch
 
 
-def answer_batch(run: Callable[[NDArray[Any]], NDArray[Any]], batch: NDArray[Any], count: int) -> Ran:
+def answer_batch(
+    run: Callable[[NDArray[Any]], NDArray[Any]], batch: NDArray[Any], count: int
+) -> tuple[list[NDArray[Any] | Exception], int]:
     """Runs inputs together; if that fails, each once alone, so that one poisoned input fails alone.
 
     Args:
         run: `[bucket, …]` → `[bucket, classes]`.
         batch: From `stacked`.
         count: Its inputs, without the padding; at least 1.
+
+    Returns:
+        For each input its scores, or why it has none; and the size that ran, 0 if the inputs had to be run one by one.
     """
     try:
         rows = run(batch)
     except Exception as error:
         log.error("model run failed", batch_size=count, exc_info=error)
         if count == 1:
-            return Ran([InferenceFailedError("the model failed on this input")], 0)
-        singly = [batch[index : index + 1] for index in range(count)]
-        return Ran([answer for one in singly for answer in answer_batch(run, one, 1).answers], 0)
-    return Ran([_checked(row) for row in rows[:count]], len(batch))
+            return [InferenceFailedError("the model failed on this input")], 0
+        singly = (answer_batch(run, batch[index : index + 1], 1) for index in range(count))
+        return [answer for answers, _ in singly for answer in answers], 0
+    return [_checked(row) for row in rows[:count]], len(batch)
 
 
 def _checked(row: NDArray[Any]) -> NDArray[Any] | Exception:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from taxon.service.workers.worker_protocol import Load, Loaded, Trying
+from taxon.service.workers.worker_protocol import Load, Loaded
 from taxon.service.workers.worker_slot import WorkerSlot
 
 # A worker may die for other reasons than the model that it loads; twice is no chance.
@@ -29,7 +29,6 @@ class Known:
     answer: "asyncio.Future[Loaded]"
     """Set once it may be served and a worker has it, or once it is refused."""
     proven: Loaded | None = None
-    prover: WorkerSlot | None = None
     deaths: int = 0
     withheld: str = ""
     """Why no further worker gets it."""
@@ -70,11 +69,10 @@ class Loads:
         """What workers should load now; each is taken to be doing so then."""
         runners = [slot for slot in slots if slot.role != "decode"]
         for known in list(self._known.values()):
-            if known.proven is None and known.prover is None:
+            if known.proven is None and all(slot.loading != known.order.model for slot in runners):
                 slot = self._prover(runners)
                 if slot is None:
                     continue
-                known.prover = slot
                 if slot not in runners:
                     runners.append(slot)
                 slot.loading = known.order.model
@@ -108,10 +106,6 @@ class Loads:
             return None  # one will be free soon
         return self._start_extra()
 
-    def trying(self, slot: WorkerSlot, message: Trying) -> None:
-        """Takes note of what a worker opens."""
-        slot.trying = message.variant
-
     def loaded(self, slot: WorkerSlot, message: Loaded) -> None:
         """Takes a worker's answer."""
         slot.loading, slot.trying = None, ""
@@ -119,32 +113,26 @@ class Loads:
         if known is None:
             return  # unloaded meanwhile
         if message.refused:
-            self._refused(slot, known, message)
+            if known.proven is None:
+                self._refuse(known, message.refused)
+                return
+            log.error("a worker refuses what another proved", worker=slot.number, **known.label, reason=message.refused)
+            slot.refused[known.order.model] = message.refused
             return
         known.deaths = 0
         slot.models.add(message.model)
         if known.proven is None:
-            known.proven, known.prover = message, None
+            known.proven = message
             if message.description is not None:
                 known.order = known.order._replace(variant=message.description.variant)
         if slot.runs and not known.answer.done():
             known.answer.set_result(known.proven)
-
-    def _refused(self, slot: WorkerSlot, known: Known, message: Loaded) -> None:
-        if known.proven is None:
-            self._refuse(known, message.refused)
-            return
-        log.error("a worker refuses what another proved", worker=slot.number, **known.label, reason=message.refused)
-        slot.refused[known.order.model] = message.refused
 
     def died(self, slot: WorkerSlot, status: int, of_its_work: bool = True) -> None:
         """Counts the death of a worker, if it died while loading: not over a batch that it had before, and not if
         somebody killed it while it loaded what has been proved. Such a model is loaded again for ever, as workers are.
         """
         known = None if slot.loading is None or slot.batches else self._known.get(slot.loading)
-        for other in self._known.values():
-            if other.prover is slot:
-                other.prover = None
         if known is None or (known.proven and not (of_its_work or slot.hangs)):
             return
         if slot.trying:
@@ -176,11 +164,10 @@ class Loads:
             reasons = [slot.refused[model] for slot in regular if model in slot.refused]
             reason = known.withheld or (reasons[0] if reasons and len(reasons) == worker_count else "")
             if reason:
-                del self._known[model]
-                if known.answer.done():
+                was_served = known.answer.done()
+                self._refuse(known, reason)
+                if was_served:
                     self._on_lost(known, reason)
-                else:
-                    known.answer.set_result(Loaded(model, reason))
 
     def _refuse(self, known: Known, reason: str) -> None:
         del self._known[known.order.model]

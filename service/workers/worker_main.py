@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +24,9 @@ from taxon.bundle import pixels, signing, store
 from taxon.bundle.manifest import BundleError, Manifest
 from taxon.bundle.picture_limits import Limits
 from taxon.service.errors import DeadlineTooShortError
-from taxon.service.runtime.batch_run import Ran, answer_batch, stacked
+from taxon.service.runtime.batch_run import answer_batch, stacked
 from taxon.service.runtime.bundle_proof import Proven, describe, prove
-from taxon.service.runtime.description import Trial
+from taxon.service.runtime.description import GraphConfig, Trial
 from taxon.service.runtime.graph_proof import prove_graph
 from taxon.service.runtime.variant_choice import AUTO, fastest
 from taxon.service.scheduling.arena import ArenaView, Input
@@ -84,7 +84,7 @@ class Worker:
             tell: Told of every variant that is tried, before it is opened.
         """
         try:
-            return self._load_bundle(order, tell) if order.config is None else self._load_graph(order)
+            return self._load_bundle(order, tell) if order.config is None else self._load_graph(order, order.config)
         except BundleError as error:
             return Loaded(order.model, str(error))
 
@@ -109,15 +109,13 @@ class Worker:
         description = describe(manifest, precision, provider, buckets, settings.max_batch_size, trials)
         return Loaded(order.model, "", description, manifest, proven.run_s, proven.largest_difference)
 
-    def _load_graph(self, order: Load) -> Loaded:
+    def _load_graph(self, order: Load, config: GraphConfig) -> Loaded:
         settings = self._settings
         if self._check_signature is not None:
             raise BundleError("it has no manifest, so it cannot be signed, and a signature is required")
-        if order.config is None:
-            raise TypeError("a graph comes with its configuration")
         proven = prove_graph(
             Path(settings.models, order.name, str(order.version)),
-            order.config,
+            config,
             settings.device.provider,
             settings.thread_count,
             settings.buckets,
@@ -152,10 +150,10 @@ class Worker:
         outcomes, ready = gathered.outcomes, gathered.ready
         _, run = self._models[gathered.order.model]
         began = time.monotonic()
-        ran = Ran([], 0) if gathered.batch is None else answer_batch(run, gathered.batch, len(ready))
-        for index, answer in zip(ready, ran.answers, strict=True):
+        answers, bucket = ([], 0) if gathered.batch is None else answer_batch(run, gathered.batch, len(ready))
+        for index, answer in zip(ready, answers, strict=True):
             outcomes[index] = answer
-        return Done(outcomes, gathered.preprocess_s, time.monotonic() - began, len(ready), ran.bucket)
+        return Done(outcomes, gathered.preprocess_s, time.monotonic() - began, len(ready), bucket)
 
     def decode(self, order: Decode) -> Decoded:
         """Decodes pictures in place, for another process to run."""
@@ -208,19 +206,14 @@ def serve(server: socket.socket, worker: Worker, overlaps: bool) -> None:
     with ThreadPoolExecutor(1) as pool:
         running: Future[None] | None = None
         for message in received(server):
-            match message:
-                case Run() if overlaps:
-                    gathered = worker.gather(message)
-                    if running:
-                        running.result()
-                    running = pool.submit(answer, gathered)
-                    continue
-                case Run():
-                    answer(worker.gather(message))
-                    continue
+            gathered = worker.gather(message) if isinstance(message, Run) else None
             if running:
                 running.result()
             match message:
+                case Run() if gathered and overlaps:
+                    running = pool.submit(answer, gathered)
+                case Run() if gathered:
+                    answer(gathered)
                 case Load() if overlaps:
                     # Where it will run: ONNX Runtime keeps captured CUDA graphs by thread.
                     send(pool.submit(worker.load, message, send).result())
@@ -257,17 +250,12 @@ def main(argv: list[str]) -> None:
     socket_number, *arena_numbers = map(int, argv[0].split(","))
     settings = WorkerSettings.from_json(argv[1])
     logs.configure(settings.log_format, settings.log_level)
-    worker = Worker(settings, views(arena_numbers))
+    worker = Worker(settings, [ArenaView(number) for number in arena_numbers])
     with socket.socket(fileno=socket_number) as server:
         try:
             serve(server, worker, overlaps=settings.role == "run")
         except BrokenPipeError:
             return  # the server has gone while an answer was on its way
-
-
-def views(numbers: Iterable[int]) -> list[ArenaView]:
-    """The arenas of these descriptors."""
-    return [ArenaView(number) for number in numbers]
 
 
 if __name__ == "__main__":

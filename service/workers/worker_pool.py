@@ -5,6 +5,7 @@ it works on `dispatcher`'s; processes are started, watched and replaced by `work
 """
 
 import asyncio
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from taxon.service.workers.loads import Known, Loads
 from taxon.service.workers.worker_process import StartWorker
 from taxon.service.workers.worker_protocol import Decoded, Done, Load, Loaded, Trying, Unload
 from taxon.service.workers.worker_slot import WorkerSlot
-from taxon.service.workers.worker_slots import Events, Patience, WorkerSlots
+from taxon.service.workers.worker_slots import Patience, WorkerSlots
 
 log = structlog.get_logger(__name__)
 
@@ -54,11 +55,11 @@ class WorkerPool:
         self._layout = layout
         self._on_change = on_change
         self._on_lost = on_lost
-        self._slots = WorkerSlots(start, layout, patience, Events(self._give_orders, self._receive, self._count_death))
+        self._slots = WorkerSlots(start, layout, patience, self._give_orders, self._receive, self._count_death)
         self._loads = Loads(self._slots.start_extra, self._lose)
         self.dispatcher = Dispatcher(self._slots, layout, max_queued_count, max_decoding_bytes)
         """Who takes jobs on."""
-        self._next_model = 1
+        self._models = itertools.count(1)
         self._slots.start_all()
 
     @property
@@ -87,8 +88,7 @@ class WorkerPool:
             config: Of a graph without a manifest; None: it is a bundle.
             on_batch: Told the size of each of its batches, and of inputs dropped before their run.
         """
-        model = self._next_model
-        self._next_model += 1
+        model = next(self._models)
         answer = self._loads.add(Load(model, name, version, config))
         self._give_loads()
         try:
@@ -145,7 +145,7 @@ class WorkerPool:
         if isinstance(message, Done | Decoded):
             self.dispatcher.take(slot, message)
         elif isinstance(message, Trying):
-            self._loads.trying(slot, message)
+            slot.trying = message.variant
         elif isinstance(message, Loaded):
             self._take_loaded(slot, message)
         self.dispatcher.give()

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from taxon.service.runtime.device import CPU
 from taxon.service.workers.child_process import ChildProcess, program
@@ -13,24 +13,8 @@ PROGRAM = program("taxon.service.workers.worker_main")
 VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
-class StartWorker(Protocol):
-    """How a pool starts workers; tests have fakes."""
-
-    def __call__(
-        self, number: int, role: Role, on_message: Callable[[Any], None], on_end: Callable[[], None]
-    ) -> ChildProcess:
-        """Starts one.
-
-        Args:
-            number: Names the worker and chooses its device; its successors have the same.
-            role: What it does.
-            on_message: Told every message.
-            on_end: Told that it has ended, or is about to.
-
-        Raises:
-            OSError: No process or descriptor is to be had now.
-        """
-        ...
+StartWorker = Callable[[int, Role, Callable[[Any], None], Callable[[], None]], ChildProcess]
+"""How a pool starts workers, see `WorkerProcesses`; tests have fakes."""
 
 
 class WorkerProcesses:
@@ -49,7 +33,17 @@ class WorkerProcesses:
     def __call__(
         self, number: int, role: Role, on_message: Callable[[Any], None], on_end: Callable[[], None]
     ) -> ChildProcess:
-        """See `StartWorker`."""
+        """Starts one.
+
+        Args:
+            number: Names the worker and chooses its device; its successors have the same.
+            role: What it does.
+            on_message: Told every message.
+            on_end: Told that it has ended, or is about to.
+
+        Raises:
+            OSError: No process or descriptor is to be had now.
+        """
         settings = replace(self._settings, role=role)
         environment = {**os.environ, "OMP_NUM_THREADS": str(settings.thread_count)}
         if settings.device.provider != CPU and role != "decode":

@@ -31,35 +31,35 @@ class Patience:
     """Over the proof of one model."""
 
 
-@dataclass(frozen=True, slots=True)
-class Events:
-    """Who is told what."""
-
-    started: Callable[[], None]
-    """There is a worker more."""
-    message: Callable[[WorkerSlot, Any], None]
-    """A worker says something."""
-    died: Callable[[WorkerSlot, int, bool], None]
-    """A worker has ended, with this status, and whether of what it did: not because somebody killed it. Its place is
-    empty."""
-
-
 class WorkerSlots:
     """Every worker that lives. Lives on one event loop."""
 
-    def __init__(self, start: StartWorker, layout: Layout, patience: Patience, events: Events) -> None:
+    def __init__(
+        self,
+        start: StartWorker,
+        layout: Layout,
+        patience: Patience,
+        on_start: Callable[[], None],
+        on_message: Callable[[WorkerSlot, Any], None],
+        on_death: Callable[[WorkerSlot, int, bool], None],
+    ) -> None:
         """Starts nothing yet.
 
         Args:
             start: Starts a worker.
             layout: How many of which kind.
             patience: With a worker, before it is taken to hang and killed.
-            events: Who is told what.
+            on_start: Told that there is a worker more.
+            on_message: Told what a worker says.
+            on_death: Told that a worker has ended, with this status, and whether of what it did: not because somebody
+                killed it. Its place is empty.
         """
         self._start_worker = start
         self._layout = layout
         self._patience = patience
-        self._events = events
+        self._on_start = on_start
+        self._on_message = on_message
+        self._on_death = on_death
         self._loop = asyncio.get_running_loop()
         self._slots: dict[int, WorkerSlot] = {}
         self._places = Places("worker", layout.workers + layout.decoders, self._start)
@@ -92,7 +92,7 @@ class WorkerSlots:
         self._places.fill()
 
     def start_extra(self) -> WorkerSlot | None:
-        """Starts a worker for proofs alone; None if that is impossible now: `started` is told when to try again."""
+        """Starts a worker for proofs alone; None if that is impossible now: `on_start` is told when to try again."""
         number = min([-1, *self._slots]) - 1
         try:
             slot = self._slots[number] = self._started(number, "run" if self._layout.decoders else "whole", extra=True)
@@ -106,11 +106,14 @@ class WorkerSlots:
 
     def dismiss(self, slot: WorkerSlot) -> None:
         """Ends a worker that is needed no more."""
+        self._end(slot)
+        self._loop.run_in_executor(None, slot.handle.wait)  # it has much memory to give back
+
+    def _end(self, slot: WorkerSlot) -> None:
         del self._slots[slot.number]
         slot.watch(None)
         slot.handle.close()
         slot.handle.kill()
-        self._loop.run_in_executor(None, slot.handle.wait)  # it has much memory to give back
 
     def works(self, slot: WorkerSlot) -> None:
         """A worker has done something useful."""
@@ -150,19 +153,19 @@ class WorkerSlots:
     def _start(self, number: int) -> None:
         role: Role = "decode" if number >= self._layout.workers else "run" if self._layout.decoders else "whole"
         self._slots[number] = self._started(number, role)
-        self._events.started()
+        self._on_start()
 
     def _started(self, number: int, role: Role, *, extra: bool = False) -> WorkerSlot:
         slot: WorkerSlot
         handle = self._start_worker(
-            number, role, lambda message: self._events.message(slot, message), lambda: self._bury(slot)
+            number, role, lambda message: self._on_message(slot, message), lambda: self._bury(slot)
         )
         slot = WorkerSlot(number, role, handle, extra)
         return slot
 
     def _retry(self) -> None:
         self._retrying = False
-        self._events.started()
+        self._on_start()
 
     def _kill(self, slot: WorkerSlot, over: str) -> None:
         log.error("worker hangs, killing it", worker=slot.number, over=over)
@@ -173,16 +176,13 @@ class WorkerSlots:
         """Cleans up after a process that has ended, and starts the next."""
         if self._slots.get(slot.number) is not slot:
             return
-        del self._slots[slot.number]
-        slot.watch(None)
-        slot.handle.close()
-        slot.handle.kill()
+        self._end(slot)
         status = slot.handle.wait()  # its socket is closed after its memory: this is short
         before, self._oom_kills = self._oom_kills, oom_kill_count()
         out_of_memory = self._oom_kills > before
         if out_of_memory:
             log.error("the container's memory was exceeded", worker=slot.number)
-        self._events.died(slot, status, status != KILLED or out_of_memory)
+        self._on_death(slot, status, status != KILLED or out_of_memory)
         if slot.extra:
             log.error("worker died while proving a model", status=status)
         elif not self.closing:

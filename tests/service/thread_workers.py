@@ -6,8 +6,9 @@ import socket
 import threading
 from dataclasses import replace
 
+from taxon.service.scheduling.arena import ArenaView
 from taxon.service.workers.channel import Channel, socket_pair
-from taxon.service.workers.worker_main import Worker, serve, views
+from taxon.service.workers.worker_main import Worker, serve
 
 
 class ThreadWorker:
@@ -61,7 +62,7 @@ class ThreadWorkers:
 
     def __call__(self, number, role, on_message, on_end):
         settings = replace(self._settings, role=role)
-        worker = self.worker(settings, views(os.dup(arena) for arena in self._arenas))
+        worker = self.worker(settings, [ArenaView(os.dup(arena)) for arena in self._arenas])
         return ThreadWorker(worker, role == "run", on_message, on_end)
 
     def worker(self, settings, arenas):

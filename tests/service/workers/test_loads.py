@@ -5,7 +5,7 @@ import pytest
 from taxon.service.runtime.description import Description
 from taxon.service.runtime.device import CPU
 from taxon.service.workers.loads import Loads
-from taxon.service.workers.worker_protocol import Load, Loaded, Trying
+from taxon.service.workers.worker_protocol import Load, Loaded
 from taxon.service.workers.worker_slot import Batch, WorkerSlot
 
 
@@ -74,7 +74,7 @@ async def test_a_variant_that_ends_the_process_is_not_tried_again_and_is_no_deat
     for number, variant in enumerate(("int8", "fp16")):
         worker = slot(number)
         told.orders(worker)
-        told.loads.trying(worker, Trying(1, variant))
+        worker.trying = variant
         told.loads.died(worker, -6)
     proving = slot(2)
     ((_, given),) = told.loads.orders([proving])
@@ -89,7 +89,7 @@ async def test_who_has_answered_tries_nothing_any_more(told):
     told.add(1)
     worker = slot(0)
     told.orders(worker)
-    told.loads.trying(worker, Trying(1, "int8"))
+    worker.trying = "int8"
     told.loads.loaded(worker, Loaded(1, ""))
     assert worker.trying == ""
 

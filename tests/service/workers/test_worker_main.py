@@ -14,9 +14,9 @@ from taxon.bundle.picture_limits import PictureTooLargeError, PictureUndecodable
 from taxon.service.errors import DeadlineTooShortError, InferenceFailedError
 from taxon.service.runtime.description import GraphConfig
 from taxon.service.runtime.device import CPU, Device
-from taxon.service.scheduling.arena import Arena, Input
+from taxon.service.scheduling.arena import Arena, ArenaView, Input
 from taxon.service.workers.channel import socket_pair
-from taxon.service.workers.worker_main import Worker, received, serve, views
+from taxon.service.workers.worker_main import Worker, received, serve
 from taxon.service.workers.worker_protocol import (
     Decode,
     Decoded,
@@ -56,7 +56,7 @@ def worker_of(models, arena, **changes):
         "log_format": "json",
         "log_level": "info",
     }
-    return Worker(WorkerSettings(**settings | changes), views([os.dup(arena.descriptor)]))
+    return Worker(WorkerSettings(**settings | changes), [ArenaView(os.dup(arena.descriptor))])
 
 
 @pytest.fixture
