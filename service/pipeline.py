@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from taxon.choice import Choice
 from taxon.service.errors import DeadlineTooShortError, FieldInvalidError
 from taxon.service.models.model import Model
 from taxon.service.models.repository import Repository
 from taxon.service.ranking import Ranked
-from taxon.service.runtime.features import to_features
 from taxon.service.scheduling.admission import Permits
 from taxon.service.scheduling.batching import Scored
 from taxon.service.scheduling.picture_size import Encoded
@@ -109,7 +110,8 @@ def checked(given: Encoded | Sequence[float], model: Model) -> Payload:
     """What the executor takes for a caller's input: pictures as they are, features as an array.
 
     Raises:
-        FieldInvalidError: The input is of the other kind, or its features are not what the model takes.
+        FieldInvalidError: The input is of the other kind; the model takes another number of features, or one is not
+            finite.
     """
     manifest = model.manifest
     if manifest is None:
@@ -120,4 +122,9 @@ def checked(given: Encoded | Sequence[float], model: Model) -> Payload:
         return given
     if manifest.pixels is not None:
         raise FieldInvalidError("features", f"model {manifest.name!r} takes an image")
-    return to_features(given, manifest)
+    array = np.asarray(given, dtype=np.float32)
+    if array.shape != manifest.input.shape:
+        raise FieldInvalidError("features.values", f"{manifest.input.shape[0]} values are needed, not {array.size}")
+    if (wrong := np.flatnonzero(~np.isfinite(array))).size:
+        raise FieldInvalidError("features.values", f"every value must be finite, number {wrong[0]} (from 0) is not")
+    return array

@@ -36,7 +36,6 @@ log = structlog.get_logger(__name__)
 class Proven:
     """A bundle that may be served."""
 
-    manifest: Manifest
     variant: Variant
     session: Session
     run_s: dict[int, float]
@@ -105,7 +104,7 @@ def _prove(
             log.warning("pictures are resized slowly, by NumPy", model=bundle.manifest.name, reason=reason)
         given = proof.inputs(bundle.manifest, bundle.read, limits)
     largest_difference, run_s = _replay(session, bundle.manifest, variant, given, buckets)
-    return Proven(bundle.manifest, variant, session, run_s, largest_difference, given)
+    return Proven(variant, session, run_s, largest_difference, given)
 
 
 def describe(
@@ -138,12 +137,10 @@ def describe(
 
 
 def _choose_variant(manifest: Manifest, precision: str) -> Variant:
-    by_precision = {variant.precision: variant for variant in manifest.variants}
-    for variant in manifest.variants:
-        if variant.precision == precision:
-            return variant
-    log.warning("bundle lacks the variant, serving fp32", model=manifest.name, variant=precision)
-    return by_precision[FULL]
+    by_precision: dict[str, Variant] = {variant.precision: variant for variant in manifest.variants}
+    if precision not in by_precision:
+        log.warning("bundle lacks the variant, serving fp32", model=manifest.name, variant=precision)
+    return by_precision.get(precision, by_precision[FULL])
 
 
 def check_graph(session: Session, manifest: Manifest) -> None:
@@ -171,19 +168,14 @@ def _check_tensors(role: str, tensors: Sequence[Tensor], expected: Mapping[str, 
     if len(tensors) != len(expected):
         raise BundleError(f"the graph has {len(tensors)} {role}s, it must have {len(expected)}: {', '.join(expected)}")
     for tensor, (name, shape) in zip(tensors, expected.items(), strict=True):
-        _check_tensor(role, tensor, name, dtype, shape)
-
-
-def _check_tensor(role: str, tensor: Tensor, name: str, dtype: str, shape: tuple[int, ...]) -> None:
-    if (tensor.name, tensor.dtype) != (name, dtype):
-        raise BundleError(f"the graph's {role} is {tensor.dtype} {tensor.name!r}, it must be {dtype} {name!r}")
-    if not tensor.shape or isinstance(tensor.shape[0], int):
-        raise BundleError(f"the graph's {role} has the fixed shape {tensor.shape}, its batch axis must be free")
-    # An exporter may leave an output's class axis symbolic; the goldens then prove its length.
-    if len(tensor.shape) != len(shape) + 1 or any(
-        isinstance(actual, int) and actual != expected for actual, expected in zip(tensor.shape[1:], shape, strict=True)
-    ):
-        raise BundleError(f"the graph's {role} has the shape {tensor.shape}, the manifest says (batch, *{shape})")
+        if (tensor.name, tensor.dtype) != (name, dtype):
+            raise BundleError(f"the graph's {role} is {tensor.dtype} {tensor.name!r}, it must be {dtype} {name!r}")
+        if not tensor.shape or isinstance(tensor.shape[0], int):
+            raise BundleError(f"the graph's {role} has the fixed shape {tensor.shape}, its batch axis must be free")
+        # An exporter may leave an output's class axis symbolic; the goldens then prove its length.
+        lengths = [length if isinstance(length, int) else None for length in tensor.shape[1:]]
+        if len(lengths) != len(shape) or any(a not in (None, b) for a, b in zip(lengths, shape, strict=True)):
+            raise BundleError(f"the graph's {role} has the shape {tensor.shape}, the manifest says (batch, *{shape})")
 
 
 def _replay(

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -84,10 +84,6 @@ class Probed:
     """Devices that work."""
     reason: str = ""
     """Why none does."""
-
-    def to_json(self) -> str:
-        """One line."""
-        return json.dumps(asdict(self))
 
 
 def probed(provider: str) -> Probed:

@@ -4,7 +4,9 @@ JSON, see `device.Probed`.
 
 import importlib
 import importlib.util
+import json
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from taxon.service.runtime.device import TENSORRT, Probed
@@ -47,4 +49,4 @@ def _why_not(onnxruntime: Any, provider: str, number: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(probe(sys.argv[1]).to_json() + "\n")
+    sys.stdout.write(json.dumps(asdict(probe(sys.argv[1]))) + "\n")

@@ -19,25 +19,14 @@ from taxon.bundle.manifest import BundleError
 from taxon.mistaken import first_line
 from taxon.service.runtime.cuda_graphs import Replay
 from taxon.service.runtime.device import CPU, CUDA, CUDA_GRAPHS, ENGINE_CACHE, TENSORRT, Options
+from taxon.service.runtime.tensor_types import OF_NUMPY
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
 
 RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
-TYPES = {
-    "tensor(bool)": "bool",
-    "tensor(uint8)": "uint8",
-    "tensor(uint16)": "uint16",
-    "tensor(uint32)": "uint32",
-    "tensor(uint64)": "uint64",
-    "tensor(int8)": "int8",
-    "tensor(int16)": "int16",
-    "tensor(int32)": "int32",
-    "tensor(int64)": "int64",
-    "tensor(float16)": "float16",
-    "tensor(float)": "float32",
-    "tensor(double)": "float64",
-}
+# ONNX's types by NumPy's names, which differ for two of them.
+TYPES = {f"tensor({ {'float32': 'float', 'float64': 'double'}.get(name, name) })": name for name in OF_NUMPY}
 
 log = structlog.get_logger(__name__)
 

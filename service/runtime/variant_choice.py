@@ -6,7 +6,6 @@ Costs the proof of every further variant and, for its timing, half a second or o
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 import numpy as np
 
@@ -26,14 +25,8 @@ LONG_RUN_S = 0.1
 
 
 Clock = Callable[[], float]
-
-
-class Prove(Protocol):
-    """Proves one variant of a bundle."""
-
-    def __call__(self, precision: str, given: Array | None = None) -> Proven:
-        """See `bundle_proof.prove`."""
-        ...
+Prove = Callable[[str, Array | None], Proven]
+"""Precision, and the goldens if another proof has made them → `bundle_proof.prove`."""
 
 
 def fastest(
@@ -58,7 +51,7 @@ def fastest(
     Raises:
         BundleError: The bundle may not be served as fp32.
     """
-    full = prove(FULL)
+    full = prove(FULL, None)
     precisions: list[str] = [variant.precision for variant in manifest.variants]
     if len(precisions) == 1:
         return full, []

@@ -132,7 +132,6 @@ def test_goldens_over_the_servers_limits_refuse_the_bundle(models):
 
 def test_a_sound_bundle_is_proved_and_every_batch_size_timed(models):
     proven = load(models)
-    assert proven.manifest.labels == tuple(COLORS)
     assert proven.variant.precision == "fp32"
     assert list(proven.run_s) == BUCKETS
     assert all(seconds > 0 for seconds in proven.run_s.values())

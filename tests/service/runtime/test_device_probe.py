@@ -1,10 +1,12 @@
 import json
+import runpy
+import sys
 
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from taxon.service.runtime import device_probe
+from taxon.service.runtime import device_probe, session
 from taxon.service.runtime.device import CUDA, TENSORRT, Probed
 from taxon.service.runtime.device_probe import IDENTITY_GRAPH, MOST_DEVICES, probe
 from tests.service.fake_onnxruntime import FakeRuntime
@@ -61,7 +63,10 @@ def test_counting_ends(runtime):
     assert probe(CUDA) == Probed(MOST_DEVICES)
 
 
-def test_the_answer_is_one_line_of_json():
-    text = Probed(2, "a reason\nof two lines").to_json()
-    assert "\n" not in text
-    assert Probed(**json.loads(text)) == Probed(2, "a reason\nof two lines")
+def test_the_program_prints_one_line_of_json(monkeypatch, capsys):
+    monkeypatch.setattr(session, "import_onnxruntime", lambda provider: FakeRuntime(devices=0))
+    monkeypatch.setattr(sys, "argv", ["device_probe", CUDA])
+    monkeypatch.delitem(sys.modules, device_probe.__name__)
+    runpy.run_module(device_probe.__name__, run_name="__main__")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert Probed(**json.loads(line)) == Probed(0, "invalid device ordinal")

@@ -58,7 +58,7 @@ class Fakes:
             raise seconds
         session = self.sessions[precision] = FakeSession(self.clock, seconds, self.provider)
         first_s = {size: took_s if isinstance(took_s, float) else took_s[0] for size, took_s in seconds.items()}
-        return Proven(self.manifest, precision, session, first_s, 0.0, GIVEN)
+        return Proven(precision, session, first_s, 0.0, GIVEN)
 
     def choose(self, without=()):
         proven, trials = fastest(self.manifest, self.prove, dict(without), self.trials.append, self.clock)
@@ -192,7 +192,7 @@ def test_the_faster_of_two_real_graphs_is_served(tmp_path, thresholds):
     assert trials[1].speedup > 2  # tens of microseconds against half a millisecond
     rows = proven.session.run(np.full((1, 8, 8, 3), (0, 255, 0), np.uint8))
     assert rows[:, :3].argmax() == 1
-    assert rows.shape == (1, 3 + proven.manifest.judges_familiarity)
+    assert rows.shape == (1, 3 + (thresholds is JUDGED))
 
 
 def test_a_lighter_graph_that_does_not_judge_is_passed_over(tmp_path):
