@@ -1,9 +1,9 @@
 """Answers of the domain → messages of the Open Inference Protocol. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from taxon.inference import model_config_pb2
+from taxon.inference import model_config_pb2 as config_pb
 from taxon.inference import open_inference_service_pb2 as pb
 from taxon.service.models.config_pbtxt import BACKEND, PLATFORM
 from taxon.service.models.model import Model
@@ -17,12 +17,17 @@ from taxon.service.runtime.tensor_types import BYTES, OF_NUMPY, TensorSpec
 from taxon.service.telemetry.statistics import Figures
 
 Tensor = pb.ModelMetadataResponse.TensorMetadata
+NOTHING = pb.StatisticDuration(count=0, ns=0)
 
 
 def tensor_metadata(specs: Sequence[TensorSpec]) -> list[Tensor]:
     """The tensors of a model. Of an input that may be sent in two ways, the first is named."""
-    first = {spec.name: spec for spec in reversed(specs)}
-    return [Tensor(name=spec.name, datatype=spec.datatype, shape=spec.shape) for spec in reversed(first.values())]
+    return [Tensor(name=spec.name, datatype=spec.datatype, shape=spec.shape) for spec in _first(specs)]
+
+
+def _first(specs: Sequence[TensorSpec]) -> Iterable[TensorSpec]:
+    """Of each name."""
+    return reversed({spec.name: spec for spec in reversed(specs)}.values())
 
 
 def infer_response(
@@ -64,15 +69,15 @@ def model_statistics(model: Model, figures: Figures) -> pb.ModelStatistics:
             compute_input=_duration(count, figures.input_s),
             compute_infer=_duration(count, figures.infer_s),
             compute_output=_duration(count, figures.output_s),
-            cache_hit=_duration(0, 0.0),
-            cache_miss=_duration(0, 0.0),
+            cache_hit=NOTHING,
+            cache_miss=NOTHING,
         ),
         batch_stats=[
             pb.InferBatchStatistics(
                 batch_size=size,
-                compute_input=_duration(0, 0.0),
+                compute_input=NOTHING,
                 compute_infer=_duration(round(figures.run_counts[size]), figures.run_s[size]),
-                compute_output=_duration(0, 0.0),
+                compute_output=NOTHING,
             )
             for size in sorted(figures.run_counts)
         ],
@@ -83,12 +88,12 @@ def _duration(count: int, seconds: float) -> pb.StatisticDuration:
     return pb.StatisticDuration(count=count, ns=round(seconds * 1e9))
 
 
-def to_data_type(datatype: str) -> Any:
+def to_data_type(datatype: str) -> str:
     """The `DataType` for the protocol's datatype."""
-    return model_config_pb2.DataType.Value("TYPE_" + ("STRING" if datatype == BYTES else datatype))
+    return "TYPE_STRING" if datatype == BYTES else f"TYPE_{datatype}"
 
 
-def model_config(description: Description, max_queued_count: int, max_call_s: float) -> model_config_pb2.ModelConfig:
+def model_config(description: Description, max_queued_count: int, max_call_s: float) -> config_pb.ModelConfig:
     """The reply of `ModelConfig`.
 
     Args:
@@ -97,29 +102,34 @@ def model_config(description: Description, max_queued_count: int, max_call_s: fl
         max_call_s: Ceiling of a call's time in seconds.
     """
     skip = 1 if description.max_batch_size else 0
-    shown = {spec.name: spec for spec in reversed(description.inputs)}
-    kind = (
-        model_config_pb2.ModelInstanceGroup.KIND_GPU
-        if description.provider != CPU
-        else model_config_pb2.ModelInstanceGroup.KIND_CPU
+    formats: Mapping[str, Any] = description.formats
+    kind = "KIND_CPU" if description.provider == CPU else "KIND_GPU"
+    batching = config_pb.ModelDynamicBatching(
+        preferred_batch_size=description.buckets,
+        default_queue_policy=config_pb.ModelQueuePolicy(
+            default_timeout_microseconds=round(max_call_s * 1e6),
+            allow_timeout_override=True,
+            max_queue_size=max_queued_count,
+        ),
     )
-    config = model_config_pb2.ModelConfig(
+    return config_pb.ModelConfig(
         name=description.name,
         platform=PLATFORM,
         backend=BACKEND,
-        version_policy=model_config_pb2.ModelVersionPolicy(all=model_config_pb2.ModelVersionPolicy.All()),
+        version_policy=config_pb.ModelVersionPolicy(all=config_pb.ModelVersionPolicy.All()),
         max_batch_size=description.max_batch_size,
+        dynamic_batching=batching if description.max_batch_size else None,
         input=[
-            model_config_pb2.ModelInput(
+            config_pb.ModelInput(
                 name=spec.name,
                 data_type=to_data_type(spec.datatype),
-                format=_format(description.formats.get(spec.name, 0)),
+                format=formats.get(spec.name, 0),
                 dims=spec.shape[skip:],
             )
-            for spec in reversed(shown.values())
+            for spec in _first(description.inputs)
         ],
         output=[
-            model_config_pb2.ModelOutput(
+            config_pb.ModelOutput(
                 name=spec.name,
                 data_type=to_data_type(spec.datatype),
                 dims=spec.shape[skip:],
@@ -127,27 +137,10 @@ def model_config(description: Description, max_queued_count: int, max_call_s: fl
             )
             for spec in description.outputs
         ],
-        instance_group=[model_config_pb2.ModelInstanceGroup(name=description.name, count=1, kind=kind)],
+        instance_group=[config_pb.ModelInstanceGroup(name=description.name, count=1, kind=kind)],
         default_model_filename=GRAPH_FILE,
         parameters={
-            "execution_provider": model_config_pb2.ModelParameter(string_value=description.provider),
-            "variant": model_config_pb2.ModelParameter(string_value=description.variant),
+            "execution_provider": config_pb.ModelParameter(string_value=description.provider),
+            "variant": config_pb.ModelParameter(string_value=description.variant),
         },
     )
-    if description.max_batch_size:
-        config.dynamic_batching.CopyFrom(
-            model_config_pb2.ModelDynamicBatching(
-                preferred_batch_size=description.buckets,
-                default_queue_policy=model_config_pb2.ModelQueuePolicy(
-                    default_timeout_microseconds=round(max_call_s * 1e6),
-                    allow_timeout_override=True,
-                    max_queue_size=max_queued_count,
-                ),
-            )
-        )
-    return config
-
-
-def _format(number: int) -> Any:
-    """The `ModelInput.Format` of this number."""
-    return number

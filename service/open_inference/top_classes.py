@@ -41,10 +41,8 @@ def classified(
 
 
 def _descending(row: NDArray[Any]) -> NDArray[np.intp]:
-    if row.dtype.kind == "f":
-        return np.argsort(-row, kind="stable")
-    # Negating would wrap: sort backwards twice instead.
-    return (len(row) - 1 - np.argsort(row[::-1], kind="stable"))[::-1]
+    # Negating integers would wrap; inverting their bits reverses their order just as well.
+    return np.argsort(-row if row.dtype.kind == "f" else ~row, kind="stable")
 
 
 def _element(value: Any, index: int, labels: Sequence[str]) -> bytes:

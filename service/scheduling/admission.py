@@ -37,11 +37,6 @@ class Permits:
         self._predicted_wait_s = predicted_wait_s
 
     @property
-    def held_count(self) -> int:
-        """How many are taken."""
-        return self._board.held_count()
-
-    @property
     def free_count(self) -> int:
         """How many may be taken."""
         return self.max_count - self._board.held_count()
@@ -51,7 +46,7 @@ class Permits:
         return QueueFullError(
             f"{self.max_count} requests are in the server already",
             retry_delay_s(self._predicted_wait_s()),
-            queued_count=self.held_count,
+            queued_count=self._board.held_count(),
             max_queued_count=self.max_count,
         )
 

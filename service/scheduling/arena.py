@@ -52,7 +52,8 @@ class Arena:
         self.descriptor = descriptor
         self.size = os.fstat(descriptor).st_size
         self._free_bytes = self.size // 2
-        self._reserved_count = 0
+        self.reserved_count = 0
+        """Inputs that have been counted in and not out."""
         self._map = mmap.mmap(self.descriptor, self.size)
         self.memory = memoryview(self._map)
         self._gaps = [(0, self.size)]
@@ -64,23 +65,18 @@ class Arena:
         """Blocks that have been allocated and not freed."""
         return len(self._lengths)
 
-    @property
-    def reserved_count(self) -> int:
-        """Inputs that have been counted in and not out."""
-        return self._reserved_count
-
     def reserve(self, byte_count: int) -> bool:
         """Counts an input in, if it fits; its block may come later."""
         if byte_count > self._free_bytes:
             return False
         self._free_bytes -= byte_count
-        self._reserved_count += 1
+        self.reserved_count += 1
         return True
 
     def release(self, byte_count: int) -> None:
         """Counts an input out."""
         self._free_bytes += byte_count
-        self._reserved_count -= 1
+        self.reserved_count -= 1
 
     def allocate(self, byte_count: int) -> int | None:
         """The offset of a new block for an input of so many bytes; None if there is no room."""
