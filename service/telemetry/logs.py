@@ -10,8 +10,6 @@ from typing import Literal
 import structlog
 from structlog.typing import Processor
 
-LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-
 
 def configure(form: Literal["json", "console"], level: Literal["debug", "info", "warning", "error"]) -> None:
     """Sets up structlog and Python's logging for this process. Events go to standard error."""
@@ -27,7 +25,7 @@ def configure(form: Literal["json", "console"], level: Literal["debug", "info", 
     )
     structlog.configure(
         processors=[*common, *render],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
     )
     handler = logging.StreamHandler()
@@ -36,7 +34,7 @@ def configure(form: Literal["json", "console"], level: Literal["debug", "info", 
             foreign_pre_chain=common, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render]
         )
     )
-    logging.basicConfig(handlers=[handler], level=LEVELS[level], force=True)
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.captureWarnings(True)
     sys.excepthook = _tell
 

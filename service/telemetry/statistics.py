@@ -4,17 +4,12 @@ Plain numbers. Lives on the event loop.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 Key = int
 """Of a loaded model: one that is loaded again begins anew."""
-
-
-SUMMED = (
-    "success_count", "success_s", "fail_count", "fail_s", "queue_s", "input_s", "infer_s", "output_s",
-    "inference_count",
-)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -34,12 +29,13 @@ class Figures:
     """Inputs."""
     last_ms: int = 0
     """When the last request was answered, in milliseconds since 1970 UTC."""
-    run_counts: dict[int, float] = field(default_factory=dict)
+    run_counts: dict[int, float] = field(default_factory=lambda: defaultdict(float))
     """Runs by batch size. An input of a batch of four counts for a quarter of a run."""
-    run_s: dict[int, float] = field(default_factory=dict)
+    run_s: dict[int, float] = field(default_factory=lambda: defaultdict(float))
     """Seconds of those runs."""
 
 
+SUMMED = [one.name for one in fields(Figures) if one.name not in ("last_ms", "run_counts", "run_s")]
 ReadStatistics = Callable[[], Awaitable[Mapping[Key, Figures]]]
 """The figures of every model, of all fronts together."""
 
@@ -49,20 +45,13 @@ class Statistics:
 
     def __init__(self, clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
         self._clock_ms = clock_ms
-        self._figures: dict[Key, Figures] = {}
-
-    def of(self, key: Key) -> Figures:
-        """The figures of one version, zero at first."""
-        return self._figures.setdefault(key, Figures())
-
-    @property
-    def all(self) -> Mapping[Key, Figures]:
-        """The figures of every version that has any."""
-        return self._figures
+        self.all: dict[Key, Figures] = defaultdict(Figures)
+        """The figures of every version that has any, zero at first."""
 
     def keep(self, keys: Container[Key]) -> None:
         """Drops the figures of all other models: they are served no more."""
-        self._figures = {key: figures for key, figures in self._figures.items() if key in keys}
+        for key in [key for key in self.all if key not in keys]:
+            del self.all[key]
 
     def answered(
         self,
@@ -75,7 +64,7 @@ class Statistics:
         output_s: float = 0.0,
     ) -> None:
         """Counts one answered request. The parts of its time are those of its slowest input."""
-        figures = self.of(key)
+        figures = self.all[key]
         figures.success_count += 1
         figures.inference_count += inference_count
         figures.success_s += total_s
@@ -87,27 +76,27 @@ class Statistics:
 
     def failed(self, key: Key, total_s: float) -> None:
         """Counts one request that found its model and was not answered."""
-        figures = self.of(key)
+        figures = self.all[key]
         figures.fail_count += 1
         figures.fail_s += total_s
 
     def ran(self, key: Key, batch_size: int, inference_s: float) -> None:
         """Counts the part that one input has in the run of its batch."""
-        figures = self.of(key)
-        figures.run_counts[batch_size] = figures.run_counts.get(batch_size, 0.0) + 1 / batch_size
-        figures.run_s[batch_size] = figures.run_s.get(batch_size, 0.0) + inference_s / batch_size
+        figures = self.all[key]
+        figures.run_counts[batch_size] += 1 / batch_size
+        figures.run_s[batch_size] += inference_s / batch_size
 
 
 def added(parts: Iterable[Mapping[Key, Figures]]) -> dict[Key, Figures]:
     """The figures of several fronts as one."""
-    whole: dict[Key, Figures] = {}
+    whole: dict[Key, Figures] = defaultdict(Figures)
     for part in parts:
         for key, figures in part.items():
-            sum_of = whole.setdefault(key, Figures())
+            sum_of = whole[key]
             for name in SUMMED:
                 setattr(sum_of, name, getattr(sum_of, name) + getattr(figures, name))
             sum_of.last_ms = max(sum_of.last_ms, figures.last_ms)
             for size, count in figures.run_counts.items():
-                sum_of.run_counts[size] = sum_of.run_counts.get(size, 0.0) + count
-                sum_of.run_s[size] = sum_of.run_s.get(size, 0.0) + figures.run_s[size]
+                sum_of.run_counts[size] += count
+                sum_of.run_s[size] += figures.run_s[size]
     return whole

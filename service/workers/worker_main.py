@@ -33,6 +33,7 @@ from taxon.service.scheduling.arena import ArenaView, Input
 from taxon.service.telemetry import logs
 from taxon.service.workers.child_process import begin
 from taxon.service.workers.worker_protocol import (
+    AS_JSON,
     Decode,
     Decoded,
     Done,
@@ -248,7 +249,7 @@ def main(argv: list[str]) -> None:
     begin()
     os.nice(NICENESS)
     socket_number, *arena_numbers = map(int, argv[0].split(","))
-    settings = WorkerSettings.from_json(argv[1])
+    settings = AS_JSON.validate_json(argv[1])
     logs.configure(settings.log_format, settings.log_level)
     worker = Worker(settings, [ArenaView(number) for number in arena_numbers])
     with socket.socket(fileno=socket_number) as server:

@@ -7,7 +7,7 @@ from typing import Any
 
 from taxon.service.runtime.device import CPU
 from taxon.service.workers.child_process import ChildProcess, program
-from taxon.service.workers.worker_protocol import Role, WorkerSettings
+from taxon.service.workers.worker_protocol import AS_JSON, Role, WorkerSettings
 
 PROGRAM = program("taxon.service.workers.worker_main")
 VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
@@ -50,4 +50,6 @@ class WorkerProcesses:
             visible = os.environ.get(VISIBLE_DEVICES, "").split(",")
             index = number % settings.device.count
             environment[VISIBLE_DEVICES] = visible[index] if len(visible) > 1 else visible[0] or str(index)
-        return ChildProcess(PROGRAM, self._arenas, [settings.to_json()], on_message, on_end, environment)
+        return ChildProcess(
+            PROGRAM, self._arenas, [AS_JSON.dump_json(settings).decode()], on_message, on_end, environment
+        )

@@ -5,14 +5,14 @@ processes of one server, started by it.
 """
 
 import io
-import json
 import pickle
 import struct
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from taxon.bundle.manifest import Manifest
 from taxon.service.runtime.description import Description, GraphConfig
@@ -128,30 +128,17 @@ class WorkerSettings:
     require_signature: str | None = None
     """File of public keys."""
 
-    def to_json(self) -> str:
-        """As `from_json` reads it."""
-        return json.dumps(asdict(self))
 
-    @classmethod
-    def from_json(cls, text: str) -> "WorkerSettings":
-        """What `to_json` wrote."""
-        written = json.loads(text)
-        return cls(**{**written, "device": Device(**written["device"]), "buckets": tuple(written["buckets"])})
+AS_JSON = TypeAdapter(WorkerSettings)
+"""How settings are written on a command line."""
 
 
 class _Pickler(pickle.Pickler):
     def reducer_override(self, thing: Any) -> Any:
         """Takes an exception apart into its facts: many are built from others than they keep in `args`."""
         if isinstance(thing, Exception):
-            return _rebuilt, (type(thing), thing.args, vars(thing))
+            return type(thing).__new__, (type(thing), *thing.args), vars(thing)
         return NotImplemented
-
-
-def _rebuilt(kind: type[Exception], args: tuple[Any, ...], facts: dict[str, Any]) -> Exception:
-    error = kind.__new__(kind)
-    error.args = args
-    vars(error).update(facts)
-    return error
 
 
 def pack(message: object) -> bytes:

@@ -11,15 +11,15 @@ def test_counts_requests_inputs_and_runs():
     for _ in range(3):
         statistics.ran(KEY, 3, 0.3)
     statistics.failed(KEY, 0.5)
-    figures = statistics.of(KEY)
+    figures = statistics.all[KEY]
     assert (figures.success_count, figures.fail_count, figures.inference_count) == (1, 1, 3)
     assert round(figures.run_counts[3], 9) == 1
     assert round(figures.run_s[3], 9) == 0.3
     assert figures.last_ms == 42
     statistics.keep({KEY})
-    assert statistics.of(KEY) == figures
+    assert statistics.all[KEY] == figures
     statistics.keep({2})
-    assert statistics.of(KEY) == Figures()
+    assert statistics.all[KEY] == Figures()
 
 
 def test_the_figures_of_several_fronts_add_up():

@@ -14,7 +14,7 @@ from taxon.service.runtime.device import CPU, CUDA, TENSORRT, Device
 from taxon.service.scheduling.arena import Arena
 from taxon.service.workers import worker_process
 from taxon.service.workers.worker_process import WorkerProcesses
-from taxon.service.workers.worker_protocol import Load, Run, WorkerSettings
+from taxon.service.workers.worker_protocol import AS_JSON, Load, Run, WorkerSettings
 from tests.fakes import COLORS, picture
 from tests.service.workers.test_worker_main import order, put
 
@@ -207,11 +207,11 @@ PARENT = """
 import asyncio, os, signal, sys
 from taxon.service.scheduling.arena import Arena
 from taxon.service.workers.worker_process import WorkerProcesses
-from taxon.service.workers.worker_protocol import Load, WorkerSettings
+from taxon.service.workers.worker_protocol import AS_JSON, Load
 
 async def main():
     answered = asyncio.Event()
-    start = WorkerProcesses(WorkerSettings.from_json(sys.argv[1]), [Arena(4096).descriptor])
+    start = WorkerProcesses(AS_JSON.validate_json(sys.argv[1]), [Arena(4096).descriptor])
     handle = start(0, "whole", lambda message: answered.set(), lambda: None)
     handle.send(Load(1, "none", 1, None))
     await answered.wait()
@@ -225,7 +225,7 @@ asyncio.run(main())
 
 def test_a_worker_that_hangs_dies_with_its_server(tmp_path):
     """It does not see that its socket has been closed; stopped, it stands for one that hangs in native code."""
-    words = [sys.executable, "-c", PARENT, settings_of(tmp_path).to_json()]
+    words = [sys.executable, "-c", PARENT, AS_JSON.dump_json(settings_of(tmp_path)).decode()]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
         pid = int(server.stdout.readline())
         assert lives(pid)

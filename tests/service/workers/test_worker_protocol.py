@@ -25,6 +25,7 @@ from taxon.service.runtime.device import CUDA, TENSORRT, Device
 from taxon.service.runtime.tensor_types import TensorSpec
 from taxon.service.scheduling.arena import Input
 from taxon.service.workers.worker_protocol import (
+    AS_JSON,
     Decode,
     Decoded,
     Done,
@@ -64,7 +65,7 @@ def sent(*messages):
     return received
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("error", [*ERRORS, OSError(2, "gone")], ids=lambda error: type(error).__name__)
 def test_errors_keep_all_their_facts(error):
     (received,) = sent(error)
     assert type(received) is type(error)
@@ -189,4 +190,4 @@ def test_settings_survive_the_command_line(device):
         thread_count=3,
         require_signature="/keys.pem",
     )
-    assert WorkerSettings.from_json(settings.to_json()) == settings
+    assert AS_JSON.validate_json(AS_JSON.dump_json(settings).decode()) == settings
