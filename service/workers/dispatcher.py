@@ -52,7 +52,7 @@ class Dispatcher:
     async def finish(self, model: int) -> None:
         """Takes nothing more for a model, and waits until what has come in is answered, or the server ends."""
         queue = self._queues.get(model)
-        while queue is not None and not self._slots.closing and self._is_asked(queue):
+        while queue is not None and not self._slots.places.closing and self._is_asked(queue):
             queue.closing = True
             self._changed.clear()
             await self._changed.wait()
@@ -103,7 +103,7 @@ class Dispatcher:
     def take(self, slot: WorkerSlot, done: Done | Decoded) -> None:
         """A worker has done what it was given first."""
         batch = slot.batches.popleft()
-        self._slots.works(slot)
+        self._slots.places.works(slot.number)
         self._slots.watch_next(slot)
         if slot.batches:
             following, now = slot.batches[0], time.monotonic()

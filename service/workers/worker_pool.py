@@ -60,7 +60,7 @@ class WorkerPool:
         self.dispatcher = Dispatcher(self._slots, layout, max_queued_count, max_decoding_bytes)
         """Who takes jobs on."""
         self._models = itertools.count(1)
-        self._slots.start_all()
+        self._slots.places.fill()
 
     @property
     def serving_count(self) -> int:
@@ -70,7 +70,7 @@ class WorkerPool:
     @property
     def restart_count(self) -> int:
         """Workers that had to be replaced."""
-        return self._slots.restart_count
+        return self._slots.places.restart_count
 
     @property
     def pids(self) -> list[int]:
@@ -131,7 +131,7 @@ class WorkerPool:
         self.dispatcher.give()
 
     def _give_loads(self) -> None:
-        if self._slots.closing:
+        if self._slots.places.closing:
             return
         for slot, load in self._loads.orders(self._slots):
             slot.handle.send(load)
@@ -140,7 +140,7 @@ class WorkerPool:
                 self._slots.watch_next(slot)
 
     def _receive(self, slot: WorkerSlot, message: Any) -> None:
-        if self._slots.closing:
+        if self._slots.places.closing:
             return
         if isinstance(message, Done | Decoded):
             self.dispatcher.take(slot, message)

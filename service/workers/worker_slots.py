@@ -62,7 +62,8 @@ class WorkerSlots:
         self._on_death = on_death
         self._loop = asyncio.get_running_loop()
         self._slots: dict[int, WorkerSlot] = {}
-        self._places = Places("worker", layout.workers + layout.decoders, self._start)
+        self.places = Places("worker", layout.workers + layout.decoders, self._start)
+        """When workers are started; those for proofs have none."""
         self._retrying = False
         self._oom_kills = oom_kill_count()
 
@@ -76,20 +77,6 @@ class WorkerSlots:
         if self._layout.decoders and not any(slot.role == "decode" for slot in slots):
             return 0
         return sum(slot.serves for slot in slots)
-
-    @property
-    def closing(self) -> bool:
-        """Whether nothing is started any more."""
-        return self._places.closing
-
-    @property
-    def restart_count(self) -> int:
-        """Workers that had to be replaced."""
-        return self._places.restart_count
-
-    def start_all(self) -> None:
-        """Starts every worker of the layout."""
-        self._places.fill()
 
     def start_extra(self) -> WorkerSlot | None:
         """Starts a worker for proofs alone; None if that is impossible now: `on_start` is told when to try again."""
@@ -115,10 +102,6 @@ class WorkerSlots:
         slot.handle.close()
         slot.handle.kill()
 
-    def works(self, slot: WorkerSlot) -> None:
-        """A worker has done something useful."""
-        self._places.works(slot.number)
-
     def watch_run(self, slot: WorkerSlot) -> None:
         """Kills a worker that takes too long over a batch, from now on."""
         slot.watch(self._loop.call_later(self._patience.run_s, self._kill, slot, "a batch"))
@@ -134,13 +117,13 @@ class WorkerSlots:
 
     def kill(self) -> None:
         """Ends every process at once."""
-        self._places.closing = True
+        self.places.closing = True
         for slot in self:
             slot.handle.kill()
 
     async def close(self) -> None:
         """Ends every process: idle ones leave by themselves, what hangs or loads is killed."""
-        self._places.closing = True
+        self.places.closing = True
         slots = list(self)
         self._slots.clear()
         for slot in slots:
@@ -185,5 +168,5 @@ class WorkerSlots:
         self._on_death(slot, status, status != KILLED or out_of_memory)
         if slot.extra:
             log.error("worker died while proving a model", status=status)
-        elif not self.closing:
-            self._places.replace(slot.number, status)
+        elif not self.places.closing:
+            self.places.replace(slot.number, status)
