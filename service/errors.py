@@ -61,9 +61,7 @@ class QueueFullError(ServiceError):
 class NotServingError(ServiceError):
     """This server cannot answer now; another replica may."""
 
-    def __init__(self, reason: str, retry_s: float = 1.0) -> None:
-        super().__init__(reason)
-        self.retry_s = retry_s
+    retry_s = 1.0
 
 
 class InferenceFailedError(ServiceError):

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from taxon.bundle.manifest import Manifest
+from taxon.bundle.manifest import PixelSpec
 from taxon.service.scheduling.batching import Job, Taken, insert, take
 from taxon.service.scheduling.estimates import Estimate
 
@@ -26,8 +26,8 @@ class ModelQueue:
     on_batch: Callable[[int, int], None]
     """Told the size of each batch, and of inputs dropped before their run."""
     clock: Callable[[], float] = time.monotonic
-    decoded_by: Manifest | None = None
-    """What decoders must know of its pictures, where decoding has processes of its own."""
+    decoded_by: PixelSpec | None = None
+    """How decoders make arrays of its pictures, where decoding has processes of its own."""
     undecoded: list[Job] = field(default_factory=list)
     """Pictures that wait for one of those."""
     ordinary: list[Job] = field(default_factory=list)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from taxon import freed_memory
 from taxon.bundle import pixels, signing, store
-from taxon.bundle.manifest import BundleError, Manifest
+from taxon.bundle.manifest import BundleError, PixelSpec
 from taxon.bundle.picture_limits import Limits
 from taxon.service.errors import DeadlineTooShortError
 from taxon.service.runtime.batch_run import answer_batch, stacked
@@ -75,7 +75,7 @@ class Worker:
         self._limits = Limits(settings.max_picture_bytes, settings.max_picture_pixels)
         required = settings.require_signature
         self._check_signature = None if required is None else signing.checker(Path(required))
-        self._models: dict[int, tuple[Manifest | None, Callable[[Array], Array]]] = {}
+        self._models: dict[int, tuple[PixelSpec | None, Callable[[Array], Array]]] = {}
 
     def load(self, order: Load, tell: Callable[[Trying], None] = lambda _: None) -> Loaded:
         """Proves a model and keeps it.
@@ -105,7 +105,7 @@ class Worker:
             freed_memory.release()  # of those that are not served
         else:
             proven = prove_one(wanted)
-        self._models[order.model] = manifest, proven.session.run
+        self._models[order.model] = manifest.pixels, proven.session.run
         precision, provider = proven.variant.precision, proven.session.provider
         description = describe(manifest, precision, provider, buckets, settings.max_batch_size, trials)
         return Loaded(order.model, "", description, manifest, proven.run_s, proven.largest_difference)
@@ -132,13 +132,13 @@ class Worker:
 
     def gather(self, order: Run) -> Gathered:
         """Decodes what somebody still waits for, and stacks it."""
-        manifest, _ = self._models[order.model]
+        spec, _ = self._models[order.model]
         began = time.monotonic()
         outcomes: list[Array | Exception] = [DeadlineTooShortError(0.0, 0.0)] * len(order.inputs)
         ready: list[tuple[int, Array]] = []
         for index, (given, deadline) in enumerate(zip(order.inputs, order.deadlines, strict=True)):
             try:
-                ready.append((index, self._array(given, deadline, manifest)))
+                ready.append((index, self._array(given, deadline, spec)))
             except Exception as error:  # noqa: BLE001 - one input's failure is its own
                 outcomes[index] = error
         # Decoding took a while: whoever has left meanwhile costs no run.
@@ -163,7 +163,7 @@ class Worker:
         for given, deadline in zip(order.inputs, order.deadlines, strict=True):
             began = time.monotonic()
             try:
-                array = self._array(given, deadline, order.manifest)
+                array = self._array(given, deadline, order.pixels)
                 place = self._arenas[given.arena].input(given.offset, array.nbytes)
                 np.frombuffer(place, array.dtype).reshape(array.shape)[...] = array
                 outcomes.append(given._replace(byte_count=array.nbytes, dtype=array.dtype, shape=array.shape))
@@ -175,16 +175,16 @@ class Worker:
     def _gone(self, given: Input) -> bool:
         return self._arenas[given.arena].gone(given.offset)
 
-    def _array(self, given: Input, deadline: float, manifest: Manifest | None) -> Array:
+    def _array(self, given: Input, deadline: float, spec: PixelSpec | None) -> Array:
         remaining = deadline - time.monotonic()
         if self._gone(given) or remaining <= 0:
             raise DeadlineTooShortError(remaining, 0.0)
         place = self._arenas[given.arena].input(given.offset, given.byte_count)
         if given.dtype is not None:
             return np.ndarray(given.shape, given.dtype, place)
-        if manifest is None or manifest.pixels is None:
+        if spec is None:
             raise TypeError("an encoded picture for a model that takes none")
-        return pixels.decode(bytes(place), manifest.pixels, self._limits)
+        return pixels.decode(bytes(place), spec, self._limits)
 
 
 def serve(server: socket.socket, worker: Worker, overlaps: bool) -> None:

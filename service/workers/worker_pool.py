@@ -98,7 +98,7 @@ class WorkerPool:
             raise
         if not loaded.refused:
             run_s = {bucket: Estimate(seconds) for bucket, seconds in loaded.run_s.items()}
-            decoded_by = loaded.manifest if self._layout.decoders else None
+            decoded_by = loaded.manifest.pixels if loaded.manifest and self._layout.decoders else None
             self.dispatcher.open(ModelQueue(model, run_s, on_batch, decoded_by=decoded_by))
         return loaded
 

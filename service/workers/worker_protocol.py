@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from taxon.bundle.manifest import Manifest
+from taxon.bundle.manifest import Manifest, PixelSpec
 from taxon.service.runtime.description import Description, GraphConfig
 from taxon.service.runtime.device import Device
 from taxon.service.scheduling.arena import Input
@@ -96,7 +96,7 @@ class Done(NamedTuple):
 class Decode(NamedTuple):
     """Server → decoder: decode these inputs of a bundle in place."""
 
-    manifest: Manifest
+    pixels: PixelSpec
     inputs: list[Input]
     deadlines: list[float]
 

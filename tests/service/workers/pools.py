@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+from types import SimpleNamespace
 
 from taxon.service.workers.worker_pool import WorkerPool
 from taxon.service.workers.worker_slots import Patience
 from tests.service.fake_worker import FakeWorkers
 from tests.service.scheduling.jobs import job as any_job
 
-MANIFEST = object()
+MANIFEST = SimpleNamespace(pixels=object())
 """Only handed on."""
 PATIENT = Patience(60, 60)
 

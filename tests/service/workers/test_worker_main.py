@@ -282,10 +282,10 @@ def test_a_picture_for_a_graph_fails_alone(tmp_path, arena):
 
 
 def test_what_one_process_decodes_in_place_another_runs(worker, models, arena):
-    manifest, _ = worker._models[1]
+    spec, _ = worker._models[1]
     decoder = worker_of(models, arena)
     inputs = [put(arena, one, room=8 * 8 * 3) for one in (RED, GREEN, BLUE)]
-    decoded = decoder.decode(Decode(manifest, inputs, [LATER] * 3))
+    decoded = decoder.decode(Decode(spec, inputs, [LATER] * 3))
     assert [(one.offset, one.shape, one.dtype) for one in decoded.outcomes] == [
         (one.offset, (8, 8, 3), np.uint8) for one in inputs
     ]
@@ -296,11 +296,11 @@ def test_what_one_process_decodes_in_place_another_runs(worker, models, arena):
 
 
 def test_decoding_fails_for_each_input_alone(worker, arena):
-    manifest, _ = worker._models[1]
+    spec, _ = worker._models[1]
     good, damaged, left, late = (put(arena, one, room=192) for one in (RED, RED[:-30], GREEN, BLUE))
     arena.abandon(left.offset)
     deadlines = [LATER, LATER, LATER, time.monotonic() - 1]
-    outcomes = worker.decode(Decode(manifest, [good, damaged, left, late], deadlines)).outcomes
+    outcomes = worker.decode(Decode(spec, [good, damaged, left, late], deadlines)).outcomes
     assert [type(outcome) for outcome in outcomes] == [
         Input,
         PictureUndecodableError,

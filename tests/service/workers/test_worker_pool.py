@@ -1,6 +1,7 @@
 """Who gets what when: batches, decoders, admission, callers who leave. See `FakeWorker`."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -166,7 +167,7 @@ async def test_pictures_are_decoded_and_then_run(opened):
     (asked,) = one.submit(job(model))
     encoded = asked.input
     (order,) = decoder.owes
-    assert (order.manifest, order.inputs, order.deadlines) == (MANIFEST, [encoded], [asked.deadline])
+    assert (order.pixels, order.inputs, order.deadlines) == (MANIFEST.pixels, [encoded], [asked.deadline])
     assert not runner.owes
     decoder.decode(seconds=0.005)
     assert runner.owes[0].inputs[0].shape == (2, 2, 3)
@@ -196,13 +197,13 @@ async def test_decoders_share_a_short_queue_and_get_few_at_once(opened):
 
 async def test_pictures_of_two_models_are_not_decoded_by_one_order(opened):
     one = opened(decoders=1)
-    first, second = await one.load("first"), await one.load("second", manifest=object())
+    first, second = await one.load("first"), await one.load("second", manifest=SimpleNamespace(pixels=object()))
     _, *others = one.submit(job(first), job(first), job(second))
     one.workers[1].decode()
     assert one.workers[1].owes[0].inputs == [others[0].input]
     one.workers[1].decode()
     assert one.workers[1].owes[0].inputs == [others[1].input]
-    assert one.workers[1].owes[0].manifest is not MANIFEST
+    assert one.workers[1].owes[0].pixels is not MANIFEST.pixels
 
 
 async def test_a_picture_that_cannot_be_decoded_is_never_run(opened):

@@ -45,7 +45,7 @@ ERRORS = [
     ModelNotFoundError("birds", "7"),
     ModelNotFoundError("birds", "", "there is no such model"),
     QueueFullError("12 inputs wait", 0.25, queued_count=12, max_queued_count=256),
-    NotServingError("no worker is ready", 2.5),
+    NotServingError("no worker is ready"),
     InferenceFailedError("the model failed on this input"),
     DeadlineTooShortError(0.05, 0.25),
     UnsupportedError("no such part"),
@@ -129,9 +129,10 @@ def test_orders_and_answers_come_as_they_were_sent(message):
 
 def test_manifests_come_as_they_were_sent(tmp_path):
     manifest = toy_bundle(tmp_path).manifest
-    decode, loaded = sent(Decode(manifest, [PICTURE], [1.0]), Loaded(1, "", None, manifest))
-    assert decode.manifest == loaded.manifest == manifest
-    assert decode.manifest.pixels.shape == (8, 8, 3)
+    decode, loaded = sent(Decode(manifest.pixels, [PICTURE], [1.0]), Loaded(1, "", None, manifest))
+    assert loaded.manifest == manifest
+    assert decode.pixels == manifest.pixels
+    assert decode.pixels.shape == (8, 8, 3)
 
 
 def test_scores_come_as_they_were_sent():
