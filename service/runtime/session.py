@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
 
 RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
-# ONNX's types by NumPy's names, which differ for two of them.
-TYPES = {f"tensor({ {'float32': 'float', 'float64': 'double'}.get(name, name) })": name for name in OF_NUMPY}
+ONNX_NAMES = {"float32": "float", "float64": "double"}
+"""Of the types that NumPy calls otherwise."""
+TYPES = {f"tensor({ONNX_NAMES.get(name, name)})": name for name in OF_NUMPY}
 
 log = structlog.get_logger(__name__)
 

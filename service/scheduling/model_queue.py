@@ -135,9 +135,9 @@ class ModelQueue:
             self.ordinary = taken.rest
         return taken
 
-    def expected_s(self, taken: Taken) -> float:
+    def expected_s(self, jobs: Sequence[Job], bucket: int) -> float:
         """Seconds that a worker should need for a batch."""
-        return self.large_cost_s() if taken.batch[0].alone else self.costs()[taken.bucket]
+        return self.large_cost_s() if jobs[0].alone else self.costs()[bucket]
 
     def large_cost_s(self) -> float:
         """Seconds that a large picture takes, decoded and run."""
@@ -168,20 +168,20 @@ class ModelQueue:
             return 0.0
         return len(self.undecoded) * self.apart_s.seconds() + len(self.alone) * self.large_s.seconds()
 
-    def learn(self, taken: Taken, bucket: int, preprocess_s: float, inference_s: float) -> None:
+    def learn(self, jobs: Sequence[Job], bucket: int, preprocess_s: float, inference_s: float) -> None:
         """Refines the estimates with one finished batch.
 
         Args:
-            taken: The batch.
+            jobs: The batch.
             bucket: The size that ran; 0 if its inputs had to be run one by one.
             preprocess_s: Of all inputs together.
             inference_s: Of the run.
         """
         self.used_s += preprocess_s + inference_s
-        if taken.batch[0].alone:
+        if jobs[0].alone:
             self.large_s.learn(preprocess_s)
             return
         if bucket:  # what ran teaches the size that ran
             self.run_s[bucket].learn(inference_s)
-        self.decode_s.learn(preprocess_s / len(taken.batch))
+        self.decode_s.learn(preprocess_s / len(jobs))
         self._costs_until = -1e9

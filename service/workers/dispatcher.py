@@ -7,12 +7,11 @@ Lives on one event loop. Who may come in and what is next are `admission`'s deci
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from taxon.service.errors import DeadlineTooShortError, InferenceFailedError, NotServingError
 from taxon.service.scheduling.admission import Queues
 from taxon.service.scheduling.arena import Input
-from taxon.service.scheduling.batching import Job, Outcome, Scored, Taken, brought
+from taxon.service.scheduling.batching import Job, Outcome, Scored, brought
 from taxon.service.scheduling.model_queue import ModelQueue
 from taxon.service.workers.layout import Layout
 from taxon.service.workers.worker_protocol import Decode, Decoded, Done, Run
@@ -66,7 +65,7 @@ class Dispatcher:
         those who wait too.
         """
         for index, batch in enumerate(slot.batches):
-            jobs = batch.taken.batch
+            jobs = batch.jobs
             for job in jobs:
                 fatal = of_its_work and len(jobs) == 1
                 if slot.role == "decode":  # its array may lie where it was: it cannot be decoded again
@@ -171,7 +170,7 @@ class Dispatcher:
                 queue, jobs = chosen[0], brought(chosen[1])
                 if jobs and queue.decoded_by:
                     now = time.monotonic()
-                    batch = Batch(queue, Taken(jobs, 0, (), []), now, now + len(jobs) * queue.apart_s.seconds())
+                    batch = Batch(queue, jobs, 0, now, now + len(jobs) * queue.apart_s.seconds())
                     self._give(slot, batch, Decode(queue.decoded_by, *_places(jobs)))
 
     def _give_batches(self) -> None:
@@ -189,12 +188,11 @@ class Dispatcher:
                 fastest_s, now = next(iter(queue.costs().values())), time.monotonic()
                 for job in taken.expired:
                     job.deliver(DeadlineTooShortError(job.deadline - now, fastest_s))
-            taken = replace(taken, batch=brought(taken.batch))
-            if taken.batch:
+            if jobs := brought(taken.batch):
                 slot = free[-1]
                 began_at = max([time.monotonic(), *(batch.ends_at for batch in slot.batches)])
-                batch = Batch(queue, taken, began_at, began_at + queue.expected_s(taken))
-                self._give(slot, batch, Run(queue.model, taken.bucket, *_places(taken.batch)))
+                batch = Batch(queue, jobs, taken.bucket, began_at, began_at + queue.expected_s(jobs, taken.bucket))
+                self._give(slot, batch, Run(queue.model, taken.bucket, *_places(jobs)))
                 if not slot.has_room(depth, now):
                     free.pop()
 
@@ -206,7 +204,7 @@ class Dispatcher:
 
     def _queue_decoded(self, batch: Batch, decoded: Decoded) -> None:
         queue = batch.queue
-        for job, outcome, seconds in zip(batch.taken.batch, decoded.outcomes, decoded.seconds, strict=True):
+        for job, outcome, seconds in zip(batch.jobs, decoded.outcomes, decoded.seconds, strict=True):
             if isinstance(outcome, Exception):
                 job.deliver(outcome)
             elif self._queues.get(job.model) is None:
@@ -217,11 +215,10 @@ class Dispatcher:
                 queue.insert(job)
 
     def _deliver(self, batch: Batch, done: Done) -> None:
-        jobs = batch.taken.batch
-        batch.queue.on_batch(done.run_count, len(jobs) - done.run_count)
+        batch.queue.on_batch(done.run_count, len(batch.jobs) - done.run_count)
         if done.run_count:
-            batch.queue.learn(batch.taken, done.bucket, done.preprocess_s, done.inference_s)
-        for job, outcome in zip(jobs, done.outcomes, strict=True):
+            batch.queue.learn(batch.jobs, done.bucket, done.preprocess_s, done.inference_s)
+        for job, outcome in zip(batch.jobs, done.outcomes, strict=True):
             if isinstance(outcome, Exception):
                 job.deliver(outcome)
                 continue

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from taxon.service.scheduling.batching import Taken
+from taxon.service.scheduling.batching import Job
 from taxon.service.scheduling.model_queue import ModelQueue
 from taxon.service.workers.child_process import ChildProcess
 from taxon.service.workers.worker_protocol import Role
@@ -18,7 +19,9 @@ class Batch:
     """What a worker has to run, or a decoder to decode."""
 
     queue: ModelQueue
-    taken: Taken
+    jobs: Sequence[Job]
+    bucket: int
+    """The size that they are padded to; 0: they are decoded."""
     began_at: float
     """When it was sent, or when the one before it was done."""
     ends_at: float
@@ -75,12 +78,12 @@ class WorkerSlot:
     @property
     def has_large_picture(self) -> bool:
         """Whether it works on an input that runs alone."""
-        return any(batch.taken.batch[0].alone for batch in self.batches)
+        return any(batch.jobs[0].alone for batch in self.batches)
 
     @property
     def decoding_bytes(self) -> int:
         """Memory for the large pictures that it has to decode."""
-        return sum(job.decoding_bytes for batch in self.batches for job in batch.taken.batch)
+        return sum(job.decoding_bytes for batch in self.batches for job in batch.jobs)
 
     def watch(self, watchdog: asyncio.TimerHandle | None) -> None:
         """Replaces the watchdog."""

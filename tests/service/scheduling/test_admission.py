@@ -171,7 +171,7 @@ def ran(queue, job, seconds):
     """What a worker would report of the run of one input."""
     taken = queue.take(queue.clock(), 1, large_room=math.inf)
     assert list(taken.batch) == [job]
-    queue.learn(taken, 1, 0.0, seconds)
+    queue.learn(taken.batch, 1, 0.0, seconds)
 
 
 def test_one_stall_locks_nobody_out(opened, admit):
@@ -203,7 +203,7 @@ def test_a_stall_of_the_first_picture_ever_locks_nobody_out(opened, admit, clock
     """What decoding takes is not proven at load: a first sample is all there is, and it may be anything."""
     queue = opened()
     admit(queue)
-    queue.learn(queue.take(clock.now, 1, large_room=math.inf), 1, 2.0, 0.010)
+    queue.learn(queue.take(clock.now, 1, large_room=math.inf).batch, 1, 2.0, 0.010)
     let_in = 0
     for _ in range(600):
         clock.now += 0.1
@@ -212,7 +212,7 @@ def test_a_stall_of_the_first_picture_ever_locks_nobody_out(opened, admit, clock
         except DeadlineTooShortError:
             continue
         let_in += 1
-        queue.learn(queue.take(clock.now, 1, large_room=math.inf), 1, 0.002, 0.010)
+        queue.learn(queue.take(clock.now, 1, large_room=math.inf).batch, 1, 0.002, 0.010)
     assert let_in > 200
 
 
@@ -269,7 +269,7 @@ def test_models_share_worker_time_not_turns(queues, opened, admit, clock):
     turns = []
     for _ in range(44):
         queue, taken = queues.next_batch(1, {1, 2}, 0)
-        queue.learn(taken, 1, 0.0, queue.run_s[1].proven_s)
+        queue.learn(taken.batch, 1, 0.0, queue.run_s[1].proven_s)
         turns.append(queue)
     assert turns.count(slow) == 4
     assert turns.count(fast) == 40
@@ -280,12 +280,12 @@ def test_idleness_earns_no_claim(queues, opened, admit):
     admit(busy, count=20, remaining_s=100)
     for _ in range(10):
         queue, taken = queues.next_batch(1, {1, 2}, 0)
-        queue.learn(taken, 1, 0.0, 0.1)
+        queue.learn(taken.batch, 1, 0.0, 0.1)
     admit(idle, count=10, remaining_s=100)
     turns = []
     for _ in range(6):
         queue, taken = queues.next_batch(1, {1, 2}, 0)
-        queue.learn(taken, 1, 0.0, 0.1)
+        queue.learn(taken.batch, 1, 0.0, 0.1)
         turns.append(queue)
     assert turns.count(idle) in (3, 4)
 
@@ -295,7 +295,7 @@ def test_a_model_that_comes_later_starts_level_with_the_others(queues, opened, a
     admit(old, count=20, remaining_s=100)
     for _ in range(10):
         queue, taken = queues.next_batch(1, {1, 2}, 0)
-        queue.learn(taken, 1, 0.0, 0.1)
+        queue.learn(taken.batch, 1, 0.0, 0.1)
     new = opened({1: 0.1}, model=2)
     assert new.used_s == pytest.approx(0.9)
 

@@ -85,11 +85,16 @@ def test_what_waits_is_priced_by_the_best_batches(queue):
     assert queue.backlog_s() == pytest.approx(10 * (HAND_OVER_S + 0.016) / 4 + HAND_OVER_S + 0.010 + LARGE_PICTURE_S)
 
 
+def expected_s(queue):
+    taken = take(queue)
+    return queue.expected_s(taken.batch, taken.bucket)
+
+
 def test_what_a_batch_should_take(queue):
     put(queue, *jobs(1e9, 1e9))
-    assert queue.expected_s(take(queue)) == pytest.approx(HAND_OVER_S + 0.012)
+    assert expected_s(queue) == pytest.approx(HAND_OVER_S + 0.012)
     put(queue, job(decoding_bytes=1))
-    assert queue.expected_s(take(queue)) == pytest.approx(HAND_OVER_S + 0.010 + LARGE_PICTURE_S)
+    assert expected_s(queue) == pytest.approx(HAND_OVER_S + 0.010 + LARGE_PICTURE_S)
 
 
 def learnt(queue):
@@ -101,13 +106,13 @@ def learnt(queue):
 def test_what_ran_teaches_the_size_that_ran(queue, bucket):
     """A batch of four shrank, since callers had left: it ran as a smaller one."""
     put(queue, *jobs(*[1e9] * 4))
-    queue.learn(take(queue), bucket, 0.0, 0.011)
+    queue.learn(take(queue).batch, bucket, 0.0, 0.011)
     assert learnt(queue) == [bucket]
 
 
 def test_inputs_that_had_to_be_run_one_by_one_teach_no_size(queue):
     put(queue, *jobs(*[1e9] * 4))
-    queue.learn(take(queue), 0, 0.004, 0.100)
+    queue.learn(take(queue).batch, 0, 0.004, 0.100)
     assert learnt(queue) == []
     assert queue.decode_s.seconds() == pytest.approx(0.001)
     assert queue.used_s == pytest.approx(0.104)  # the time was spent all the same
@@ -115,7 +120,7 @@ def test_inputs_that_had_to_be_run_one_by_one_teach_no_size(queue):
 
 def test_large_pictures_teach_only_what_large_pictures_take(queue):
     put(queue, job(decoding_bytes=1))
-    queue.learn(take(queue), 1, 0.200, 0.010)
+    queue.learn(take(queue).batch, 1, 0.200, 0.010)
     assert queue.large_s.seconds() == pytest.approx(0.110)
     assert learnt(queue) == []
     assert queue.decode_s.seconds() == 0.0
@@ -124,7 +129,7 @@ def test_large_pictures_teach_only_what_large_pictures_take(queue):
 def test_a_batch_changes_the_costs_at_once_and_fading_soon(queue, clock):
     before = queue.costs()[1]
     put(queue, job())
-    queue.learn(take(queue), 1, 0.0, 0.020)
+    queue.learn(take(queue).batch, 1, 0.0, 0.020)
     taught = queue.costs()[1]
     assert taught > before
     clock.now += FADING_S
@@ -135,5 +140,5 @@ def test_what_was_proven_stays_whatever_is_learnt(queue):
     proven_s = queue.proven_s
     assert proven_s == pytest.approx(HAND_OVER_S + 0.010)
     put(queue, job())
-    queue.learn(take(queue), 1, 2.0, 2.0)
+    queue.learn(take(queue).batch, 1, 2.0, 2.0)
     assert queue.proven_s == proven_s

@@ -218,7 +218,7 @@ async def test_deaths_over_other_things_refuse_nothing(told):
     told.loads.died(idle, -9)
     for _ in range(3):
         told.orders(busy)
-        busy.batches.append(Batch(None, None, 0.0, 0.0))  # had before the order to load
+        busy.batches.append(Batch(None, [], 0, 0.0, 0.0))  # had before the order to load
         told.loads.died(busy, -9)
         busy = slot(1)
     assert not answer.done()
