@@ -86,11 +86,8 @@ def test_unloading_releases_the_devices_memory(serve, tmp_path):
         held = used_mb()
         stub.RepositoryModelUnload(inference.RepositoryModelUnloadRequest(model_name="resnet18"), timeout=30)
         until(lambda held=held: used_mb() < held - 40, 30)  # its weights are 45 MB
-        without = used_mb()
         stub.RepositoryModelLoad(inference.RepositoryModelLoadRequest(model_name="resnet18"), timeout=120)
     assert used_mb() < held + 10
-    assert without < held - 40
-    assert server.label() == "red"
 
 
 def test_a_process_that_dies_is_replaced(serve):
