@@ -9,6 +9,7 @@ ServiceError
 ├── QueueFullError          what is in the server already would make the answer too late, or leaves it no room
 ├── NotServingError         starting, stopping, or the worker that held the call died
 ├── InferenceFailedError    the model failed on this input
+│   └── NotFiniteError      its scores are not numbers
 ├── DeadlineTooShortError   the answer would come too late
 ├── UnsupportedError        a part of a protocol that this server does not have, or not switched on
 └── ModelRefusedError       a model that was to be loaded is not fit to be served
@@ -68,6 +69,10 @@ class NotServingError(ServiceError):
 
 class InferenceFailedError(ServiceError):
     """The model failed on this input. The cause goes to the log, not to the caller."""
+
+
+class NotFiniteError(InferenceFailedError):
+    """The model's scores for this input are not numbers."""
 
 
 class DeadlineTooShortError(ServiceError):

@@ -29,6 +29,7 @@ from taxon.service.fronts.hub import Hub
 from taxon.service.machine import available_cores, keep_freed_memory, private_bytes
 from taxon.service.models.control import ModelControl
 from taxon.service.models.repository import Repository
+from taxon.service.models.rollback import Rollback
 from taxon.service.models.watch import Watch
 from taxon.service.runtime.device import Device, choose_device
 from taxon.service.scheduling.arena import Arena
@@ -110,6 +111,7 @@ class Server:
         )
         self.metrics = Metrics()
         self.repository = Repository(self._refresh)
+        self._rollback = Rollback(self.repository, self.metrics.count_rollback)
         self._stop = asyncio.Event()
         self._stopped_at = 0.0
         self.loaded = asyncio.Event()
@@ -164,7 +166,7 @@ class Server:
         working: list[asyncio.Task[None]] = []
         stopped = asyncio.create_task(self._stop.wait())
         try:
-            working = [asyncio.create_task(self._load()), asyncio.create_task(self._control.watch_labels())]
+            working = [asyncio.create_task(self._load()), asyncio.create_task(self._control.watch_traffic())]
             if settings.watch_seconds and settings.model_control == "none":
                 watch = Watch(settings.models, self.repository, self._control)
                 working.append(asyncio.create_task(watch.run(settings.watch_seconds)))
@@ -225,7 +227,9 @@ class Server:
         )
         known = self.repository.known
         states = ((state.name, state.version, state.state) for state in self.repository.index() if state.version)
-        self.metrics.show_versions(states, known.defaults, known.labels)
+        labels = {name: traffic.labels for name, traffic in known.traffic.items()}
+        trials = ((trial.name, trial.version, trial.role, trial.state, trial.share) for trial in known.trials.values())
+        self.metrics.show_versions(states, known.defaults, labels, trials)
 
     def _measure(self) -> None:
         """Has the page show what it asks for at every scrape."""
@@ -242,13 +246,21 @@ class Server:
     def _speak(self, board: Board, arenas: list[Arena], memory: Memory) -> Front | Hub:
         line, apart = self.pool.dispatcher, self._layout.decoders > 0
         if self._layout.fronts > 1:
-            return Hub(self._settings, line, self._control, board, arenas, decodes_apart=apart)
+            return Hub(
+                self._settings,
+                line,
+                self._control,
+                board,
+                arenas,
+                decodes_apart=apart,
+                report=self._rollback.take,
+            )
         executor = Executor(line, arenas[0], memory, decodes_apart=apart)
 
         async def statistics() -> Mapping[Key, Figures]:
             return self.metrics.statistics.all
 
-        shared = Shared(self.repository, executor, self._control, board, memory, statistics)
+        shared = Shared(self.repository, executor, self._control, board, memory, statistics, self._rollback.take)
         return Front(self._settings, shared, self.metrics)
 
     def _page_registry(self) -> CollectorRegistry:

@@ -19,6 +19,8 @@ from taxon.service.api.request_view import RequestView
 from taxon.service.errors import FieldInvalidError
 from taxon.service.models.model import Model
 from taxon.service.models.repository import Repository
+from taxon.service.models.routing import MAX_KEY_BYTES
+from taxon.service.models.trials import TrafficTrial
 from taxon.service.pipeline import Answer, Pipeline
 from taxon.service.scheduling.picture_size import Encoded
 from taxon.service.telemetry.metrics import Metrics
@@ -32,6 +34,7 @@ MAX_PAGE_SIZE = 1000
 MAX_PAGE_BYTES = 3 * 2**20
 """gRPC's clients take messages of 4 MiB unless they are told otherwise."""
 TASKS = {"single_label": pb.TASK_SINGLE_LABEL, "multi_label": pb.TASK_MULTI_LABEL}
+ROLES = {"canary": pb.TRAFFIC_ROLE_CANARY, "shadow": pb.TRAFFIC_ROLE_SHADOW}
 MEASURES = {"score": pb.UNKNOWN_MEASURE_SCORE, "familiarity": pb.UNKNOWN_MEASURE_FAMILIARITY}
 
 log = structlog.get_logger(__name__)
@@ -141,7 +144,12 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
                 for trial in model.description.trials
             ),
             unknown_measure=None if threshold is None else MEASURES[manifest.thresholds.unknown_by],
+            traffic_trial=_trial(self._repository.trial(manifest.name, manifest.version)),
         )
+
+
+def _trial(trial: TrafficTrial | None) -> pb.TrafficTrial | None:
+    return None if trial is None else pb.TrafficTrial(role=ROLES[trial.role], share=trial.share, reason=trial.reason)
 
 
 def _shortened(model: pb.Model) -> pb.Model:
@@ -171,7 +179,14 @@ def _choice(request: pb.ClassifyRequest) -> Choice:
     min_score = request.min_score if request.HasField("min_score") else None
     if min_score is not None and not 0.0 <= min_score <= 1.0:  # NaN is outside too
         raise FieldInvalidError("min_score", "must be in [0.0, 1.0]")
-    return Choice(request.model_name, request.model_version, request.max_results, min_score)
+    return Choice(request.model_name, request.model_version, request.max_results, min_score, _key_of(request))
+
+
+def _key_of(request: pb.ClassifyRequest) -> str:
+    key = request.routing_key
+    if len(key) > MAX_KEY_BYTES or len(key.encode()) > MAX_KEY_BYTES:
+        raise FieldInvalidError("routing_key", f"must have at most {MAX_KEY_BYTES} bytes")
+    return key
 
 
 def _response(answer: Answer) -> pb.ClassifyResponse:

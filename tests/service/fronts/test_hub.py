@@ -120,7 +120,16 @@ class Opened:
         self.line, self.control, self.board = Line(), Control(), Board(2)
         self.arenas = [Arena(8192), Arena(8192)]
         settings = parse(["--listen", "127.0.0.1:0", *flags])
-        self.hub = Hub(settings, self.line, self.control, self.board, self.arenas, decodes_apart=False)
+        self.seen = []
+        self.hub = Hub(
+            settings,
+            self.line,
+            self.control,
+            self.board,
+            self.arenas,
+            decodes_apart=False,
+            report=self.seen.append,
+        )
 
     async def start(self):
         starting = asyncio.create_task(self.hub.start("127.0.0.1:0"))

@@ -13,14 +13,14 @@ def test_stage_seconds_read_like_a_histogram_of_prometheus_own():
     usual = Histogram(
         "taxon_stage_seconds",
         "Time of answered inputs in each stage: preprocess, queue, inference, total.",
-        ["model", "stage"],
+        ["model", "version", "stage"],
         buckets=STAGE_BUCKETS_S,
         registry=registry,
     )
     for second in seconds:
-        metrics.stage_seconds.observe("m", [("queue", second), ("total", second * 2)])
-        usual.labels("m", "queue").observe(second)
-        usual.labels("m", "total").observe(second * 2)
+        metrics.stage_seconds.observe("m", 1, [("queue", second), ("total", second * 2)])
+        usual.labels("m", "1", "queue").observe(second)
+        usual.labels("m", "1", "total").observe(second * 2)
 
     def lines(page):
         return {line for line in page.decode().splitlines() if "stage_seconds" in line and "_created" not in line}
