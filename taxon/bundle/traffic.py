@@ -110,7 +110,7 @@ class Traffic(_Part):
         try:
             return Traffic(**(dict(self) | fields))
         except ValidationError as error:
-            raise ValueError(_faults(error)) from None
+            raise ValueError(faults(error)) from None
 
     def labelled(self, label: str, version: int) -> "Traffic":
         """With a label that names a version. The trial of a version that becomes the default is over.
@@ -149,14 +149,15 @@ def _parsed(text: bytes, path: Path) -> Traffic:
     try:
         return Traffic.model_validate(document)
     except ValidationError as error:
-        raise BundleError(f"{path} is not valid: {_faults(error)}") from error
+        raise BundleError(f"{path} is not valid: {faults(error)}") from error
 
 
-def _faults(error: ValidationError) -> str:
-    faults = [
+def faults(error: ValidationError) -> str:
+    """What is wrong, field by field, in one line."""
+    found = [
         (".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")) for fault in error.errors()
     ]
-    return "; ".join(f"{where}: {what}" if where else what for where, what in faults)
+    return "; ".join(f"{where}: {what}" if where else what for where, what in found)
 
 
 def _labels_of_folder(folder: Path) -> dict[str, int]:

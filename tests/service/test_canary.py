@@ -1,0 +1,132 @@
+"""A canary, from its declaration to its rollback, on whole servers."""
+
+import asyncio
+
+import grpc
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from taxon.bundle import traffic, version_labels
+from taxon.bundle.traffic import Bounds, Canary
+from taxon.inference import open_inference_service_pb2 as oip
+from taxon.v1 import classification_service_pb2 as pb
+from tests.fakes import toy_bundle
+from tests.inference_requests import stub_of
+from tests.waiting import until
+
+BOUNDS = Bounds(window=20, min_calls=10)
+USUAL, POISON = (3.0, 0.0, 0.0, 0.0), (3.0, 0.0, 0.0, 1e10)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Two versions of one model; for a poison the second one's scores are not numbers."""
+    first = toy_bundle(tmp_path / "models", features=True)
+    graph = onnx.load_from_string(first.read("model.onnx"))
+    (weights,) = [constant for constant in graph.graph.initializer if constant.name == "weights"]
+    values = numpy_helper.to_array(weights).copy()
+    values[3] = 1e30
+    weights.CopyFrom(numpy_helper.from_array(values, "weights"))
+    toy_bundle(tmp_path / "models", features=True, graph=graph.SerializeToString())
+    version_labels.write(tmp_path / "models", "colors", "stable", 1)
+    return tmp_path / "models"
+
+
+def declare(root, share):
+    canary = Canary(version=2, share=share, bounds=BOUNDS, declared=traffic.now())
+    traffic.change(root, "colors", lambda before: before.changed(canary=canary))
+
+
+class Caller:
+    def __init__(self, running):
+        self.running = running
+
+    async def version(self, values=USUAL, **words):
+        request = pb.ClassifyRequest(features=pb.Features(values=values), model_name="colors", **words)
+        return (await self.running.stub.Classify(request, timeout=10)).model_version
+
+    async def trial(self, version="2"):
+        request = pb.GetModelRequest(model_name="colors", model_version=version)
+        return (await self.running.stub.GetModel(request, timeout=10)).model.traffic_trial
+
+
+@pytest.mark.parametrize("fronts", ["1", "2"])
+async def test_a_canary_answers_its_share_and_is_rolled_back_when_it_answers_no_numbers(serve, root, fronts):
+    declare(root, 0.5)
+    async with serve(root, "--metrics-port", "0", "--fronts", fronts) as running:
+        caller = Caller(running)
+        keys = {str(key): await caller.version(routing_key=str(key)) for key in range(40)}
+        assert set(keys.values()) == {"1", "2"}
+        assert {key: await caller.version(routing_key=key) for key in keys} == keys
+        assert {await caller.version(model_version="1", routing_key=key) for key in keys} == {"1"}
+        assert await caller.trial() == pb.TrafficTrial(role=pb.TRAFFIC_ROLE_CANARY, share=0.5)
+        assert await caller.trial("1") == pb.TrafficTrial()
+
+        failed_count = 0
+        while not (await caller.trial()).reason:
+            try:
+                assert await caller.version(POISON) == "1"
+            except grpc.aio.AioRpcError as error:
+                failed_count += error.code() == grpc.StatusCode.INTERNAL
+            assert failed_count <= BOUNDS.min_calls
+        assert failed_count >= 1
+        assert "scores that are not numbers" in (await caller.trial()).reason
+        assert {await caller.version(POISON, routing_key=key) for key in keys} == {"1"}
+        page = await asyncio.to_thread(running.page)  # which asks the fronts
+        assert 'taxon_canary_rollbacks_total{model="colors",version="2"} 1.0' in page
+        assert 'taxon_traffic_trial{model="colors",role="canary",state="ROLLED_BACK",version="2"} 0.5' in page
+        assert f'outcome="nan",part="canary",version="2"}} {failed_count:.1f}' in page
+
+        declare(root, 1.0)  # as somebody does who has read why, and tries again
+        await until(lambda: running.server.repository.trial("colors", 2).state == "RUNNING")
+        while (await caller.trial()).reason:  # the other front has not heard of it
+            pass
+        assert await caller.version() == "2"
+        version_labels.write(root, "colors", "stable", 2)
+        await until(lambda: running.server.repository.trial("colors", 2) is None)
+        assert running.server.repository.default_version("colors") == 2
+
+
+async def test_tensors_take_the_same_way(serve, root):
+    declare(root, 0.5)
+    async with serve(root) as running:
+        stub = stub_of(running)
+
+        async def version(key, **parameter):
+            tensor = oip.ModelInferRequest.InferInputTensor(name="features", datatype="FP32", shape=[1, 4])
+            tensor.contents.fp32_contents.extend(USUAL)
+            request = oip.ModelInferRequest(model_name="colors", inputs=[tensor])
+            request.parameters["routing_key"].CopyFrom(oip.InferParameter(**(parameter or {"string_param": key})))
+            return (await stub.ModelInfer(request, timeout=10)).model_version
+
+        caller = Caller(running)
+        keys = [str(key) for key in range(20)]
+        found = [await version(key) for key in keys]
+        assert set(found) == {"1", "2"}
+        assert [await caller.version(routing_key=key) for key in keys] == found
+        for wrong in ({"int64_param": 1}, {"string_param": "x" * 257}):
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await version("", **wrong)
+            assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_key_that_is_too_long_is_refused(serve, root, refused):
+    async with serve(root) as running:
+        request = pb.ClassifyRequest(features=pb.Features(values=USUAL), routing_key="é" * 129)
+        error = await refused(running.stub.Classify(request))
+        assert (error.reason, error.others["BadRequest"].field_violations[0].field) == ("FIELD_INVALID", "routing_key")
+
+
+async def test_a_canary_that_cannot_be_served_leaves_all_calls_to_the_default(serve, root):
+    (root / "colors" / "2" / "model.onnx").write_bytes(b"broken")
+    declare(root, 1.0)
+    async with serve(root, "--metrics-port", "0") as running:
+        assert {await Caller(running).version() for _ in range(5)} == {"1"}
+        trial = running.server.repository.trial("colors", 2)
+        assert trial.state == "NOT_SERVED"
+        assert "sha256" in trial.reason
+        assert (
+            'taxon_traffic_trial{model="colors",role="canary",state="NOT_SERVED",version="2"} 1.0'
+            in await asyncio.to_thread(running.page)
+        )
