@@ -12,7 +12,8 @@ ServiceError
 │   └── NotFiniteError      its scores are not numbers
 ├── DeadlineTooShortError   the answer would come too late
 ├── UnsupportedError        a part of a protocol that this server does not have, or not switched on
-└── ModelRefusedError       a model that was to be loaded is not fit to be served
+├── ModelRefusedError       a model that was to be loaded is not fit to be served
+└── RepositoryUnusableError the folder of models cannot be changed
 StartError                  the process cannot start; never reaches a caller
 """
 
@@ -93,6 +94,10 @@ class UnsupportedError(ServiceError):
 
 class ModelRefusedError(ServiceError):
     """A model that was to be loaded is not fit to be served. The message says why."""
+
+
+class RepositoryUnusableError(ServiceError):
+    """The folder of models cannot be changed, or what is declared in it cannot be read. The message says why."""
 
 
 class StartError(Exception):

@@ -21,13 +21,16 @@ from taxon.bundle import atomic_files, signing
 from taxon.bundle.picture_limits import Limits
 from taxon.bundle.signing import KeyFileError
 from taxon.service import config
+from taxon.service.api.admin import ModelAdminService
 from taxon.service.api.classification import MAX_BATCH_ENTRIES
 from taxon.service.config import Settings
 from taxon.service.errors import StartError
+from taxon.service.fronts.admin_front import AdminFront
 from taxon.service.fronts.front import Front, Shared, memory_of
 from taxon.service.fronts.hub import Hub
 from taxon.service.machine import available_cores, keep_freed_memory, private_bytes
 from taxon.service.models.control import ModelControl
+from taxon.service.models.declaring import Declaring
 from taxon.service.models.repository import Repository
 from taxon.service.models.rollback import Rollback
 from taxon.service.models.watch import Watch
@@ -118,6 +121,8 @@ class Server:
         """Set once every model has been tried."""
         self.metrics_port: int | None = None
         """Where the metrics page is, once `serve` has begun."""
+        self.admin_port: int | None = None
+        """Where the admin service is, once `serve` has begun."""
         self._built = False
         board = Board(self._layout.fronts)
         memory = memory_of(settings)
@@ -163,9 +168,13 @@ class Server:
         settings = self._settings
         page = None if settings.metrics_port is None else self._open_page(settings.metrics_port)
         self.metrics_port = page.port if page else None
+        admin: AdminFront | None = None
         working: list[asyncio.Task[None]] = []
         stopped = asyncio.create_task(self._stop.wait())
         try:
+            if settings.admin_port is not None:
+                admin = self._admin()
+                self.admin_port = await admin.start(f"{settings.admin_host}:{settings.admin_port}")
             working = [asyncio.create_task(self._load()), asyncio.create_task(self._control.watch_traffic())]
             if settings.watch_seconds and settings.model_control == "none":
                 watch = Watch(settings.models, self.repository, self._control)
@@ -175,7 +184,8 @@ class Server:
             port = await self.fronts.start(settings.listen)
             if settings.port_file:
                 _write_port(settings.port_file, port)
-            log.info("listening", port=port, metrics_port=self.metrics_port, **asdict(self._layout))
+            ports = {"port": port, "metrics_port": self.metrics_port, "admin_port": self.admin_port}
+            log.info("listening", **ports, **asdict(self._layout))
             done, _ = await asyncio.wait([stopped, *working], return_when=asyncio.FIRST_COMPLETED)
             while stopped not in done:
                 for task in done:
@@ -187,6 +197,8 @@ class Server:
         finally:
             for task in (stopped, *working):
                 task.cancel()
+            if admin:
+                await admin.close()
             self._control.close()
             await self.pool.close()
             await self.fronts.close()
@@ -262,6 +274,14 @@ class Server:
 
         shared = Shared(self.repository, executor, self._control, board, memory, statistics, self._rollback.take)
         return Front(self._settings, shared, self.metrics)
+
+    def _admin(self) -> AdminFront:
+        declaring = Declaring(self._settings.models, self.repository)
+        service = ModelAdminService(self.repository, self._control, declaring)
+        count = self.metrics.requests
+        return AdminFront(
+            service, lambda method, reason: count.labels(method, reason).inc(), reflects=self._settings.reflection
+        )
 
     def _page_registry(self) -> CollectorRegistry:
         """What the metrics page shows: this process's metrics, and those of fronts of their own."""

@@ -242,11 +242,15 @@ class Repository:
         """Whether a version, or any if none is given, is served or in the folder."""
         return any(key[0] == name and version in ("", str(key[1])) for key in self.known.states if key[1] != NO_VERSION)
 
+    def refused(self) -> Sequence[VersionState]:
+        """Versions that were found and may not be served, by name and version."""
+        states = [state for state in self.index() if state.version != NO_VERSION]
+        return [state for state in states if state.state == "UNAVAILABLE" and state.reason != "unloaded"]
+
     @property
     def refused_count(self) -> int:
-        """Versions that were found and may not be served."""
-        states = [state for state in self.known.states.values() if state.version != NO_VERSION]
-        return sum(state.state == "UNAVAILABLE" and state.reason != "unloaded" for state in states)
+        """How many were found and may not be served."""
+        return len(self.refused())
 
 
 def _tell_of_trial(before: TrafficTrial | None, after: TrafficTrial | None) -> None:

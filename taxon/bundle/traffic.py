@@ -154,9 +154,7 @@ def _parsed(text: bytes, path: Path) -> Traffic:
 
 def faults(error: ValidationError) -> str:
     """What is wrong, field by field, in one line."""
-    found = [
-        (".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")) for fault in error.errors()
-    ]
+    found = [(".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")) for fault in error.errors()]
     return "; ".join(f"{where}: {what}" if where else what for where, what in found)
 
 
