@@ -13,6 +13,7 @@ from taxon.service.errors import DeadlineTooShortError, FieldInvalidError
 from taxon.service.models.model import Model
 from taxon.service.models.repository import Repository
 from taxon.service.models.routing import Routed, Routing, outcome_of
+from taxon.service.models.shadowing import Shadowing
 from taxon.service.ranking import Ranked
 from taxon.service.runtime.features import to_features
 from taxon.service.scheduling.admission import Permits
@@ -44,6 +45,7 @@ class Pipeline:
         permits: Permits,
         executor: Executor,
         routing: Routing,
+        shadowing: Shadowing,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -51,6 +53,7 @@ class Pipeline:
         self._permits = permits
         self._executor = executor
         self._routing = routing
+        self._shadowing = shadowing
         self._metrics = metrics
         self._clock = clock
 
@@ -77,11 +80,13 @@ class Pipeline:
         routed = self.route(found, choice.model_version, choice.routing_key)
         model = routed.model
         try:
-            scored = await self.run(model, checked(given, model), deadline)
+            payload = checked(given, model)
+            scored = await self.run(model, payload, deadline)
         except (Exception, asyncio.CancelledError) as error:
             self.failed(routed, error, self._clock() - arrived)
             raise
         self.answered(routed, 1, scored, scored.total_s)
+        self._shadowing.copy(routed, payload, scored)
         if model.ranking is None:
             raise TypeError("a classifier has a ranking")
         return Answer(model.ranking.rank(scored.scores, choice.max_results, choice.min_score), model, scored)

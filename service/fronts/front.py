@@ -26,6 +26,7 @@ from taxon.service.fronts.leaving import AGE_SPREAD, Arrivals, stop_listening
 from taxon.service.machine import memory_limit
 from taxon.service.models.repository import Known, Repository
 from taxon.service.models.routing import Routing, Seen
+from taxon.service.models.shadowing import Shadowing
 from taxon.service.open_inference.inference import Inference
 from taxon.service.open_inference.service import SERVICE as OPEN_INFERENCE
 from taxon.service.open_inference.service import Control, Limit, OpenInferenceService, to_status
@@ -83,7 +84,8 @@ class Front:
         permits = Permits(settings.max_queued_requests, shared.board, number, shared.executor.predicted_wait_s)
         metrics.in_flight.set_function(lambda: shared.board.held_of(number))
         routing = Routing(shared.repository, shared.report)
-        pipeline = Pipeline(shared.repository, permits, shared.executor, routing, metrics)
+        shadowing = Shadowing(shared.repository, shared.executor, metrics)
+        pipeline = Pipeline(shared.repository, permits, shared.executor, routing, shadowing, metrics)
         classification = ClassificationService(pipeline, shared.repository, metrics, settings.max_call_seconds)
         open_inference = OpenInferenceService(
             Inference(pipeline, shared.repository),

@@ -248,6 +248,7 @@ class Hub:
             deliver,
             message.priority,
             decoding_bytes=message.decoding_bytes,
+            background=message.background,
         )
         try:
             self._line.submit(job)

@@ -20,6 +20,7 @@ from prometheus_client.utils import floatToGoString
 from taxon.service.telemetry.statistics import Statistics
 
 STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+DISTANCE_BUCKETS = (0.0001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
 NO_DESCRIPTOR_PAUSE_S = 0.2
 
@@ -137,6 +138,27 @@ class Metrics:
         self.rollbacks = Counter(
             "taxon_canary_rollbacks", "Canaries that were rolled back.", ["model", "version"], registry=self.registry
         )
+        self.shadow_inputs = Counter(
+            "taxon_shadow_inputs",
+            "Copies of inputs for the shadow, by what became of them: same (top label as the default's), other, error, "
+            "nan, unfit (it takes other inputs), shed (no worker was idle).",
+            ["model", "version", "outcome"],
+            registry=self.registry,
+        )
+        self.shadow_distance = Histogram(
+            "taxon_shadow_score_distance",
+            "Largest difference of any label's score between shadow and default, on one input.",
+            ["model", "version"],
+            buckets=DISTANCE_BUCKETS,
+            registry=self.registry,
+        )
+        self.shadow_seconds = Histogram(
+            "taxon_shadow_seconds",
+            "Time of decoding and running one input, by shadow and by default.",
+            ["model", "version", "by"],
+            buckets=STAGE_BUCKETS_S,
+            registry=self.registry,
+        )
         self.serving = Gauge("taxon_serving", "1 while health says SERVING.", registry=self.registry)
         self.queued = Gauge("taxon_queued_inputs", "Inputs that wait for a worker.", registry=self.registry)
         self.workers = Gauge("taxon_workers", "Workers that have a model to run.", registry=self.registry)
@@ -161,6 +183,12 @@ class Metrics:
     def count_rollback(self, model: str, version: int) -> None:
         """Counts a canary that was rolled back."""
         self.rollbacks.labels(model, version).inc()
+
+    def show_shadow(self, model: str, version: int, distance: float, seconds: float, usual_seconds: float) -> None:
+        """Counts one input that both shadow and default have answered."""
+        self.shadow_distance.labels(model, version).observe(distance)
+        for by, spent in (("shadow", seconds), ("default", usual_seconds)):
+            self.shadow_seconds.labels(model, version, by).observe(spent)
 
     def keep_versions(self, versions: Container[tuple[str, int]]) -> None:
         """Drops what was counted of versions that are served no more: without that the page would grow for ever."""
