@@ -1,6 +1,7 @@
 """A canary, from its declaration to its rollback, on whole servers."""
 
 import asyncio
+import re
 
 import grpc
 import onnx
@@ -8,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 
 from taxon.bundle import traffic, version_labels
-from taxon.bundle.traffic import Bounds, Canary
+from taxon.bundle.traffic import Bounds, Canary, Shadow
 from taxon.inference import open_inference_service_pb2 as oip
 from taxon.v1 import classification_service_pb2 as pb
 from tests.fakes import toy_bundle
@@ -130,3 +131,21 @@ async def test_a_canary_that_cannot_be_served_leaves_all_calls_to_the_default(se
             'taxon_traffic_trial{model="colors",role="canary",state="NOT_SERVED",version="2"} 1.0'
             in await asyncio.to_thread(running.page)
         )
+
+
+@pytest.mark.parametrize("fronts", ["1", "2"])
+async def test_a_shadow_is_compared_and_answers_nobody(serve, root, fronts):
+    shadow = Shadow(version=2, share=1.0)
+    traffic.change(root, "colors", lambda before: before.changed(shadow=shadow))
+    async with serve(root, "--metrics-port", "0", "--fronts", fronts) as running:
+        caller = Caller(running)
+        assert (await caller.trial()).role == pb.TRAFFIC_ROLE_SHADOW
+        counted = {}
+        while not (counted.get("same") and counted.get("nan")):
+            assert {await caller.version(values) for values in (USUAL, POISON)} == {"1"}
+            page = await asyncio.to_thread(running.page)
+            found = re.findall(r'taxon_shadow_inputs_total{model="colors",outcome="(\w+)",version="2"} (\S+)', page)
+            counted = {outcome: float(count) for outcome, count in found}
+        assert set(counted) <= {"same", "nan", "shed"}
+        assert 'taxon_shadow_score_distance_sum{model="colors",version="2"} 0.0' in page
+        assert await caller.version(model_version="2") == "2"

@@ -1,11 +1,15 @@
 import json
+import re
 import threading
+from pathlib import Path
 
 import pytest
 
 from taxon.bundle import traffic, version_labels, version_numbers
 from taxon.bundle.manifest import BundleError
 from taxon.bundle.traffic import Bounds, Canary, Shadow, Traffic
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture
@@ -32,6 +36,15 @@ def test_a_file_of_the_least(root):
     file = '{"format_version": 1, "labels": {"stable": 3}, "canary": {"version": 7, "share": 0.5}}'
     (root / "pets" / "traffic.json").write_text(file)
     assert traffic.read(root, "pets").canary == Canary(version=7, share=0.5, bounds=Bounds())
+
+
+def test_the_documented_file_is_one(root):
+    """And its bounds are what holds where none are given."""
+    (example,) = re.findall(r"```json\n(.*?)```", (DOCS / "bundle_format.md").read_text(), re.DOTALL)
+    (root / "pets" / "traffic.json").write_text(example)
+    declared = traffic.read(root, "pets")
+    assert declared.versions == {3, 7, 8}
+    assert declared.canary.bounds == Bounds()
 
 
 def test_labels_of_the_earlier_form_are_taken_over_by_the_first_change(tmp_path):
