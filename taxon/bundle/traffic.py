@@ -186,10 +186,10 @@ def change(root: Path, name: str, edit: Callable[[Traffic], Traffic]) -> Traffic
     Raises:
         BundleError: What is there cannot be read.
         ValueError: Of `edit`; the file is as it was.
-        OSError: The repository is not writable; the file is as it was.
+        OSError: The repository is not writable, or has no such model; the file is as it was. A folder is not made for
+            it: most likely its file system is away, and what was declared would seem to be gone.
     """
     model = root / name
-    atomic_files.make_folder(model)
     with folder_lock.held(model):
         before = read(root, name)
         after = edit(before)

@@ -11,9 +11,11 @@ from onnx import numpy_helper
 from taxon.bundle import traffic, version_labels
 from taxon.bundle.traffic import Bounds, Canary, Shadow
 from taxon.inference import open_inference_service_pb2 as oip
+from taxon.service.workers.worker_process import WorkerProcesses
 from taxon.v1 import classification_service_pb2 as pb
 from tests.fakes import toy_bundle
 from tests.inference_requests import stub_of
+from tests.service.thread_workers import ThreadWorkers
 from tests.waiting import until
 
 BOUNDS = Bounds(window=20, min_calls=10)
@@ -52,10 +54,10 @@ class Caller:
         return (await self.running.stub.GetModel(request, timeout=10)).model.traffic_trial
 
 
-@pytest.mark.parametrize("fronts", ["1", "2"])
-async def test_a_canary_answers_its_share_and_is_rolled_back_when_it_answers_no_numbers(serve, root, fronts):
+@pytest.mark.parametrize(("fronts", "workers"), [("1", ThreadWorkers), ("2", WorkerProcesses)])
+async def test_a_canary_answers_its_share_and_is_rolled_back_when_it_answers_no_numbers(serve, root, fronts, workers):
     declare(root, 0.5)
-    async with serve(root, "--metrics-port", "0", "--fronts", fronts) as running:
+    async with serve(root, "--metrics-port", "0", "--fronts", fronts, workers=workers) as running:
         caller = Caller(running)
         keys = {str(key): await caller.version(routing_key=str(key)) for key in range(40)}
         assert set(keys.values()) == {"1", "2"}
@@ -87,6 +89,34 @@ async def test_a_canary_answers_its_share_and_is_rolled_back_when_it_answers_no_
         version_labels.write(root, "colors", "stable", 2)
         await until(lambda: running.server.repository.trial("colors", 2) is None)
         assert running.server.repository.default_version("colors") == 2
+
+
+async def test_changes_of_traffic_lose_no_call(serve, root):
+    changes = [
+        {"canary": Canary(version=2, share=0.5, bounds=BOUNDS)},
+        {"canary": Canary(version=2, share=1.0, bounds=BOUNDS)},
+        {"canary": None, "shadow": Shadow(version=2, share=1.0)},
+        {"labels": {"stable": 2}, "shadow": None},
+        {"labels": {"stable": 1}},
+    ]
+    async with serve(root) as running:
+        caller, answered, over = Caller(running), [], asyncio.Event()
+
+        async def call():
+            while not over.is_set():
+                answered.append(await caller.version())
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(8):
+                group.create_task(call())
+            for fields in changes:
+                declared = traffic.change(root, "colors", lambda before, fields=fields: before.changed(**fields))
+                await until(lambda declared=declared: running.server.repository.known.traffic["colors"] == declared)
+                begun = len(answered)
+                await until(lambda begun=begun: len(answered) > begun + 100)
+            over.set()
+        assert set(answered) == {"1", "2"}
+        assert set(answered[-20:]) == {"1"}
 
 
 async def test_tensors_take_the_same_way(serve, root):

@@ -134,6 +134,12 @@ def test_a_damaged_file_is_named_and_not_overwritten(root, document, why):
     assert file.read_text() == document
 
 
+def test_no_folder_is_made_where_a_model_is_away(root):
+    with pytest.raises(FileNotFoundError):
+        version_labels.write(root, "birds", "stable", 1)
+    assert not (root / "birds").exists()
+
+
 def test_no_change_is_lost_among_many_at_once(root):
     def label(number):
         for version in range(1, 6):
