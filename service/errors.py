@@ -9,7 +9,8 @@ ServiceError
 ├── QueueFullError          what is in the server already would make the answer too late, or leaves it no room
 ├── NotServingError         starting, stopping, or the worker that held the call died
 ├── InferenceFailedError    the model failed on this input
-│   └── NotFiniteError      its scores are not numbers
+│   ├── NotFiniteError      its scores are not numbers
+│   └── WorkerEndedError    the worker that ran it ended over it
 ├── DeadlineTooShortError   the answer would come too late
 ├── UnsupportedError        a part of a protocol that this server does not have, or not switched on
 ├── ModelRefusedError       a model that was to be loaded is not fit to be served
@@ -74,6 +75,10 @@ class InferenceFailedError(ServiceError):
 
 class NotFiniteError(InferenceFailedError):
     """The model's scores for this input are not numbers."""
+
+
+class WorkerEndedError(InferenceFailedError):
+    """The worker that ran this input ended over it."""
 
 
 class DeadlineTooShortError(ServiceError):

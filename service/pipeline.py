@@ -12,7 +12,7 @@ from taxon.choice import Choice
 from taxon.service.errors import DeadlineTooShortError, FieldInvalidError
 from taxon.service.models.model import Model
 from taxon.service.models.repository import Repository
-from taxon.service.models.routing import Routed, Routing, outcome_of
+from taxon.service.models.routing import Outcome, Routed, Routing, outcome_of
 from taxon.service.models.shadowing import Shadowing
 from taxon.service.ranking import Ranked
 from taxon.service.runtime.features import to_features
@@ -24,6 +24,8 @@ from taxon.service.workers.executor import Executor, Payload
 
 # Inputs of one call that are worked on at once: enough to fill batches, few enough to leave permits to other callers.
 CALL_CONCURRENCY = 32
+# A deadline travels in whole milliseconds, and its clock is another one.
+LATE_S = 0.02
 STAGES = ("preprocess", "queue", "inference", "total")
 
 
@@ -83,7 +85,7 @@ class Pipeline:
             payload = checked(given, model)
             scored = await self.run(model, payload, deadline)
         except (Exception, asyncio.CancelledError) as error:
-            self.failed(routed, error, self._clock() - arrived)
+            self.failed(routed, error, self._clock() - arrived, deadline)
             raise
         self.answered(routed, 1, scored, scored.total_s)
         self._shadowing.copy(routed, payload, scored)
@@ -116,15 +118,15 @@ class Pipeline:
             slowest.inference_s,
             output_s,
         )
-        self._ended(routed, None, total_s)
+        self._ended(routed, "answer", total_s)
 
-    def failed(self, routed: Routed, error: BaseException, total_s: float) -> None:
+    def failed(self, routed: Routed, error: BaseException, total_s: float, deadline: float) -> None:
         """Counts a call that found its model and was not answered."""
         self._metrics.statistics.failed(routed.model.number, total_s)
-        self._ended(routed, error, total_s)
+        # gRPC ends a call at its deadline by cancelling it, mostly before it is told so here.
+        self._ended(routed, outcome_of(error, late=self._clock() > deadline - LATE_S), total_s)
 
-    def _ended(self, routed: Routed, error: BaseException | None, total_s: float) -> None:
-        outcome = outcome_of(error)
+    def _ended(self, routed: Routed, outcome: Outcome, total_s: float) -> None:
         self._metrics.count_version(routed.model.name, routed.model.version, routed.part, outcome)
         self._routing.ended(routed, outcome, total_s)
 

@@ -21,16 +21,14 @@ from taxon.bundle import atomic_files, signing
 from taxon.bundle.picture_limits import Limits
 from taxon.bundle.signing import KeyFileError
 from taxon.service import config
-from taxon.service.api.admin import ModelAdminService
 from taxon.service.api.classification import MAX_BATCH_ENTRIES
 from taxon.service.config import Settings
 from taxon.service.errors import StartError
-from taxon.service.fronts.admin_front import AdminFront
+from taxon.service.fronts.admin_front import AdminFront, admin_front
 from taxon.service.fronts.front import Front, Shared, memory_of
 from taxon.service.fronts.hub import Hub
 from taxon.service.machine import available_cores, keep_freed_memory, private_bytes
 from taxon.service.models.control import ModelControl
-from taxon.service.models.declaring import Declaring
 from taxon.service.models.repository import Repository
 from taxon.service.models.rollback import Rollback
 from taxon.service.models.watch import Watch
@@ -173,7 +171,7 @@ class Server:
         stopped = asyncio.create_task(self._stop.wait())
         try:
             if settings.admin_port is not None:
-                admin = self._admin()
+                admin = admin_front(settings, self.repository, self._control, self.metrics)
                 self.admin_port = await admin.start(f"{settings.admin_host}:{settings.admin_port}")
             working = [asyncio.create_task(self._load()), asyncio.create_task(self._control.watch_traffic())]
             if settings.watch_seconds and settings.model_control == "none":
@@ -274,14 +272,6 @@ class Server:
 
         shared = Shared(self.repository, executor, self._control, board, memory, statistics, self._rollback.take)
         return Front(self._settings, shared, self.metrics)
-
-    def _admin(self) -> AdminFront:
-        declaring = Declaring(self._settings.models, self.repository)
-        service = ModelAdminService(self.repository, self._control, declaring)
-        count = self.metrics.requests
-        return AdminFront(
-            service, lambda method, reason: count.labels(method, reason).inc(), reflects=self._settings.reflection
-        )
 
     def _page_registry(self) -> CollectorRegistry:
         """What the metrics page shows: this process's metrics, and those of fronts of their own."""

@@ -5,9 +5,13 @@ from collections.abc import Callable, Sequence
 import grpc
 
 from taxon.service.api import reflection
-from taxon.service.api.admin import SERVICE, ModelAdminService
+from taxon.service.api.admin import SERVICE, Control, ModelAdminService
 from taxon.service.api.guard import Guard
+from taxon.service.config import Settings
 from taxon.service.errors import StartError
+from taxon.service.models.declaring import Declaring
+from taxon.service.models.repository import Repository
+from taxon.service.telemetry.metrics import Metrics
 from taxon.v1.model_admin_service_pb2_grpc import add_ModelAdminServiceServicer_to_server
 
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -67,3 +71,13 @@ class AdminFront:
     async def close(self) -> None:
         """Ends at once; what has been ordered is done to its end by others, or given up with the server."""
         await self._server.stop(None)
+
+
+def admin_front(settings: Settings, repository: Repository, control: Control, metrics: Metrics) -> AdminFront:
+    """The admin port of a server, in the process that owns its models."""
+
+    def count(method: str, reason: str) -> None:
+        metrics.requests.labels(method, reason).inc()
+
+    service = ModelAdminService(repository, control, Declaring(settings.models, repository))
+    return AdminFront(service, count, reflects=settings.reflection)

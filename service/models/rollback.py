@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 
 from taxon.bundle.traffic import Bounds
 from taxon.service.models.repository import Repository
-from taxon.service.models.routing import Seen
+from taxon.service.models.routing import MOST_DEATHS, Seen
 
 QUANTILE = 0.9
 SLACK_S = 0.005
 """Answers that come later by less are not slow, whatever the ratio."""
 LEAST_COMPARED = 20
 """Of fewer answers of the default the 90th percentile says nothing."""
+FAILURES = "error", "nan", "fatal"
 LOOKS = 50
 """So often within a window the latencies are looked at, which must be sorted for it."""
 
@@ -26,7 +27,7 @@ class Calls:
     """Of the model."""
     seen: deque[tuple[float, Seen]] = field(default_factory=deque)
     """Each with its time, oldest first."""
-    counts: dict[str, int] = field(default_factory=lambda: {"answer": 0, "error": 0, "nan": 0})
+    counts: dict[str, int] = field(default_factory=lambda: {"answer": 0, "error": 0, "nan": 0, "fatal": 0})
     whole_count: int = 0
     """Of all calls, also those that have been forgotten."""
 
@@ -105,14 +106,16 @@ class Rollback:
 
 def broken(bounds: Bounds, canary: Calls, default: Calls) -> str:
     """Which bound a canary breaks, with the figures; empty if none."""
-    count = len(canary.seen)
+    count, deaths = len(canary.seen), canary.counts["fatal"]
+    if deaths >= MOST_DEATHS and deaths > 2 * default.counts["fatal"]:  # each takes a worker from all other models
+        return f"{deaths} of its last {count} calls ended their worker, of the default's {default.counts['fatal']}"
     if count < bounds.min_calls:
         return ""
     of = f"of its last {count} calls"
     nans, usual = canary.share("nan"), default.share("nan")
     if nans - usual > bounds.max_nan_increase:
         return f"{nans:.1%} {of} gave scores that are not numbers, the default's {usual:.1%}"
-    errors, usual = canary.share("error", "nan"), default.share("error", "nan")
+    errors, usual = canary.share(*FAILURES), default.share(*FAILURES)
     if errors - usual > bounds.max_error_increase:
         return f"{errors:.1%} {of} failed, the default's {usual:.1%}"
     if canary.counts["answer"] < bounds.min_calls or default.counts["answer"] < LEAST_COMPARED:

@@ -12,14 +12,23 @@ from typing import Literal, NamedTuple
 
 from taxon.bundle.picture_limits import PictureError
 from taxon.bundle.traffic import STABLE
-from taxon.service.errors import FieldInvalidError, ModelNotFoundError, NotFiniteError, UnsupportedError
+from taxon.service.errors import (
+    FieldInvalidError,
+    ModelNotFoundError,
+    NotFiniteError,
+    UnsupportedError,
+    WorkerEndedError,
+)
 from taxon.service.models.model import Model
 from taxon.service.models.repository import Repository
 from taxon.service.models.trials import stands_in
 
 Part = Literal["named", "default", "canary"]
 """What a version answers a call as: because the call names it, by default, or as the canary."""
-Outcome = Literal["answer", "error", "nan", "caller", "cancelled"]
+Outcome = Literal["answer", "error", "nan", "fatal", "caller", "cancelled"]
+"""What became of a call: `fatal` ended its worker, `caller` was its caller's fault."""
+MOST_DEATHS = 3
+"""A version on trial that has ended so many workers is on trial no more."""
 MAX_KEY_BYTES = 256
 """Of a caller's key."""
 MOST_OWED = 1000
@@ -101,14 +110,21 @@ class Routing:
         self._report(Seen(name, routed.model.number, outcome, seconds))
 
 
-def outcome_of(error: BaseException | None) -> Outcome:
-    """What a call's end says of the version that it went to."""
+def outcome_of(error: BaseException | None, *, late: bool = False) -> Outcome:
+    """What a call's end says of the version that it went to.
+
+    Args:
+        error: What it ended with; None: an answer.
+        late: Whether its deadline had passed: who leaves then was not answered in time.
+    """
     if error is None:
         return "answer"
     if not isinstance(error, Exception):
-        return "cancelled"
+        return "error" if late else "cancelled"
     if isinstance(error, CALLERS_FAULT):
         return "caller"
+    if isinstance(error, WorkerEndedError):
+        return "fatal"
     return "nan" if isinstance(error, NotFiniteError) else "error"
 
 

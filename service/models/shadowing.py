@@ -7,6 +7,7 @@ and a copy that ends its worker is not run again.
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from taxon.bundle.manifest import GRAPH_OUTPUT
 from taxon.service.errors import DeadlineTooShortError, QueueFullError
 from taxon.service.models.model import Model
 from taxon.service.models.repository import Repository
-from taxon.service.models.routing import Routed, outcome_of
+from taxon.service.models.routing import MOST_DEATHS, Routed, outcome_of
 from taxon.service.models.trials import stands_in
 from taxon.service.scheduling.batching import Scored
 from taxon.service.telemetry.metrics import Metrics
@@ -80,6 +81,7 @@ class Shadowing:
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
         self._summaries: dict[str, Summary] = {}
+        self._deaths: Counter[int] = Counter()
 
     def copy(self, routed: Routed, payload: Payload, scored: Scored) -> None:
         """Begins to run a copy of a call that the default has answered, if its share and the load allow.
@@ -93,6 +95,8 @@ class Shadowing:
         if trial is None or routed.part != "default" or trial.state != "RUNNING" or self._draw() >= trial.share:
             return
         shadow = self._repository.known.models[trial.name][trial.version]
+        if self._deaths[shadow.number] >= MOST_DEATHS:
+            return
         if not stands_in(shadow, routed.model, tensors=False):
             self._count(shadow, "unfit")
         elif len(self._tasks) >= MOST_AT_ONCE:
@@ -112,7 +116,11 @@ class Shadowing:
             return
         except Exception as error:  # noqa: BLE001 - nobody waits for it
             log.debug("shadow failed", model=shadow.name, version=shadow.version, reason=str(error))
-            self._count(shadow, outcome_of(error))
+            outcome = outcome_of(error)
+            self._count(shadow, outcome)
+            self._deaths[shadow.number] += outcome == "fatal"
+            if outcome == "fatal" and self._deaths[shadow.number] == MOST_DEATHS:
+                log.error("shadow ended workers, nothing more is copied", model=shadow.name, version=shadow.version)
             return
         mine, theirs = _scores(shadow, scored), _scores(default, answered)
         labels, usual = shadow.description.labels[GRAPH_OUTPUT], default.description.labels[GRAPH_OUTPUT]
@@ -138,7 +146,7 @@ class Shadowing:
                 _tell(shadow, summary)
             summary = self._summaries[shadow.name] = Summary(shadow.number, now)
         summary.shed_count += outcome == "shed"
-        summary.failed_count += outcome in ("error", "nan", "caller", "unfit")
+        summary.failed_count += outcome in ("error", "nan", "fatal", "caller", "unfit")
         return summary
 
 

@@ -273,7 +273,7 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
             encoding = time.monotonic()
             response = infer_response(request.id, description, inferred, wanted)
         except (Exception, asyncio.CancelledError) as error:
-            self._pipeline.failed(routed, error, time.monotonic() - arrived)
+            self._pipeline.failed(routed, error, time.monotonic() - arrived, until)
             raise
         now = time.monotonic()
         self._pipeline.answered(routed, inferred.input_count, inferred.slowest, now - arrived, now - encoding)

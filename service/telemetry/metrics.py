@@ -81,7 +81,7 @@ class Metrics:
         self.version_requests = Counter(
             "taxon_version_requests",
             "Requests that went to each version, by why it was that one (named, default, canary) and what became of "
-            "them: answer, error, nan, caller (whose fault it is), cancelled.",
+            "them: answer, error, nan, fatal (to its worker), caller (whose fault it is), cancelled.",
             ["model", "version", "part", "outcome"],
             registry=self.registry,
         )
@@ -141,7 +141,7 @@ class Metrics:
         self.shadow_inputs = Counter(
             "taxon_shadow_inputs",
             "Copies of inputs for the shadow, by what became of them: same (top label as the default's), other, error, "
-            "nan, unfit (it takes other inputs), shed (no worker was idle).",
+            "nan, fatal (to its worker), unfit (it takes other inputs), shed (no worker was idle).",
             ["model", "version", "outcome"],
             registry=self.registry,
         )

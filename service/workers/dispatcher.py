@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from taxon.service.errors import DeadlineTooShortError, InferenceFailedError, NotServingError, QueueFullError
+from taxon.service.errors import DeadlineTooShortError, NotServingError, QueueFullError, WorkerEndedError
 from taxon.service.scheduling.admission import Queues
 from taxon.service.scheduling.arena import Input
 from taxon.service.scheduling.batching import Job, Outcome, Scored, Taken, brought
@@ -265,8 +265,8 @@ def _died() -> NotServingError:
     return NotServingError("the worker that held this call died")
 
 
-def _fatal() -> InferenceFailedError:
-    return InferenceFailedError("a worker ended over this input")
+def _fatal() -> WorkerEndedError:
+    return WorkerEndedError("a worker ended over this input")
 
 
 def _places(jobs: Sequence[Job]) -> tuple[list[Input], list[float]]:

@@ -87,6 +87,21 @@ def test_a_single_answer_that_is_no_number_is_beyond_a_bound_of_zero(server):
     assert "2.5% of its last 40 calls gave scores that are not numbers" in server.trial.reason
 
 
+def test_three_dead_workers_end_it_at_once(server):
+    """A hundred would be the end of all other models too."""
+    server.both(2, ("fatal", 0.1))
+    server.both(5)
+    assert server.runs
+    server.call(2, "fatal")
+    assert server.trial.reason == "3 of its last 8 calls ended their worker, of the default's 0"
+
+
+def test_inputs_that_end_any_worker_are_not_its_fault(server):
+    for _ in range(30):
+        server.both(1, ("fatal", 0.1), ("fatal", 0.1))
+    assert server.runs
+
+
 def test_slow_answers_end_it_and_one_does_not(server):
     server.both(99)
     server.call(2, seconds=9.0)

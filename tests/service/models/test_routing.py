@@ -12,6 +12,7 @@ from taxon.service.errors import (
     InferenceFailedError,
     NotFiniteError,
     NotServingError,
+    WorkerEndedError,
 )
 from taxon.service.models.model import VersionState
 from taxon.service.models.repository import Repository
@@ -138,6 +139,7 @@ def test_what_is_no_versions_fault_is_not_told(played):
         (FieldInvalidError("x", "y"), "caller"),
         (PictureUndecodableError("x", "y"), "caller"),
         (NotFiniteError("x"), "nan"),
+        (WorkerEndedError("x"), "fatal"),
         (InferenceFailedError("x"), "error"),
         (NotServingError("x"), "error"),
         (DeadlineTooShortError(0, 1), "error"),
@@ -146,3 +148,8 @@ def test_what_is_no_versions_fault_is_not_told(played):
 )
 def test_what_an_end_says_of_a_version(error, outcome):
     assert outcome_of(error) == outcome
+
+
+def test_who_leaves_at_the_deadline_was_not_answered_in_time():
+    assert outcome_of(asyncio.CancelledError(), late=True) == "error"
+    assert outcome_of(FieldInvalidError("x", "y"), late=True) == "caller"

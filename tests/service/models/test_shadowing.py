@@ -7,11 +7,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from taxon.bundle.traffic import Shadow, Traffic
-from taxon.service.errors import InferenceFailedError, NotFiniteError, QueueFullError
+from taxon.service.errors import InferenceFailedError, NotFiniteError, QueueFullError, WorkerEndedError
 from taxon.service.models import shadowing
 from taxon.service.models.model import Model
 from taxon.service.models.repository import Repository
-from taxon.service.models.routing import Routed
+from taxon.service.models.routing import MOST_DEATHS, Routed
 from taxon.service.models.shadowing import Shadowing, distance
 from taxon.service.ranking import Ranking
 from taxon.service.runtime.description import Description
@@ -112,6 +112,17 @@ async def test_what_fails_is_counted(opened, error, outcome):
     await opened.copy()
     assert opened.counted(outcome) == 1
     assert opened.counted("same") == 0
+
+
+async def test_a_shadow_that_ends_workers_gets_nothing_more(opened):
+    opened.executor.answer = WorkerEndedError("x")
+    with capture_logs() as events:
+        for _ in range(MOST_DEATHS + 2):
+            await opened.copy()
+    assert len(opened.executor.asked) == opened.counted("fatal") == MOST_DEATHS
+    assert [event["event"] for event in events if event["log_level"] == "error"] == [
+        "shadow ended workers, nothing more is copied"
+    ]
 
 
 async def test_only_a_few_are_kept_in_memory(opened):

@@ -21,6 +21,7 @@ from taxon.service.errors import (
     ServiceError,
     StartError,
     UnsupportedError,
+    WorkerEndedError,
 )
 from taxon.service.runtime.description import Description, GraphConfig, Trial
 from taxon.service.runtime.device import CUDA, TENSORRT, Device
@@ -52,6 +53,7 @@ ERRORS = [
     UnsupportedError("no such part"),
     ModelRefusedError("a golden differs"),
     NotFiniteError("the scores are not numbers"),
+    WorkerEndedError("a worker ended over this input"),
     RepositoryUnusableError("read-only"),
     StartError("no device"),
     PictureUndecodableError("damaged", "PNG"),
