@@ -16,6 +16,8 @@ from taxon.service.errors import (
     FieldInvalidError,
     ModelNotFoundError,
     NotFiniteError,
+    NotServingError,
+    QueueFullError,
     UnsupportedError,
     WorkerEndedError,
 )
@@ -25,14 +27,17 @@ from taxon.service.models.trials import stands_in
 
 Part = Literal["named", "default", "canary"]
 """What a version answers a call as: because the call names it, by default, or as the canary."""
-Outcome = Literal["answer", "error", "nan", "fatal", "caller", "cancelled"]
-"""What became of a call: `fatal` ended its worker, `caller` was its caller's fault."""
+Outcome = Literal["answer", "error", "nan", "fatal", "refused", "caller", "cancelled"]
+"""What became of a call: `fatal` ended its worker, `refused` found the server without room or workers, `caller` was its
+caller's fault.
+"""
 MOST_DEATHS = 3
 """A version on trial that has ended so many workers is on trial no more."""
 MAX_KEY_BYTES = 256
 """Of a caller's key."""
 MOST_OWED = 1000
 """Where nearly all calls go to the canary, the default cannot make up for them."""
+NO_ROOM = (QueueFullError, NotServingError)
 CALLERS_FAULT = (PictureError, FieldInvalidError, ModelNotFoundError, UnsupportedError)
 
 
@@ -97,7 +102,7 @@ class Routing:
 
     def ended(self, routed: Routed, outcome: Outcome, seconds: float) -> None:
         """Tells what became of a call, unless it says nothing of the version."""
-        if not routed.watched or outcome in ("caller", "cancelled"):
+        if not routed.watched or outcome in ("refused", "caller", "cancelled"):
             return
         # Of the default as many calls as of the canary, and between them: so both are of the same time.
         name, owed = routed.model.name, self._owed.get(routed.model.name, 0)
@@ -123,6 +128,8 @@ def outcome_of(error: BaseException | None, *, late: bool = False) -> Outcome:
         return "error" if late else "cancelled"
     if isinstance(error, CALLERS_FAULT):
         return "caller"
+    if isinstance(error, NO_ROOM):
+        return "refused"
     if isinstance(error, WorkerEndedError):
         return "fatal"
     return "nan" if isinstance(error, NotFiniteError) else "error"

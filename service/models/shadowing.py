@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from taxon.bundle import answers
 from taxon.bundle.manifest import GRAPH_OUTPUT
-from taxon.service.errors import DeadlineTooShortError, QueueFullError
+from taxon.service.errors import DeadlineTooShortError
 from taxon.service.models.model import Model
 from taxon.service.models.repository import Repository
-from taxon.service.models.routing import MOST_DEATHS, Routed, outcome_of
+from taxon.service.models.routing import MOST_DEATHS, NO_ROOM, Routed, outcome_of
 from taxon.service.models.trials import stands_in
 from taxon.service.scheduling.batching import Scored
 from taxon.service.telemetry.metrics import Metrics
@@ -111,7 +111,7 @@ class Shadowing:
             scored = await self._executor.submit(
                 shadow.number, payload, self._clock() + PATIENCE_S, 0, shadow.picture_bytes, background=True
             )
-        except (QueueFullError, DeadlineTooShortError):
+        except (*NO_ROOM, DeadlineTooShortError):
             self._count(shadow, "shed")
             return
         except Exception as error:  # noqa: BLE001 - nobody waits for it

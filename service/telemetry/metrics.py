@@ -81,7 +81,7 @@ class Metrics:
         self.version_requests = Counter(
             "taxon_version_requests",
             "Requests that went to each version, by why it was that one (named, default, canary) and what became of "
-            "them: answer, error, nan, fatal (to its worker), caller (whose fault it is), cancelled.",
+            "them: answer, error, nan, fatal (to its worker), refused (no room), caller (whose fault), cancelled.",
             ["model", "version", "part", "outcome"],
             registry=self.registry,
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import sys
 
 import grpc
 import onnx
@@ -11,6 +12,7 @@ from onnx import numpy_helper
 from taxon.bundle import traffic, version_labels
 from taxon.bundle.traffic import Bounds, Canary, Shadow
 from taxon.inference import open_inference_service_pb2 as oip
+from taxon.service.workers import worker_process
 from taxon.service.workers.worker_process import WorkerProcesses
 from taxon.v1 import classification_service_pb2 as pb
 from tests.fakes import toy_bundle
@@ -89,6 +91,29 @@ async def test_a_canary_answers_its_share_and_is_rolled_back_when_it_answers_no_
         version_labels.write(root, "colors", "stable", 2)
         await until(lambda: running.server.repository.trial("colors", 2) is None)
         assert running.server.repository.default_version("colors") == 2
+
+
+async def test_a_canary_that_ends_workers_is_rolled_back_after_three(serve, tmp_path, monkeypatch):
+    """The usual hundred would leave nobody a worker."""
+    monkeypatch.setattr(worker_process, "PROGRAM", (sys.executable, "-m", "tests.service.dying_worker"))
+    root = tmp_path / "models"
+    for _ in range(2):
+        toy_bundle(root, "fatal", features=True)
+    version_labels.write(root, "fatal", "stable", 1)
+    traffic.change(root, "fatal", lambda before: before.changed(canary=Canary(version=2, share=1.0)))
+    async with serve(root, "--workers", "2", workers=WorkerProcesses) as running:
+        request = pb.ClassifyRequest(features=pb.Features(values=USUAL), model_name="fatal")
+        codes = []
+        while grpc.StatusCode.OK not in codes:
+            call = running.stub.Classify(request, timeout=10)
+            codes.append(await call.code())
+        assert codes.count(grpc.StatusCode.INTERNAL) == 3
+        assert set(codes) <= {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.OK}
+        trial = running.server.repository.trial("fatal", 2)
+        assert (trial.state, trial.reason) == (
+            "ROLLED_BACK",
+            "3 of its last 3 calls ended their worker, of the default's 0",
+        )
 
 
 async def test_changes_of_traffic_lose_no_call(serve, root):

@@ -94,6 +94,7 @@ def test_kubernetes_service_links_are_explained(monkeypatch):
     monkeypatch.setenv("TAXON_SERVICE_HOST", "10.0.0.7")
     parse([])  # a Service named taxon does no harm
     for port in ("METRICS", "ADMIN"):
-        with monkeypatch.context() as patch, pytest.raises(ValidationError, match="enableServiceLinks"):
+        with monkeypatch.context() as patch:
             patch.setenv(f"TAXON_{port}_PORT", "tcp://10.0.0.7:9090")
-            parse([])
+            with pytest.raises(ValidationError, match="enableServiceLinks"):
+                parse([])

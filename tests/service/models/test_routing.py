@@ -12,6 +12,7 @@ from taxon.service.errors import (
     InferenceFailedError,
     NotFiniteError,
     NotServingError,
+    QueueFullError,
     WorkerEndedError,
 )
 from taxon.service.models.model import VersionState
@@ -125,7 +126,7 @@ def test_of_the_default_as_much_is_told_as_of_the_canary(played):
 
 
 def test_what_is_no_versions_fault_is_not_told(played):
-    for outcome in ("caller", "cancelled"):
+    for outcome in ("refused", "caller", "cancelled"):
         played.routing.ended(played.route(), outcome, 0.1)
     played.routing.ended(played.route(version="2"), "error", 0.1)
     assert played.seen == []
@@ -141,7 +142,8 @@ def test_what_is_no_versions_fault_is_not_told(played):
         (NotFiniteError("x"), "nan"),
         (WorkerEndedError("x"), "fatal"),
         (InferenceFailedError("x"), "error"),
-        (NotServingError("x"), "error"),
+        (NotServingError("x"), "refused"),
+        (QueueFullError("x", 1.0, queued_count=1, max_queued_count=1), "refused"),
         (DeadlineTooShortError(0, 1), "error"),
         (RuntimeError("unforeseen"), "error"),
     ],
