@@ -61,6 +61,21 @@ class Settings(BaseSettings):
         NonNegativeInt | None,
         Field(le=MOST_PORT, description="Port of the Prometheus page; 0 takes a free one. No page if not given."),
     ] = None
+    admin_port: Annotated[
+        NonNegativeInt | None,
+        Field(
+            le=MOST_PORT,
+            description="Port of taxon.v1.ModelAdminService, by which operators load models and say which version "
+            "answers what; 0 takes a free one. None if not given.",
+        ),
+    ] = None
+    admin_host: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="Address of the admin port. Whoever reaches it may use it: leave it where only operators are.",
+        ),
+    ] = "127.0.0.1"
     require_signature: Annotated[
         Path | None,
         Field(
@@ -250,7 +265,7 @@ class Settings(BaseSettings):
             raise ValueError(f"{address!r} has no port from 0 to {MOST_PORT}")
         return address
 
-    @field_validator("metrics_port", mode="before")
+    @field_validator("metrics_port", "admin_port", mode="before")
     @classmethod
     def _not_a_service_link(cls, port: Any) -> Any:
         if isinstance(port, str) and "://" in port:

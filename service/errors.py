@@ -9,9 +9,12 @@ ServiceError
 ├── QueueFullError          what is in the server already would make the answer too late, or leaves it no room
 ├── NotServingError         starting, stopping, or the worker that held the call died
 ├── InferenceFailedError    the model failed on this input
+│   ├── NotFiniteError      its scores are not numbers
+│   └── WorkerEndedError    the worker that ran it ended over it
 ├── DeadlineTooShortError   the answer would come too late
 ├── UnsupportedError        a part of a protocol that this server does not have, or not switched on
-└── ModelRefusedError       a model that was to be loaded is not fit to be served
+├── ModelRefusedError       a model that was to be loaded is not fit to be served
+└── RepositoryUnusableError the folder of models cannot be changed
 StartError                  the process cannot start; never reaches a caller
 """
 
@@ -70,6 +73,14 @@ class InferenceFailedError(ServiceError):
     """The model failed on this input. The cause goes to the log, not to the caller."""
 
 
+class NotFiniteError(InferenceFailedError):
+    """The model's scores for this input are not numbers."""
+
+
+class WorkerEndedError(InferenceFailedError):
+    """The worker that ran this input ended over it."""
+
+
 class DeadlineTooShortError(ServiceError):
     """Less of the deadline is left than the answer is predicted to take."""
 
@@ -88,6 +99,10 @@ class UnsupportedError(ServiceError):
 
 class ModelRefusedError(ServiceError):
     """A model that was to be loaded is not fit to be served. The message says why."""
+
+
+class RepositoryUnusableError(ServiceError):
+    """The folder of models cannot be changed, or what is declared in it cannot be read. The message says why."""
 
 
 class StartError(Exception):

@@ -24,11 +24,13 @@ from taxon.service import config
 from taxon.service.api.classification import MAX_BATCH_ENTRIES
 from taxon.service.config import Settings
 from taxon.service.errors import StartError
+from taxon.service.fronts.admin_front import AdminFront, admin_front
 from taxon.service.fronts.front import Front, Shared, memory_of
 from taxon.service.fronts.hub import Hub
 from taxon.service.machine import available_cores, keep_freed_memory, private_bytes
 from taxon.service.models.control import ModelControl
 from taxon.service.models.repository import Repository
+from taxon.service.models.rollback import Rollback
 from taxon.service.models.watch import Watch
 from taxon.service.runtime.device import Device, choose_device
 from taxon.service.scheduling.arena import Arena
@@ -110,12 +112,15 @@ class Server:
         )
         self.metrics = Metrics()
         self.repository = Repository(self._refresh)
+        self._rollback = Rollback(self.repository, self.metrics.count_rollback)
         self._stop = asyncio.Event()
         self._stopped_at = 0.0
         self.loaded = asyncio.Event()
         """Set once every model has been tried."""
         self.metrics_port: int | None = None
         """Where the metrics page is, once `serve` has begun."""
+        self.admin_port: int | None = None
+        """Where the admin service is, once `serve` has begun."""
         self._built = False
         board = Board(self._layout.fronts)
         memory = memory_of(settings)
@@ -161,10 +166,14 @@ class Server:
         settings = self._settings
         page = None if settings.metrics_port is None else self._open_page(settings.metrics_port)
         self.metrics_port = page.port if page else None
+        admin: AdminFront | None = None
         working: list[asyncio.Task[None]] = []
         stopped = asyncio.create_task(self._stop.wait())
         try:
-            working = [asyncio.create_task(self._load()), asyncio.create_task(self._control.watch_labels())]
+            if settings.admin_port is not None:
+                admin = admin_front(settings, self.repository, self._control, self.metrics)
+                self.admin_port = await admin.start(f"{settings.admin_host}:{settings.admin_port}")
+            working = [asyncio.create_task(self._load()), asyncio.create_task(self._control.watch_traffic())]
             if settings.watch_seconds and settings.model_control == "none":
                 watch = Watch(settings.models, self.repository, self._control)
                 working.append(asyncio.create_task(watch.run(settings.watch_seconds)))
@@ -173,7 +182,8 @@ class Server:
             port = await self.fronts.start(settings.listen)
             if settings.port_file:
                 _write_port(settings.port_file, port)
-            log.info("listening", port=port, metrics_port=self.metrics_port, **asdict(self._layout))
+            ports = {"port": port, "metrics_port": self.metrics_port, "admin_port": self.admin_port}
+            log.info("listening", **ports, **asdict(self._layout))
             done, _ = await asyncio.wait([stopped, *working], return_when=asyncio.FIRST_COMPLETED)
             while stopped not in done:
                 for task in done:
@@ -185,6 +195,8 @@ class Server:
         finally:
             for task in (stopped, *working):
                 task.cancel()
+            if admin:
+                await admin.close()
             self._control.close()
             await self.pool.close()
             await self.fronts.close()
@@ -225,7 +237,9 @@ class Server:
         )
         known = self.repository.known
         states = ((state.name, state.version, state.state) for state in self.repository.index() if state.version)
-        self.metrics.show_versions(states, known.defaults, known.labels)
+        labels = {name: traffic.labels for name, traffic in known.traffic.items()}
+        trials = ((trial.name, trial.version, trial.role, trial.state, trial.share) for trial in known.trials.values())
+        self.metrics.show_versions(states, known.defaults, labels, trials)
 
     def _measure(self) -> None:
         """Has the page show what it asks for at every scrape."""
@@ -242,13 +256,21 @@ class Server:
     def _speak(self, board: Board, arenas: list[Arena], memory: Memory) -> Front | Hub:
         line, apart = self.pool.dispatcher, self._layout.decoders > 0
         if self._layout.fronts > 1:
-            return Hub(self._settings, line, self._control, board, arenas, decodes_apart=apart)
+            return Hub(
+                self._settings,
+                line,
+                self._control,
+                board,
+                arenas,
+                decodes_apart=apart,
+                report=self._rollback.take,
+            )
         executor = Executor(line, arenas[0], memory, decodes_apart=apart)
 
         async def statistics() -> Mapping[Key, Figures]:
             return self.metrics.statistics.all
 
-        shared = Shared(self.repository, executor, self._control, board, memory, statistics)
+        shared = Shared(self.repository, executor, self._control, board, memory, statistics, self._rollback.take)
         return Front(self._settings, shared, self.metrics)
 
     def _page_registry(self) -> CollectorRegistry:

@@ -40,6 +40,7 @@ COMMANDS = {
     "label": Command(
         "training.commands.catalog:label_main", "training", "point a label such as candidate at a version"
     ),
+    "traffic": Command("traffic:main", "", "let a version answer a share of the calls, or only be compared"),
     "sign": Command("sign:main", "signing", "sign a version, for services that require it"),
     "serve": Command("service.server:main", "cpu", "answer classification requests over gRPC"),
     "health": Command("service.api.health:main", "cpu", "ask a server whether it is serving; the exit code answers"),

@@ -93,6 +93,7 @@ class Client:
         version: str = "",
         max_results: int = 0,
         min_score: float | None = None,
+        routing_key: str = "",
         timeout_s: float | None = None,
     ) -> pb.ClassifyResponse:
         """Returns the most likely classes of one picture or feature vector, best first.
@@ -104,9 +105,10 @@ class Client:
             version: Empty for the default one.
             max_results: 0 for the server's default, 5.
             min_score: The lowest score to return, in [0, 1].
+            routing_key: Such as a user: while a canary is on trial, calls of the same key go to the same version.
             timeout_s: Seconds; the client's default if None.
         """
-        request = classify_request(picture, features, model, version, max_results, min_score)
+        request = classify_request(picture, features, model, version, max_results, min_score, routing_key)
         return self._answer(_classify(request), timeout_s)
 
     def classify_batch(
@@ -176,10 +178,11 @@ class AsyncClient:
         version: str = "",
         max_results: int = 0,
         min_score: float | None = None,
+        routing_key: str = "",
         timeout_s: float | None = None,
     ) -> pb.ClassifyResponse:
         """As `Client.classify`."""
-        request = classify_request(picture, features, model, version, max_results, min_score)
+        request = classify_request(picture, features, model, version, max_results, min_score, routing_key)
         return await self._answer(_classify(request), timeout_s)
 
     async def classify_batch(
@@ -229,6 +232,7 @@ def classify_request(
     version: str = "",
     max_results: int = 0,
     min_score: float | None = None,
+    routing_key: str = "",
 ) -> pb.ClassifyRequest:
     """Builds the message for one input; the arguments are those of `Client.classify`.
 
@@ -239,7 +243,13 @@ def classify_request(
     """
     if (picture is None) == (features is None):
         raise ValueError("give either a picture or features")
-    request = pb.ClassifyRequest(model_name=model, model_version=version, max_results=max_results, min_score=min_score)
+    request = pb.ClassifyRequest(
+        model_name=model,
+        model_version=version,
+        max_results=max_results,
+        min_score=min_score,
+        routing_key=routing_key,
+    )
     if features is not None:
         request.features.values.extend(features)
     elif isinstance(picture, bytes):

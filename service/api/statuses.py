@@ -25,6 +25,7 @@ from taxon.service.errors import (
     ModelRefusedError,
     NotServingError,
     QueueFullError,
+    RepositoryUnusableError,
     UnsupportedError,
 )
 
@@ -121,6 +122,7 @@ TABLE: Mapping[type[Exception], Row] = {
     DeadlineTooShortError: Row(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_TOO_SHORT", _deadline),
     UnsupportedError: Row(grpc.StatusCode.UNIMPLEMENTED, "UNSUPPORTED", _nothing),
     ModelRefusedError: Row(grpc.StatusCode.FAILED_PRECONDITION, "MODEL_REFUSED", _nothing),
+    RepositoryUnusableError: Row(grpc.StatusCode.FAILED_PRECONDITION, "REPOSITORY_UNUSABLE", _nothing),
     # A bundle that turns out bad while it answers is the operator's affair; the caller may try a replica.
     BundleError: Row(grpc.StatusCode.UNAVAILABLE, "NOT_SERVING", lambda _: Facts({}, (_retry(1.0),))),
 }

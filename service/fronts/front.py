@@ -5,6 +5,7 @@ processes of their own; all parts that they must agree on are given to them.
 import asyncio
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc
@@ -24,6 +25,8 @@ from taxon.service.errors import StartError
 from taxon.service.fronts.leaving import AGE_SPREAD, Arrivals, stop_listening
 from taxon.service.machine import memory_limit
 from taxon.service.models.repository import Known, Repository
+from taxon.service.models.routing import Routing, Seen
+from taxon.service.models.shadowing import Shadowing
 from taxon.service.open_inference.inference import Inference
 from taxon.service.open_inference.service import SERVICE as OPEN_INFERENCE
 from taxon.service.open_inference.service import Control, Limit, OpenInferenceService, to_status
@@ -55,6 +58,8 @@ class Shared:
     board: Board
     memory: Memory
     statistics: ReadStatistics
+    report: Callable[[Seen], None]
+    """Told what becomes of calls while a canary is on trial."""
 
 
 class Front:
@@ -78,10 +83,13 @@ class Front:
         self.readiness = Readiness()
         permits = Permits(settings.max_queued_requests, shared.board, number, shared.executor.predicted_wait_s)
         metrics.in_flight.set_function(lambda: shared.board.held_of(number))
-        pipeline = Pipeline(shared.repository, permits, shared.executor, metrics)
+        routing = Routing(shared.repository, shared.report)
+        shadowing = Shadowing(shared.repository, shared.executor, metrics)
+        pipeline = Pipeline(shared.repository, permits, shared.executor, routing, shadowing, metrics)
         classification = ClassificationService(pipeline, shared.repository, metrics, settings.max_call_seconds)
         open_inference = OpenInferenceService(
             Inference(pipeline, shared.repository),
+            pipeline,
             shared.repository,
             shared.control,
             metrics,
@@ -136,7 +144,9 @@ class Front:
     def update(self, known: Known, serving: bool) -> None:
         """Takes over what is known of the models, and tells everybody who asks or watches whether the server serves."""
         self._repository.known = known
-        self.metrics.statistics.keep({model.number for model in self._repository.listing()})
+        models = self._repository.listing()
+        self.metrics.statistics.keep({model.number for model in models})
+        self.metrics.keep_versions({(model.name, model.version) for model in models})
         self.readiness.set_serving(serving)
 
     async def drain(self) -> None:

@@ -46,7 +46,15 @@ class FrontProcess:
         memory = memory_of(settings)
         executor = Executor(self._pool, arena, memory, number, decodes_apart=decodes_apart)
         control = RemoteControl(self._asking)
-        shared = Shared(Repository(), executor, control, board, memory, lambda: self._asking.ask("statistics"))
+        shared = Shared(
+            Repository(),
+            executor,
+            control,
+            board,
+            memory,
+            lambda: self._asking.ask("statistics"),
+            self._channel.send_soon,
+        )
         self._front = Front(settings, shared, self._metrics, number, shares_port=True)
 
     async def serve(self) -> None:

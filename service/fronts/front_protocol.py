@@ -31,6 +31,8 @@ class Submit(NamedTuple):
     priority: int
     decoding_bytes: int
     """See `Job`."""
+    background: bool = False
+    """The same."""
 
 
 class Leave(NamedTuple):

@@ -6,7 +6,7 @@ One queue, one readiness, one metrics page, one drain: all of them are here; a f
 import asyncio
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -18,6 +18,7 @@ from taxon.service.fronts.asking import Asking
 from taxon.service.fronts.front_protocol import Ask, Delivered, Drain, Leave, Listening, Submit, Told, Update
 from taxon.service.models.control import ModelControl
 from taxon.service.models.repository import Known
+from taxon.service.models.routing import Seen
 from taxon.service.scheduling.arena import Arena
 from taxon.service.scheduling.batching import Job, Outcome
 from taxon.service.scheduling.board import Board
@@ -71,6 +72,7 @@ class Hub:
         arenas: Sequence[Arena],
         *,
         decodes_apart: bool,
+        report: Callable[[Seen], None],
     ) -> None:
         """Starts nothing yet.
 
@@ -81,6 +83,7 @@ class Hub:
             board: What all fronts read.
             arenas: One for each front.
             decodes_apart: See `Executor`.
+            report: Told what becomes of calls while a canary is on trial.
         """
         self._settings = settings
         self._line = line
@@ -88,6 +91,7 @@ class Hub:
         self._board = board
         self._arenas = arenas
         self._decodes_apart = decodes_apart
+        self._report = report
         self._loop = asyncio.get_running_loop()
         self._fronts: dict[int, FrontHandle] = {}
         self._places = Places("front", len(arenas), self._start)
@@ -214,6 +218,8 @@ class Hub:
                 self._submit(front, message)
             case Leave():
                 self._leave(front, message.number)
+            case Seen():
+                self._report(message)
             case Ask():
                 front.asking.asked(message)
             case Told():
@@ -242,6 +248,7 @@ class Hub:
             deliver,
             message.priority,
             decoding_bytes=message.decoding_bytes,
+            background=message.background,
         )
         try:
             self._line.submit(job)

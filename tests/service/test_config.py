@@ -45,6 +45,7 @@ def test_values_out_of_range(argv):
         ("threads", "1000000"),
         ("listen", "[::]:65536"),
         ("metrics_port", "65536"),
+        ("admin_port", "65536"),
         ("max_run_seconds", "0"),
         ("max_run_seconds", "1e300"),
         ("max_load_seconds", "nan"),
@@ -92,6 +93,8 @@ def test_kubernetes_service_links_are_explained(monkeypatch):
     monkeypatch.setenv("TAXON_PORT", "tcp://10.0.0.7:50051")
     monkeypatch.setenv("TAXON_SERVICE_HOST", "10.0.0.7")
     parse([])  # a Service named taxon does no harm
-    monkeypatch.setenv("TAXON_METRICS_PORT", "tcp://10.0.0.7:9090")
-    with pytest.raises(ValidationError, match="enableServiceLinks"):
-        parse([])
+    for port in ("METRICS", "ADMIN"):
+        with monkeypatch.context() as patch:
+            patch.setenv(f"TAXON_{port}_PORT", "tcp://10.0.0.7:9090")
+            with pytest.raises(ValidationError, match="enableServiceLinks"):
+                parse([])

@@ -49,6 +49,7 @@ ROWS = [
     ),
     (errors.UnsupportedError("x"), Code.UNIMPLEMENTED, "UNSUPPORTED", {}, []),
     (errors.ModelRefusedError("x"), Code.FAILED_PRECONDITION, "MODEL_REFUSED", {}, []),
+    (errors.RepositoryUnusableError("x"), Code.FAILED_PRECONDITION, "REPOSITORY_UNUSABLE", {}, []),
 ]
 
 

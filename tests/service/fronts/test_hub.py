@@ -23,6 +23,7 @@ from taxon.service.fronts.front_protocol import (
 )
 from taxon.service.fronts.hub import Hub
 from taxon.service.models.repository import Known
+from taxon.service.models.routing import Seen
 from taxon.service.scheduling.arena import Arena, Input
 from taxon.service.scheduling.batching import Scored
 from taxon.service.scheduling.board import Board
@@ -120,7 +121,16 @@ class Opened:
         self.line, self.control, self.board = Line(), Control(), Board(2)
         self.arenas = [Arena(8192), Arena(8192)]
         settings = parse(["--listen", "127.0.0.1:0", *flags])
-        self.hub = Hub(settings, self.line, self.control, self.board, self.arenas, decodes_apart=False)
+        self.seen = []
+        self.hub = Hub(
+            settings,
+            self.line,
+            self.control,
+            self.board,
+            self.arenas,
+            decodes_apart=False,
+            report=self.seen.append,
+        )
 
     async def start(self):
         starting = asyncio.create_task(self.hub.start("127.0.0.1:0"))
@@ -198,6 +208,15 @@ async def test_what_may_not_come_in_is_told_its_front(one):
     front = FakeFront.started[0]
     front.say(Submit(5, 7, Input(0, 0, 1), 1e12, 0, 0))
     assert front.told(Delivered) == [Delivered(5, one.line.refusal)]
+
+
+async def test_a_copy_is_one_for_the_owner_too_and_what_a_canary_does_is_told(one):
+    front = FakeFront.started[0]
+    front.say(Submit(5, 7, Input(0, 0, 1), 1e12, 0, 0, True))
+    assert one.line.jobs[-1].background
+    seen = Seen("colors", 7, "answer", 0.1)
+    front.say(seen)
+    assert one.seen == [seen]
 
 
 async def test_who_leaves_is_told_of_unless_it_is_over(one):

@@ -14,11 +14,14 @@ from taxon.service.errors import (
     InferenceFailedError,
     ModelNotFoundError,
     ModelRefusedError,
+    NotFiniteError,
     NotServingError,
     QueueFullError,
+    RepositoryUnusableError,
     ServiceError,
     StartError,
     UnsupportedError,
+    WorkerEndedError,
 )
 from taxon.service.runtime.description import Description, GraphConfig, Trial
 from taxon.service.runtime.device import CUDA, TENSORRT, Device
@@ -49,6 +52,9 @@ ERRORS = [
     DeadlineTooShortError(0.05, 0.25),
     UnsupportedError("no such part"),
     ModelRefusedError("a golden differs"),
+    NotFiniteError("the scores are not numbers"),
+    WorkerEndedError("a worker ended over this input"),
+    RepositoryUnusableError("read-only"),
     StartError("no device"),
     PictureUndecodableError("damaged", "PNG"),
     PictureTooLargeError(9_000_000, Limits()),
