@@ -21,6 +21,8 @@ from taxon.bundle import atomic_files, signing
 from taxon.bundle.picture_limits import Limits
 from taxon.bundle.signing import KeyFileError
 from taxon.service import config
+from taxon.service.access.certificates import http_context
+from taxon.service.access.entry import Entry, EntryFiles
 from taxon.service.api.classification import MAX_BATCH_ENTRIES
 from taxon.service.config import Settings
 from taxon.service.errors import StartError
@@ -47,6 +49,7 @@ from taxon.service.workers.worker_slots import Patience
 
 # Who signals a process and its group signals the process twice.
 SAME_SIGNAL_S = 0.5
+LOOPBACK = "127.0.0.1"
 
 log = structlog.get_logger(__name__)
 
@@ -98,6 +101,7 @@ class Server:
         device = choose_device(settings.device, settings.cuda_graphs, settings.engine_cache)
         if settings.require_signature:
             signing.checker(settings.require_signature)  # a wrong file ends the start, not every worker
+        self._entry_files = EntryFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
         self._cores = available_cores()
         self._layout = layout(
             device,
@@ -114,6 +118,7 @@ class Server:
         self._stopped_at = 0.0
         self.loaded = asyncio.Event()
         """Set once every model has been tried."""
+        self._page: MetricsPage | None = None
         self.metrics_port: int | None = None
         """Where the metrics page is, once `serve` has begun."""
         self._built = False
@@ -131,6 +136,7 @@ class Server:
         )
         self._control = ModelControl(settings.models, self.repository, self.pool, self.metrics.on_batch)
         self.fronts = self._speak(board, arenas, memory)
+        self.fronts.let_in(self._entry_files.entry)
         self._readings = self._page_registry()
         self._measure()
         self._built = True
@@ -159,12 +165,16 @@ class Server:
         for signum in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(signum, self.stop)
         settings = self._settings
-        page = None if settings.metrics_port is None else self._open_page(settings.metrics_port)
+        page = self._page = None if settings.metrics_port is None else self._open_page(settings.metrics_port)
         self.metrics_port = page.port if page else None
         working: list[asyncio.Task[None]] = []
         stopped = asyncio.create_task(self._stop.wait())
         try:
-            working = [asyncio.create_task(self._load()), asyncio.create_task(self._control.watch_labels())]
+            working = [
+                asyncio.create_task(self._load()),
+                asyncio.create_task(self._control.watch_labels()),
+                asyncio.create_task(self._entry_files.watch(self._let_in)),
+            ]
             if settings.watch_seconds and settings.model_control == "none":
                 watch = Watch(settings.models, self.repository, self._control)
                 working.append(asyncio.create_task(watch.run(settings.watch_seconds)))
@@ -251,6 +261,11 @@ class Server:
         shared = Shared(self.repository, executor, self._control, board, memory, statistics)
         return Front(self._settings, shared, self.metrics)
 
+    def _let_in(self, entry: Entry) -> None:
+        self.fronts.let_in(entry)
+        if self._page:
+            self._page.let_in(entry.certificate and http_context(entry.certificate))
+
     def _page_registry(self) -> CollectorRegistry:
         """What the metrics page shows: this process's metrics, and those of fronts of their own."""
         hub = self.fronts
@@ -267,10 +282,15 @@ class Server:
         return registry
 
     def _open_page(self, port: int) -> MetricsPage:
+        certificate = self._entry_files.entry.certificate
+        reachable = self._settings.insecure or certificate is not None
         try:
-            return MetricsPage(self._readings, port)
+            page = MetricsPage(self._readings, "" if reachable else LOOPBACK, port)
         except OSError as error:
             raise StartError(f"--metrics-port {port} cannot be bound: {error.strerror}") from error
+        if certificate:
+            page.let_in(http_context(certificate))
+        return page
 
     def _worker_settings(self, device: Device, limits: Limits) -> WorkerSettings:
         settings = self._settings

@@ -12,6 +12,8 @@ import structlog
 
 from taxon.bundle.picture_limits import Limits
 from taxon.inference.open_inference_service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from taxon.service.access.certificates import Credentials, bind
+from taxon.service.access.entry import Entry
 from taxon.service.api import reflection, statuses
 from taxon.service.api.classification import SERVICE, ClassificationService
 from taxon.service.api.early_refusal import EarlyRefusal
@@ -20,7 +22,6 @@ from taxon.service.api.health import Readiness
 from taxon.service.api.reception import Reception
 from taxon.service.api.request_view import RequestView
 from taxon.service.config import Settings
-from taxon.service.errors import StartError
 from taxon.service.fronts.leaving import AGE_SPREAD, Arrivals, stop_listening
 from taxon.service.machine import memory_limit
 from taxon.service.models.repository import Known, Repository
@@ -90,6 +91,7 @@ class Front:
             Limit(settings.max_call_seconds, settings.max_queued_requests, settings.model_control == "explicit"),
         )
         self._server = grpc.aio.server(options=_channel_options(settings, shares_port=shares_port))
+        self._credentials: Credentials | None = None
         self._arrivals = Arrivals()
         self._port = 0
         reception = Reception(shared.memory.queued_bytes, settings.max_message_bytes)
@@ -120,16 +122,20 @@ class Front:
         if settings.reflection:
             reflection.register(server, [SERVICE, OPEN_INFERENCE, HEALTH])
 
+    def let_in(self, entry: Entry) -> None:
+        """Asks this of those who come from now on. Must have been called before `start`."""
+        if entry.certificate and self._credentials:
+            self._credentials.replace(entry.certificate)
+        elif entry.certificate:
+            self._credentials = Credentials(entry.certificate)
+
     async def start(self, address: str) -> int:
         """Listens. Returns the port.
 
         Raises:
             StartError: The address cannot be bound.
         """
-        try:
-            self._port = self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise StartError(f"--listen {address} cannot be bound: {error}") from error
+        self._port = bind(self._server, address, self._credentials)
         await self._server.start()
         return self._port
 

@@ -3,6 +3,7 @@
 Knows nothing of requests or models beyond their names. Labels have few values: never a request's own text.
 """
 
+import ssl
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +23,7 @@ from taxon.service.telemetry.statistics import Statistics
 STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
 NO_DESCRIPTOR_PAUSE_S = 0.2
+SILENT_S = 10.0
 
 
 class StageSeconds(Collector):
@@ -175,17 +177,28 @@ class Metrics:
 class PageServer(ThreadingWSGIServer):
     """Waits while no descriptor is left; the usual one would try again without a pause."""
 
+    tls: ssl.SSLContext | None = None
+    """For those who connect from now on."""
+
     def get_request(self) -> tuple[Any, Any]:
-        """Accepts a connection."""
+        """Accepts a connection. Hands are shaken on the thread of the request: others need not wait for it."""
         try:
-            return super().get_request()
+            connection, address = super().get_request()
         except OSError:
             time.sleep(NO_DESCRIPTOR_PAUSE_S)
             raise
+        if self.tls:
+            connection = self.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing of clients that cannot speak TLS or do not go on."""
 
 
 class SilentHandler(WSGIRequestHandler):
-    """Writes no line for every scrape."""
+    """Writes no line for every scrape, and waits for no client for ever."""
+
+    timeout = SILENT_S
 
     def log_message(self, *_: Any) -> None:
         """Says nothing."""
@@ -194,11 +207,25 @@ class SilentHandler(WSGIRequestHandler):
 class MetricsPage:
     """The HTTP page that Prometheus scrapes, on a thread of its own."""
 
-    def __init__(self, registry: CollectorRegistry, port: int) -> None:
-        self._server = make_server("", port, make_wsgi_app(registry), PageServer, SilentHandler)
+    def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
+        """Answers.
+
+        Args:
+            registry: What it shows.
+            host: Address to listen on; empty is every IPv4 address.
+            port: 0 takes a free one.
+
+        Raises:
+            OSError: The address cannot be bound.
+        """
+        self._server = make_server(host, port, make_wsgi_app(registry), PageServer, SilentHandler)
         self._thread = Thread(target=self._server.serve_forever, name="metrics page", daemon=True)
         self._thread.start()
         self.port: int = self._server.server_port
+
+    def let_in(self, tls: ssl.SSLContext | None) -> None:
+        """Speaks TLS with those who connect from now on."""
+        self._server.tls = tls
 
     def close(self) -> None:
         """Stops answering and joins the thread."""

@@ -30,7 +30,7 @@ def test_stage_seconds_read_like_a_histogram_of_prometheus_own():
 
 def test_the_page_does_not_spin_while_no_descriptor_is_left(monkeypatch):
     metrics, tries = Metrics(), []
-    page = MetricsPage(metrics.registry, 0)
+    page = MetricsPage(metrics.registry, "127.0.0.1", 0)
 
     class Refusing:
         def accept(self):

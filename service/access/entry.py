@@ -1,0 +1,66 @@
+"""What decides who is let in, as its files say at present: read at the start, looked at for ever, told to every process
+that speaks gRPC. Only one process reads them, so that all are of one mind, also those that start later.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from taxon.service.access.certificates import Certificate, read_certificate
+from taxon.service.errors import StartError
+
+LOOK_S = 1.0
+"""How long a change may go unseen. Files are read as a whole: events are not to be had on network file systems, and the
+time of a file says nothing where it is a link into a folder that is replaced, as in Kubernetes.
+"""
+
+log = structlog.get_logger(__name__)
+
+
+class Entry(NamedTuple):
+    """What is asked of those who come."""
+
+    certificate: Certificate | None = None
+    """None: the connection is not encrypted."""
+
+
+class EntryFiles:
+    """The files, and what they said when they last were in order."""
+
+    def __init__(self, tls_cert: Path | None, tls_key: Path | None, tls_client_ca: Path | None) -> None:
+        """Reads them.
+
+        Raises:
+            StartError: One of them cannot be used. The message names it.
+        """
+        self._tls_cert = tls_cert
+        self._tls_key = tls_key
+        self._tls_client_ca = tls_client_ca
+        self._refused = ""
+        self.entry = self._read()
+        """As of the last look."""
+
+    async def watch(self, tell: Callable[[Entry], None]) -> None:
+        """Looks for ever. What has changed and cannot be used is logged once, and what was there before stays."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                entry = await asyncio.to_thread(self._read)
+            except StartError as error:
+                if str(error) != self._refused:
+                    log.error("what lets callers in has changed and is not used", reason=str(error))
+                self._refused = str(error)
+                continue
+            self._refused = ""
+            if entry != self.entry:
+                self.entry = entry
+                log.info("what lets callers in has changed")
+                tell(entry)
+
+    def _read(self) -> Entry:
+        if self._tls_cert is None or self._tls_key is None:
+            return Entry()
+        return Entry(read_certificate(self._tls_cert, self._tls_key, self._tls_client_ca))
