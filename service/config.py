@@ -66,6 +66,30 @@ class Settings(BaseSettings):
             "connection."
         ),
     ] = None
+    keys: Annotated[
+        Path | None,
+        Field(
+            description="File of `taxon keys`: only callers that it names are let in, by key or by the identity in "
+            "their certificate, each to its groups of methods. Changes are heeded within two seconds."
+        ),
+    ] = None
+    max_caller_calls: Annotated[
+        PositiveInt | None,
+        Field(
+            le=2**20,
+            description="With --keys, calls that one caller may have under way at one front, unless its entry says "
+            "otherwise. No limit if not given.",
+        ),
+    ] = None
+    max_caller_calls_per_second: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=1e6,
+            description="With --keys, calls that one caller may make at one front in a second, on average, unless its "
+            "entry says otherwise. No limit if not given.",
+        ),
+    ] = None
     insecure: Annotated[
         CliImplicitFlag[bool],
         Field(

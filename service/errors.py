@@ -11,9 +11,14 @@ ServiceError
 ├── InferenceFailedError    the model failed on this input
 ├── DeadlineTooShortError   the answer would come too late
 ├── UnsupportedError        a part of a protocol that this server does not have, or not switched on
-└── ModelRefusedError       a model that was to be loaded is not fit to be served
+├── ModelRefusedError       a model that was to be loaded is not fit to be served
+├── UnauthenticatedError    nobody knows who calls
+├── NotAllowedError         it is known who calls, and that caller may not
+└── CallerLimitError        the caller has as much as it may have already
 StartError                  the process cannot start; never reaches a caller
 """
+
+from collections.abc import Mapping
 
 MAX_SHOWN = 100
 
@@ -88,6 +93,31 @@ class UnsupportedError(ServiceError):
 
 class ModelRefusedError(ServiceError):
     """A model that was to be loaded is not fit to be served. The message says why."""
+
+
+class UnauthenticatedError(ServiceError):
+    """Nobody knows who calls: there is no key, or it is wrong, revoked or expired. Which of these is not told."""
+
+    def __init__(self) -> None:
+        super().__init__("send a valid key as `authorization: Bearer KEY`, or use a certificate that is known here")
+
+
+class NotAllowedError(ServiceError):
+    """It is known who calls, and that caller may not."""
+
+    def __init__(self, group: str) -> None:
+        super().__init__(f"this caller may not call methods of the group {group!r}")
+        self.group = group
+
+
+class CallerLimitError(ServiceError):
+    """The caller has as many calls under way as it may have, or has made as many as it may make."""
+
+    def __init__(self, reason: str, retry_s: float, facts: Mapping[str, str]) -> None:
+        super().__init__(f"{reason}; wait, then retry")
+        self.retry_s = retry_s
+        self.facts = facts
+        """The limit, by the name that callers are told."""
 
 
 class StartError(Exception):

@@ -6,6 +6,7 @@ The only module that sees the settings whole, besides a front of its own process
 import asyncio
 import os
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +24,7 @@ from taxon.bundle.signing import KeyFileError
 from taxon.service import config
 from taxon.service.access.certificates import http_context
 from taxon.service.access.entry import Entry, EntryFiles
+from taxon.service.access.gate import page_readers
 from taxon.service.api.classification import MAX_BATCH_ENTRIES
 from taxon.service.config import Settings
 from taxon.service.errors import StartError
@@ -101,7 +103,7 @@ class Server:
         device = choose_device(settings.device, settings.cuda_graphs, settings.engine_cache)
         if settings.require_signature:
             signing.checker(settings.require_signature)  # a wrong file ends the start, not every worker
-        self._entry_files = EntryFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        self._entry_files = EntryFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca, settings.keys)
         self._cores = available_cores()
         self._layout = layout(
             device,
@@ -264,7 +266,7 @@ class Server:
     def _let_in(self, entry: Entry) -> None:
         self.fronts.let_in(entry)
         if self._page:
-            self._page.let_in(entry.certificate and http_context(entry.certificate))
+            self._page.let_in(*_readers(entry))
 
     def _page_registry(self) -> CollectorRegistry:
         """What the metrics page shows: this process's metrics, and those of fronts of their own."""
@@ -282,15 +284,11 @@ class Server:
         return registry
 
     def _open_page(self, port: int) -> MetricsPage:
-        certificate = self._entry_files.entry.certificate
-        reachable = self._settings.insecure or certificate is not None
+        reachable = self._settings.insecure or self._settings.tls_cert is not None
         try:
-            page = MetricsPage(self._readings, "" if reachable else LOOPBACK, port)
+            return MetricsPage(self._readings, "" if reachable else LOOPBACK, port, *_readers(self._entry_files.entry))
         except OSError as error:
             raise StartError(f"--metrics-port {port} cannot be bound: {error.strerror}") from error
-        if certificate:
-            page.let_in(http_context(certificate))
-        return page
 
     def _worker_settings(self, device: Device, limits: Limits) -> WorkerSettings:
         settings = self._settings
@@ -307,6 +305,12 @@ class Server:
             thread_count=self._layout.threads,
             require_signature=None if settings.require_signature is None else str(settings.require_signature),
         )
+
+
+def _readers(entry: Entry) -> tuple[ssl.SSLContext | None, Callable[[str], bool] | None]:
+    """Who may read the metrics page, and how."""
+    tls = None if entry.certificate is None else http_context(entry.certificate)
+    return tls, None if entry.callers is None else page_readers(entry.callers)
 
 
 def _write_port(file: Path, port: int) -> None:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import structlog
 
+from taxon.service.access import callers
+from taxon.service.access.callers import Callers
 from taxon.service.access.certificates import Certificate, read_certificate
 from taxon.service.errors import StartError
 
@@ -25,12 +27,16 @@ class Entry(NamedTuple):
 
     certificate: Certificate | None = None
     """None: the connection is not encrypted."""
+    callers: Callers | None = None
+    """None: everybody is let in."""
 
 
 class EntryFiles:
     """The files, and what they said when they last were in order."""
 
-    def __init__(self, tls_cert: Path | None, tls_key: Path | None, tls_client_ca: Path | None) -> None:
+    def __init__(
+        self, tls_cert: Path | None, tls_key: Path | None, tls_client_ca: Path | None, keys: Path | None
+    ) -> None:
         """Reads them.
 
         Raises:
@@ -39,6 +45,7 @@ class EntryFiles:
         self._tls_cert = tls_cert
         self._tls_key = tls_key
         self._tls_client_ca = tls_client_ca
+        self._keys = keys
         self._refused = ""
         self.entry = self._read()
         """As of the last look."""
@@ -61,6 +68,7 @@ class EntryFiles:
                 tell(entry)
 
     def _read(self) -> Entry:
-        if self._tls_cert is None or self._tls_key is None:
-            return Entry()
-        return Entry(read_certificate(self._tls_cert, self._tls_key, self._tls_client_ca))
+        certificate = None
+        if self._tls_cert is not None and self._tls_key is not None:
+            certificate = read_certificate(self._tls_cert, self._tls_key, self._tls_client_ca)
+        return Entry(certificate, None if self._keys is None else callers.read(self._keys))

@@ -14,6 +14,8 @@ from taxon.bundle.picture_limits import Limits
 from taxon.inference.open_inference_service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from taxon.service.access.certificates import Credentials, bind
 from taxon.service.access.entry import Entry
+from taxon.service.access.gate import Gate
+from taxon.service.access.usage import CallerLimits
 from taxon.service.api import reflection, statuses
 from taxon.service.api.classification import SERVICE, ClassificationService
 from taxon.service.api.early_refusal import EarlyRefusal
@@ -90,7 +92,14 @@ class Front:
             lambda: self.readiness.serving,
             Limit(settings.max_call_seconds, settings.max_queued_requests, settings.model_control == "explicit"),
         )
-        self._server = grpc.aio.server(options=_channel_options(settings, shares_port=shares_port))
+        self._gate = None
+        if settings.keys is not None:
+            limits = CallerLimits(settings.max_caller_calls, settings.max_caller_calls_per_second)
+            self._gate = Gate(limits, lambda reason, caller: metrics.refused_calls.labels(reason, caller).inc())
+        self._server = grpc.aio.server(
+            interceptors=[self._gate] if self._gate else None,
+            options=_channel_options(settings, shares_port=shares_port),
+        )
         self._credentials: Credentials | None = None
         self._arrivals = Arrivals()
         self._port = 0
@@ -124,6 +133,8 @@ class Front:
 
     def let_in(self, entry: Entry) -> None:
         """Asks this of those who come from now on. Must have been called before `start`."""
+        if self._gate and entry.callers:
+            self._gate.let_in(entry.callers)
         if entry.certificate and self._credentials:
             self._credentials.replace(entry.certificate)
         elif entry.certificate:

@@ -83,6 +83,12 @@ class Metrics:
             ["model"],
             registry=self.registry,
         )
+        self.refused_calls = Counter(
+            "taxon_refused_calls",
+            "Calls that were not let in, by reason and by caller where one is known.",
+            ["reason", "caller"],
+            registry=self.registry,
+        )
         self.in_flight = Gauge("taxon_in_flight_inputs", "Inputs that hold a permit.", registry=self.registry)
         self.model_info = Gauge(
             "taxon_model_info",
@@ -207,25 +213,47 @@ class SilentHandler(WSGIRequestHandler):
 class MetricsPage:
     """The HTTP page that Prometheus scrapes, on a thread of its own."""
 
-    def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        may_read: Callable[[str], bool] | None = None,
+    ) -> None:
         """Answers.
 
         Args:
             registry: What it shows.
             host: Address to listen on; empty is every IPv4 address.
             port: 0 takes a free one.
+            tls: See `let_in`.
+            may_read: See `let_in`.
 
         Raises:
             OSError: The address cannot be bound.
         """
-        self._server = make_server(host, port, make_wsgi_app(registry), PageServer, SilentHandler)
+        self._show: Any = make_wsgi_app(registry)
+        self._server = make_server(host, port, self._answer, PageServer, SilentHandler)
+        self.let_in(tls, may_read)
         self._thread = Thread(target=self._server.serve_forever, name="metrics page", daemon=True)
         self._thread.start()
         self.port: int = self._server.server_port
 
-    def let_in(self, tls: ssl.SSLContext | None) -> None:
-        """Speaks TLS with those who connect from now on."""
-        self._server.tls = tls
+    def let_in(self, tls: ssl.SSLContext | None, may_read: Callable[[str], bool] | None) -> None:
+        """Speaks TLS with those who connect from now on, and answers only some.
+
+        Args:
+            tls: None: nothing is encrypted.
+            may_read: Told what a request says as its `Authorization`; None: everybody may.
+        """
+        self._server.tls, self._may_read = tls, may_read
+
+    def _answer(self, environ: dict[str, Any], start_response: Any) -> Any:
+        if self._may_read and not self._may_read(environ.get("HTTP_AUTHORIZATION", "")):
+            start_response("401 Unauthorized", [("WWW-Authenticate", "Bearer"), ("Content-Length", "0")])
+            return []
+        return self._show(environ, start_response)
 
     def close(self) -> None:
         """Stops answering and joins the thread."""

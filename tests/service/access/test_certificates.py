@@ -231,7 +231,7 @@ def test_what_cannot_serve_is_said_at_the_start(authority, tmp_path):
         (good.cert, good.key, nothing, f"--tls-client-ca {nothing} holds no certificate in PEM"),
     ):
         with pytest.raises(StartError) as error:
-            EntryFiles(cert, key, ca)
+            EntryFiles(cert, key, ca, None)
         assert str(error.value).startswith(reason), str(error.value)
     assert read_certificate(good.cert, good.key, authority.cert).key == good.key.read_bytes()
 
