@@ -77,7 +77,7 @@ class Settings(BaseSettings):
         PositiveInt | None,
         Field(
             le=2**20,
-            description="With --keys, calls that one caller may have under way at one front, unless its entry says "
+            description="With --keys, calls that one caller may have under way at once, unless its entry says "
             "otherwise. No limit if not given.",
         ),
     ] = None
@@ -86,8 +86,8 @@ class Settings(BaseSettings):
         Field(
             gt=0,
             le=1e6,
-            description="With --keys, calls that one caller may make at one front in a second, on average, unless its "
-            "entry says otherwise. No limit if not given.",
+            description="With --keys, calls that one caller may make in a second, on average, unless its entry says "
+            "otherwise. No limit if not given.",
         ),
     ] = None
     insecure: Annotated[

@@ -27,6 +27,7 @@ IDENTITY_PROPERTIES = {"dns": "peer_dns", "uri": "peer_uri", "subject": "x509_su
 PREFIX = "taxon"
 SECRET_BYTES = 32
 MAX_KEY_CHARACTERS = 256
+MOST_CALLERS = 1024
 MOST_CALLS = 2**20
 MOST_A_SECOND = 1e6
 
@@ -64,7 +65,7 @@ class Callers(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: Literal[1] = 1
-    callers: tuple[Caller, ...] = ()
+    callers: Annotated[tuple[Caller, ...], Field(max_length=MOST_CALLERS)] = ()
 
     @model_validator(mode="after")
     def _are_told_apart(self) -> "Callers":

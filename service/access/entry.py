@@ -3,7 +3,8 @@ that speaks gRPC. Only one process reads them, so that all are of one mind, also
 """
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from taxon.service.access import callers
 from taxon.service.access.callers import Callers
 from taxon.service.access.certificates import Certificate, read_certificate
 from taxon.service.errors import StartError
+from taxon.service.scheduling.board import PLACES
 
 LOOK_S = 1.0
 """How long a change may go unseen. Files are read as a whole: events are not to be had on network file systems, and the
@@ -29,6 +31,8 @@ class Entry(NamedTuple):
     """None: the connection is not encrypted."""
     callers: Callers | None = None
     """None: everybody is let in."""
+    places: Mapping[str, int] = {}
+    """Where each caller is counted, by name."""
 
 
 class EntryFiles:
@@ -47,8 +51,10 @@ class EntryFiles:
         self._tls_client_ca = tls_client_ca
         self._keys = keys
         self._refused = ""
-        self.entry = self._read()
+        self.entry = Entry()
         """As of the last look."""
+        self._free = deque(range(PLACES))
+        self.entry = self._placed(self._read())
 
     async def watch(self, tell: Callable[[Entry], None]) -> None:
         """Looks for ever. What has changed and cannot be used is logged once, and what was there before stays."""
@@ -62,10 +68,21 @@ class EntryFiles:
                 self._refused = str(error)
                 continue
             self._refused = ""
-            if entry != self.entry:
-                self.entry = entry
+            if entry[:2] != self.entry[:2]:
+                self.entry = self._placed(entry)
                 log.info("what lets callers in has changed")
-                tell(entry)
+                tell(self.entry)
+
+    def _placed(self, entry: Entry) -> Entry:
+        """Callers that stay keep their place. One that has become free is the last to be given again: calls of its last
+        caller may be under way.
+        """
+        names = [caller.name for caller in entry.callers.callers] if entry.callers else []
+        before = self.entry.places
+        places = {name: before[name] for name in names if name in before}
+        self._free.extend(place for name, place in before.items() if name not in places)
+        places |= {name: self._free.popleft() for name in names if name not in places}
+        return entry._replace(places=places)
 
     def _read(self) -> Entry:
         certificate = None

@@ -7,8 +7,7 @@ gRPC tells of certificates no sooner.
 
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
@@ -19,6 +18,7 @@ from taxon.service.access.callers import Caller, Callers, Group, Known
 from taxon.service.access.usage import CallerLimits, Usage
 from taxon.service.api import statuses
 from taxon.service.errors import NotAllowedError, ServiceError, UnauthenticatedError
+from taxon.service.scheduling.board import Board
 
 OPEN, ANY = "open", "any"
 """Everybody may; everybody who is known may."""
@@ -61,26 +61,39 @@ def need_of(method: str) -> Need:
 class Gate(grpc.aio.ServerInterceptor):
     """Stands before all services of a server; give it to `grpc.aio.server(interceptors=…)`."""
 
-    def __init__(self, limits: CallerLimits, count: Count, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, limits: CallerLimits, count: Count, board: Board, front: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Lets nobody in yet.
 
         Args:
             limits: Of callers for whom the file says nothing else.
             count: Counts refusals.
+            board: What all fronts count on.
+            front: Number of this one.
             clock: In seconds.
         """
         self._limits = limits
         self._count = count
+        self._board = board
+        self._front = front
         self._clock = clock
         self._known = Known(())
         self._usages: dict[str, Usage] = {}
         self._seen: dict[tuple[Any, Need], Any] = {}
 
-    def let_in(self, callers: Callers) -> None:
-        """Lets these in and nobody else, from the next call on. Calls that are under way go on."""
+    def let_in(self, callers: Callers, places: Mapping[str, int]) -> None:
+        """Lets these in and nobody else, from the next call on. Calls that are under way go on.
+
+        Args:
+            callers: As the file has them.
+            places: Of each on the board, by name.
+        """
         usages = {}
         for caller in callers.callers:
-            usage = self._usages.get(caller.name) or Usage(caller, self._limits)
+            usage = self._usages.get(caller.name)
+            if usage is None:
+                usage = Usage(caller, self._limits, self._board, self._front, places[caller.name], self._clock())
             usage.allow(caller, self._limits)
             usages[caller.name] = usage
         self._known, self._usages = Known(callers.callers), usages
@@ -143,7 +156,7 @@ class Gate(grpc.aio.ServerInterceptor):
     def _answer(self, method: Any, need: Need) -> Any:
         async def answer(request: Any, context: Context) -> Any:
             usage = await self._enter(context, need)
-            with _under_way(usage):
+            with usage.call():
                 return await method(request, context)
 
         return answer
@@ -151,7 +164,7 @@ class Gate(grpc.aio.ServerInterceptor):
     def _stream(self, method: Any, need: Need) -> Any:
         async def generate(request: Any, context: Context) -> AsyncIterator[Any]:
             usage = await self._enter(context, need)
-            with _under_way(usage):
+            with usage.call():
                 async for response in method(request, context):
                     yield response
 
@@ -168,15 +181,6 @@ class Gate(grpc.aio.ServerInterceptor):
         except ServiceError as error:
             await self._refuse(error, caller, context)
         return usage
-
-
-@contextmanager
-def _under_way(usage: Usage) -> Iterator[None]:
-    usage.under_way_count += 1
-    try:
-        yield
-    finally:
-        usage.under_way_count -= 1
 
 
 async def _unknown_method(_: Any, context: Context) -> NoReturn:

@@ -92,10 +92,7 @@ class Front:
             lambda: self.readiness.serving,
             Limit(settings.max_call_seconds, settings.max_queued_requests, settings.model_control == "explicit"),
         )
-        self._gate = None
-        if settings.keys is not None:
-            limits = CallerLimits(settings.max_caller_calls, settings.max_caller_calls_per_second)
-            self._gate = Gate(limits, lambda reason, caller: metrics.refused_calls.labels(reason, caller).inc())
+        self._gate = None if settings.keys is None else _gate(settings, metrics, shared.board, number)
         self._server = grpc.aio.server(
             interceptors=[self._gate] if self._gate else None,
             options=_channel_options(settings, shares_port=shares_port),
@@ -134,7 +131,7 @@ class Front:
     def let_in(self, entry: Entry) -> None:
         """Asks this of those who come from now on. Must have been called before `start`."""
         if self._gate and entry.callers:
-            self._gate.let_in(entry.callers)
+            self._gate.let_in(entry.callers, entry.places)
         if entry.certificate and self._credentials:
             self._credentials.replace(entry.certificate)
         elif entry.certificate:
@@ -170,6 +167,11 @@ class Front:
     async def close(self) -> None:
         """Ends at once. Without effect after a drain."""
         await self._server.stop(None)
+
+
+def _gate(settings: Settings, metrics: Metrics, board: Board, number: int) -> Gate:
+    limits = CallerLimits(settings.max_caller_calls, settings.max_caller_calls_per_second)
+    return Gate(limits, lambda reason, caller: metrics.refused_calls.labels(reason, caller).inc(), board, number)
 
 
 def memory_of(settings: Settings) -> Memory:

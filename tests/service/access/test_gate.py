@@ -21,6 +21,7 @@ from taxon.inference import open_inference_service_pb2_grpc as oip_grpc
 from taxon.service.access import callers, entry, gate, keys_main
 from taxon.service.access.gate import Gate, need_of
 from taxon.service.access.usage import CallerLimits
+from taxon.service.scheduling.board import Board
 from taxon.service.workers.worker_process import WorkerProcesses
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1 import classification_service_pb2_grpc as pb_grpc
@@ -284,9 +285,9 @@ async def test_a_handler_that_ends_in_whatever_way_is_over():
     caller = callers.Caller(
         name="one", groups=["classify"], key_id=key_id, key_sha256=key_sha256, created=datetime.now(UTC)
     )
-    counted = []
-    door = Gate(CallerLimits(max_concurrent_calls=1), lambda *what: counted.append(what))
-    door.let_in(callers.Callers(callers=[caller]))
+    counted, board = [], Board(1)
+    door = Gate(CallerLimits(max_concurrent_calls=1), lambda *what: counted.append(what), board, 0)
+    door.let_in(callers.Callers(callers=[caller]), {"one": 5})
     begun, go = asyncio.Event(), asyncio.Event()
 
     async def answer(request, context):
@@ -316,22 +317,26 @@ async def test_a_handler_that_ends_in_whatever_way_is_over():
             return [part async for part in streamed(request, metadata=bearing(key))]
 
         usage = door._usages["one"]
+
+        def under_way_count():
+            return board.under_way_count(5)
+
         for call in (lambda what: unary(what, metadata=bearing(key)), all_of):
             assert await call(b"x") in (b"done", [b"done"])
             with pytest.raises(grpc.aio.AioRpcError):
                 await call(b"fail")
-            await until(lambda: usage.under_way_count == 0)
+            await until(lambda: under_way_count() == 0)
             begun.clear()
             waiting = asyncio.ensure_future(call(b"wait"))
             await begun.wait()
-            assert usage.under_way_count == 1
+            assert under_way_count() == 1
             with pytest.raises(grpc.aio.AioRpcError) as failure:
                 await call(b"x")
             assert failure.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             waiting.cancel()
             await asyncio.wait([waiting])
-            await until(lambda: usage.under_way_count == 0)
-        door.let_in(callers.Callers(callers=[caller]))
+            await until(lambda: under_way_count() == 0)
+        door.let_in(callers.Callers(callers=[caller]), {"one": 5})
         assert door._usages["one"] is usage  # a file that is read again forgets nothing
     await server.stop(None)
     assert counted == [("CALLER_LIMIT_EXCEEDED", "one")] * 2
