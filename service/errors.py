@@ -10,6 +10,7 @@ ServiceError
 ├── NotServingError         starting, stopping, or the worker that held the call died
 ├── InferenceFailedError    the model failed on this input
 ├── DeadlineTooShortError   the answer would come too late
+│   └── MessageLateError    the request did not come
 ├── UnsupportedError        a part of a protocol that this server does not have, or not switched on
 ├── ModelRefusedError       a model that was to be loaded is not fit to be served
 ├── UnauthenticatedError    nobody knows who calls
@@ -85,6 +86,14 @@ class DeadlineTooShortError(ServiceError):
         )
         self.remaining_s = max(remaining_s, 0.0)
         self.predicted_s = predicted_s
+
+
+class MessageLateError(DeadlineTooShortError):
+    """A call was opened, and its message has not come."""
+
+    def __init__(self, waited_s: float) -> None:
+        super().__init__(0.0, waited_s)
+        self.args = (f"the message has not come within {waited_s:.2f} s: send it at once, on a faster way or smaller",)
 
 
 class UnsupportedError(ServiceError):

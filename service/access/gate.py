@@ -17,6 +17,7 @@ import structlog
 from taxon.service.access.callers import Caller, Callers, Group, Known
 from taxon.service.access.usage import CallerLimits, Usage
 from taxon.service.api import statuses
+from taxon.service.api.caller import name as caller_name
 from taxon.service.errors import NotAllowedError, ServiceError, UnauthenticatedError
 from taxon.service.scheduling.board import Board
 
@@ -115,6 +116,7 @@ class Gate(grpc.aio.ServerInterceptor):
             usage = self._admit(caller, need)
         except ServiceError as error:
             return self._refusing(error, caller)
+        caller_name.set(usage.caller.name)
         handler = await continuation(handler_call_details)
         if handler is None or usage.max_concurrent_calls is None:
             return handler
@@ -175,7 +177,9 @@ class Gate(grpc.aio.ServerInterceptor):
         try:
             if usage is None:
                 caller = self._known.by_certificate(context.auth_context())
-                return self._admit(caller, need)
+                usage = self._admit(caller, need)
+                caller_name.set(usage.caller.name)
+                return usage
             caller = usage.caller
             usage.check_room()  # while its message came, others may have
         except ServiceError as error:

@@ -44,6 +44,10 @@ MODEL_INFER = f"/{OPEN_INFERENCE}/ModelInfer"
 HEALTH = "grpc.health.v1.Health"
 GRACE_S = 5.0
 """Beyond the longest call, before a connection that has reached its age is closed."""
+HANDSHAKE_MS = 10_000
+"""For TLS and the first frames of a connection; by gRPC's own limit, two minutes, silent ones would pile up."""
+MAX_HEADER_BYTES = 16_384
+"""Of all headers of a call together."""
 
 log = structlog.get_logger(__name__)
 
@@ -206,6 +210,10 @@ def _channel_options(settings: Settings, *, shares_port: bool) -> list[tuple[str
         ("grpc.http2.min_ping_interval_without_data_ms", round(settings.min_ping_seconds * 1e3)),
         ("grpc.keepalive_time_ms", round(settings.keepalive_seconds * 1e3)),
         ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+        # One limit; between gRPC's usual two it is a matter of chance whether a call comes in.
+        ("grpc.max_metadata_size", MAX_HEADER_BYTES),
+        ("grpc.absolute_max_metadata_size", MAX_HEADER_BYTES),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         # Two servers on one port would share its calls by chance; the fronts of one server share them by purpose.

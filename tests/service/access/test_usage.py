@@ -89,5 +89,5 @@ def test_all_fronts_count_together():
     assert sum(taken(front, 100.0, 9)[0] for front in fronts) == 6
     assert [taken(front, 100.5, 2)[0] for front in fronts] == [2, 1, 0]
     assert sum(taken(fronts[step % 2], 101 + step / 60, 1)[0] for step in range(6000)) in range(597, 610)
-    # Who comes to another front owes nothing for what it did elsewhere: half a second's calls, and what was left of one.
+    # Who comes to another front owes nothing for what it did elsewhere: the calls of half a second, and a rest.
     assert taken(fronts[2], 201.5, 9)[0] in (3, 4)
