@@ -49,7 +49,7 @@ class Settings(BaseSettings):
             description="HOST:PORT of the gRPC API. [::] is every IPv4 and IPv6 address, and needs --tls-cert or "
             "--insecure; port 0 takes a free one, see --port-file.",
         ),
-    ] = "localhost:50051"
+    ] = "127.0.0.1:50051"
     tls_cert: Annotated[
         Path | None,
         Field(
@@ -303,7 +303,7 @@ class Settings(BaseSettings):
         if not (self.tls_cert or self.insecure or is_loopback(self.listen)):
             raise ValueError(
                 f"--listen {self.listen} can be reached from other machines: give --tls-cert and --tls-key, or say "
-                "--insecure if nobody can listen in on the way; localhost:50051 stays on this machine"
+                "--insecure if nobody can listen in on the way; 127.0.0.1:50051 stays on this machine"
             )
         return self
 

@@ -185,6 +185,8 @@ class Server:
             port = await self.fronts.start(settings.listen)
             if settings.port_file:
                 _write_port(settings.port_file, port)
+            if settings.insecure and settings.tls_cert is None:
+                log.warning("nothing is encrypted, as told by --insecure", listen=settings.listen)
             log.info("listening", port=port, metrics_port=self.metrics_port, **asdict(self._layout))
             done, _ = await asyncio.wait([stopped, *working], return_when=asyncio.FIRST_COMPLETED)
             while stopped not in done:

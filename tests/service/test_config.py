@@ -125,4 +125,4 @@ def test_what_is_not_encrypted_must_be_said_aloud(listen, flags, fault, capsys):
 
 
 def test_the_default_stays_on_this_machine():
-    assert parse([]).listen == "localhost:50051"
+    assert parse([]).listen == "127.0.0.1:50051"
