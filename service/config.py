@@ -300,6 +300,10 @@ class Settings(BaseSettings):
             raise ValueError("--tls-cert and --tls-key go together")
         if self.tls_client_ca and not self.tls_cert:
             raise ValueError("--tls-client-ca needs --tls-cert and --tls-key")
+        if not self.keys and (self.max_caller_calls or self.max_caller_calls_per_second):
+            raise ValueError(
+                "--max-caller-calls and --max-caller-calls-per-second need --keys: else nobody knows callers"
+            )
         if not (self.tls_cert or self.insecure or is_loopback(self.listen)):
             raise ValueError(
                 f"--listen {self.listen} can be reached from other machines: give --tls-cert and --tls-key, or say "

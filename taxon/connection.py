@@ -2,7 +2,7 @@
 
 import argparse
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -24,7 +24,7 @@ class Connection:
     """`host:port`, or any gRPC target."""
     credentials: grpc.ChannelCredentials | None = None
     """For TLS; None: nothing is encrypted."""
-    key: str | None = None
+    key: str | None = field(default=None, repr=False)
     """As `taxon keys add` has shown it."""
     server_name: str = ""
     """The name that the server's certificate must have, if it is not the target's."""

@@ -6,20 +6,22 @@ import os
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import grpc
 
 from taxon.service.errors import StartError
 
 
-class Certificate(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Certificate:
     """What a server shows its clients, and what it asks of them. PEM, as bytes."""
 
     chain: bytes
     """The server's certificate first, then those that lead to the one that clients trust."""
-    key: bytes
+    key: bytes = field(repr=False)
     """Private. Not encrypted."""
     client_ca: bytes | None
     """A client must show a certificate that one of these has signed; None: it need show none."""
@@ -37,7 +39,7 @@ def read_certificate(chain: Path, key: Path, client_ca: Path | None) -> Certific
         None if client_ca is None else _read("--tls-client-ca", client_ca),
     )
     try:
-        http_context(read._replace(client_ca=None))
+        http_context(replace(read, client_ca=None))
     except ssl.SSLError as error:
         reason = error.reason.replace("_", " ").lower() if error.reason else "no PEM"
         raise StartError(f"--tls-cert {chain} with --tls-key {key} cannot be used: {reason}") from error

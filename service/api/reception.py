@@ -7,7 +7,7 @@ those whose last message came have half of the turns for themselves.
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 
 from taxon import freed_memory
 from taxon.service.api import caller
-from taxon.service.errors import FieldInvalidError, MessageLateError
+from taxon.service.errors import FieldInvalidError, MessageLateError, QueueFullError
 
 Context = grpc.aio.ServicerContext[Any, Any]
 # A caller who has been given a turn and sends nothing must not keep others out.
@@ -24,6 +24,8 @@ TURN_S = 5.0
 # One of whom nothing is known, while others like him wait.
 SHORT_TURN_S = 0.25
 REMEMBERED_COUNT = 4096
+# Tens of megabytes of calls whose messages wait; only callers whose last message came may add to them.
+MOST_WAITING = 4096
 LEAVES_MUCH_BYTES = 16 * 2**20
 # By then gRPC has let go of the last message too.
 TIDY_S = 0.5
@@ -44,8 +46,8 @@ class Reception:
         self._turn_count = self._free_bytes // max_message_bytes
         self._turns: Counter[str] = Counter()
         """Of messages that are not here yet, by caller."""
-        self._proven: OrderedDict[str, None] = OrderedDict()
-        """Callers whose last message came, the latest last."""
+        self._came: OrderedDict[str, bool] = OrderedDict()
+        """Whether the last message of each caller came, the latest last."""
         self._waiting: dict[asyncio.Future[None], str] = {}
         self._granted: dict[str, int] = {}
         """The number of the last turn of each caller who waits."""
@@ -64,6 +66,7 @@ class Reception:
         Raises:
             FieldInvalidError: The call has no message.
             MessageLateError: It did not come in time.
+            QueueFullError: Too many others wait already.
         """
         who = caller.of(context)
         await self._take_turn(who)
@@ -100,20 +103,31 @@ class Reception:
                 finally:
                     del self._patience[patience]
         except TimeoutError:
-            self._proven.pop(who, None)
+            self._remember(who, came=False)
             raise MessageLateError(loop.time() - since) from None
         if request is grpc.aio.EOF:
             raise FieldInvalidError("", "the call has no message")
-        self._proven[who] = None
-        self._proven.move_to_end(who)
-        if len(self._proven) > REMEMBERED_COUNT:
-            self._proven.popitem(last=False)
+        self._remember(who, came=True)
         return request
 
+    def _remember(self, who: str, *, came: bool) -> None:
+        self._came[who] = came
+        self._came.move_to_end(who)
+        if len(self._came) > REMEMBERED_COUNT:
+            self._came.popitem(last=False)
+
+    def _is_proven(self, who: str) -> bool:
+        return self._came.get(who, False)
+
     async def _take_turn(self, who: str) -> None:
-        if who not in self._waiting.values() and self._may(who):
+        if who not in self._waiting.values() and self._may()(who):
             self._grant(who)
             return
+        if len(self._waiting) >= MOST_WAITING and not self._is_proven(who):
+            count = len(self._waiting)
+            raise QueueFullError(
+                f"{count} messages wait to be received", TURN_S, queued_count=count, max_queued_count=count
+            )
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[turn] = who
         self._hurry()
@@ -130,15 +144,17 @@ class Reception:
         self._free_bytes -= self._most_bytes
         self._turns[who] += 1
 
-    def _may(self, who: str) -> bool:
-        """Whether a caller may have a turn now."""
+    def _may(self) -> Callable[[str], bool]:
+        """Which callers may have a turn now."""
         free_count = self._free_bytes // self._most_bytes
-        if free_count < 1 or (free_count == 1 < self._turn_count and self._turns[who]):
-            return False  # the last one is for somebody who has none
-        if who in self._proven:
-            return True
-        unproven_count = sum(count for one, count in self._turns.items() if one not in self._proven)
-        return unproven_count < max(1, self._turn_count // 2)
+        is_last = free_count == 1 < self._turn_count  # for somebody who has none
+        unproven_count = sum(count for who, count in self._turns.items() if not self._is_proven(who))
+        is_open = unproven_count < max(1, self._turn_count // 2)
+
+        def may(who: str) -> bool:
+            return free_count > 0 and not (is_last and self._turns[who]) and (is_open or self._is_proven(who))
+
+        return may
 
     def _end_turn(self, who: str) -> None:
         self._turns[who] -= 1
@@ -152,8 +168,8 @@ class Reception:
 
     def _pass_on(self) -> None:
         self._granted = {who: self._granted[who] for who in self._waiting.values() if who in self._granted}
-        while may := [who for who in dict.fromkeys(self._waiting.values()) if self._may(who)]:
-            who = min(may, key=lambda one: (one not in self._proven, self._turns[one], self._granted.get(one, 0)))
+        while may := [*filter(self._may(), dict.fromkeys(self._waiting.values()))]:
+            who = min(may, key=self._rank)
             turn = next(turn for turn, one in self._waiting.items() if one == who)
             del self._waiting[turn]
             if not turn.done():
@@ -162,13 +178,18 @@ class Reception:
                 self._granted[who] = self._grant_count
                 turn.set_result(None)
 
+    def _rank(self, who: str) -> tuple[int, int, int]:
+        """Who comes first: whose last message came, then of whom nothing is known; who has no turn; who had none lately."""
+        standing = {True: 0, None: 1, False: 2}[self._came.get(who)]
+        return standing, self._turns[who], self._granted.get(who, 0)
+
     def _hurry(self) -> None:
         """Cuts turns short of callers of whom nothing is known, while others like them wait."""
-        if all(who in self._proven for who in self._waiting.values()):
+        if all(map(self._is_proven, self._waiting.values())):
             return
         for patience, (who, since) in self._patience.items():
             until = patience.when()
-            if who not in self._proven and until is not None and not patience.expired():
+            if not self._is_proven(who) and until is not None and not patience.expired():
                 patience.reschedule(min(until, since + SHORT_TURN_S))
 
     def _tidy(self) -> None:

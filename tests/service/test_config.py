@@ -113,6 +113,8 @@ def test_kubernetes_service_links_are_explained(monkeypatch):
         ("localhost:50051", ["--tls-cert", "c"], "--tls-cert and --tls-key go together"),
         ("localhost:50051", ["--tls-key", "k"], "--tls-cert and --tls-key go together"),
         ("localhost:50051", ["--tls-client-ca", "a"], "--tls-client-ca needs --tls-cert"),
+        ("localhost:50051", ["--max-caller-calls", "3"], "--max-caller-calls-per-second need --keys"),
+        ("localhost:50051", ["--max-caller-calls-per-second", "3", "--keys", "k"], ""),
     ],
 )
 def test_what_is_not_encrypted_must_be_said_aloud(listen, flags, fault, capsys):

@@ -244,3 +244,10 @@ def test_a_key_is_not_sent_in_the_open():
         Client(target).close()
     for target in ("localhost:50051", "127.0.0.1:50051", "[::1]:50051", "unix:/run/taxon.sock"):
         Client(target, key="taxon_1_2").close()
+
+
+def test_what_is_secret_is_in_no_traceback(authority, tmp_path):
+    made = authority.sign("server")
+    secret = made.key.read_text().splitlines()[1]
+    assert secret not in repr(EntryFiles(made.cert, made.key, None, None).entry)
+    assert "taxon_1_2" not in repr(connection.Connection("localhost:1", key="taxon_1_2"))

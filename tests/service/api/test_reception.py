@@ -7,7 +7,7 @@ import pytest
 
 from taxon.service.api import caller, reception
 from taxon.service.api.reception import Reception
-from taxon.service.errors import DeadlineTooShortError
+from taxon.service.errors import DeadlineTooShortError, QueueFullError
 from taxon.v1 import classification_service_pb2 as pb
 
 
@@ -138,6 +138,17 @@ async def test_a_new_caller_waits_for_short_turns_only_and_no_longer_than_others
     await ended(*silent)
 
 
+async def test_a_new_caller_comes_before_those_who_were_silent(monkeypatch):
+    """However many they are."""
+    monkeypatch.setattr(reception, "SHORT_TURN_S", 0.02)
+    turns = Reception(400, 100)
+    silent = begun(turns, *(Silent(f"silent {number % 40}") for number in range(400)))
+    await asyncio.sleep(40 / 2 * 0.02 + 0.2)  # each has had its turn
+    async with asyncio.timeout(0.1):
+        await received(turns, Call("new"))
+    await ended(*silent)
+
+
 async def test_a_caller_of_whom_nothing_is_known_has_time_while_nobody_waits(monkeypatch):
     monkeypatch.setattr(reception, "SHORT_TURN_S", 0.01)
     turns = Reception(400, 100)
@@ -184,8 +195,21 @@ async def test_callers_who_are_known_by_name_are_one_on_all_their_connections():
     await ended(*tasks)
 
 
+async def test_only_so_many_wait(monkeypatch):
+    monkeypatch.setattr(reception, "MOST_WAITING", 10)
+    turns = Reception(400, 100)
+    await proven(turns, "neighbour")
+    silent = begun(turns, *(Silent(f"silent {number}") for number in range(30)))
+    await settled()
+    assert len(turns._waiting) == 10
+    with pytest.raises(QueueFullError):
+        await received(turns, Call("new"))
+    await received(turns, Call("neighbour"))
+    await ended(*silent)
+
+
 async def test_only_so_many_are_remembered(monkeypatch):
     monkeypatch.setattr(reception, "REMEMBERED_COUNT", 3)
     turns = Reception(400, 100)
     await proven(turns, "a", "b", "c", "a", "d")
-    assert list(turns._proven) == ["c", "a", "d"]
+    assert list(turns._came) == ["c", "a", "d"]
