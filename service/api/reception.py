@@ -179,7 +179,7 @@ class Reception:
                 turn.set_result(None)
 
     def _rank(self, who: str) -> tuple[int, int, int]:
-        """Who comes first: whose last message came, then of whom nothing is known; who has no turn; who had none lately."""
+        """Sorts callers: by whether their last message came, was never sent or did not come; then by their turns."""
         standing = {True: 0, None: 1, False: 2}[self._came.get(who)]
         return standing, self._turns[who], self._granted.get(who, 0)
 
