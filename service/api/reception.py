@@ -48,7 +48,9 @@ class Reception:
         """Of messages that are not here yet, by caller."""
         self._came: OrderedDict[str, bool] = OrderedDict()
         """Whether the last message of each caller came, the latest last."""
-        self._waiting: dict[asyncio.Future[None], str] = {}
+        self._waiting: dict[str, dict[asyncio.Future[None], None]] = {}
+        """Calls by caller, the first first."""
+        self._waiting_count = 0
         self._granted: dict[str, int] = {}
         """The number of the last turn of each caller who waits."""
         self._grant_count = 0
@@ -120,25 +122,35 @@ class Reception:
         return self._came.get(who, False)
 
     async def _take_turn(self, who: str) -> None:
-        if who not in self._waiting.values() and self._may()(who):
+        if who not in self._waiting and self._may()(who):
             self._grant(who)
             return
-        if len(self._waiting) >= MOST_WAITING and not self._is_proven(who):
-            count = len(self._waiting)
+        if self._waiting_count >= MOST_WAITING and not self._is_proven(who):
+            count = self._waiting_count
             raise QueueFullError(
-                f"{count} messages wait to be received", TURN_S, queued_count=count, max_queued_count=count
+                f"{count} messages wait to be received", TURN_S, queued_count=count, max_queued_count=MOST_WAITING
             )
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[turn] = who
+        self._waiting.setdefault(who, {})[turn] = None
+        self._waiting_count += 1
         self._hurry()
         try:
             await turn
         except asyncio.CancelledError:
-            self._waiting.pop(turn, None)
-            if not turn.cancelled():  # it came at the same moment
+            if turn.cancelled():
+                self._call_off(who, turn)
+            else:  # it came at the same moment
                 self._end_turn(who)
                 self._give_back(self._most_bytes)
             raise
+
+    def _call_off(self, who: str, turn: asyncio.Future[None]) -> None:
+        turns = self._waiting.get(who, {})
+        if turn in turns:
+            del turns[turn]
+            self._waiting_count -= 1
+            if not turns:
+                del self._waiting[who]
 
     def _grant(self, who: str) -> None:
         self._free_bytes -= self._most_bytes
@@ -167,16 +179,16 @@ class Reception:
             self._pass_on()
 
     def _pass_on(self) -> None:
-        self._granted = {who: self._granted[who] for who in self._waiting.values() if who in self._granted}
-        while may := [*filter(self._may(), dict.fromkeys(self._waiting.values()))]:
+        while may := [*filter(self._may(), self._waiting)]:
             who = min(may, key=self._rank)
-            turn = next(turn for turn, one in self._waiting.items() if one == who)
-            del self._waiting[turn]
+            turn = next(iter(self._waiting[who]))
+            self._call_off(who, turn)
             if not turn.done():
                 self._grant(who)
                 self._grant_count += 1
                 self._granted[who] = self._grant_count
                 turn.set_result(None)
+        self._granted = {who: self._granted[who] for who in self._waiting if who in self._granted}
 
     def _rank(self, who: str) -> tuple[int, int, int]:
         """Sorts callers: by whether their last message came, was never sent or did not come; then by their turns."""
@@ -185,7 +197,7 @@ class Reception:
 
     def _hurry(self) -> None:
         """Cuts turns short of callers of whom nothing is known, while others like them wait."""
-        if all(map(self._is_proven, self._waiting.values())):
+        if all(map(self._is_proven, self._waiting)):
             return
         for patience, (who, since) in self._patience.items():
             until = patience.when()

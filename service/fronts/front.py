@@ -46,6 +46,7 @@ GRACE_S = 5.0
 """Beyond the longest call, before a connection that has reached its age is closed."""
 HANDSHAKE_MS = 10_000
 """For TLS and the first frames of a connection; by gRPC's own limit, two minutes, silent ones would pile up."""
+MAX_PENDING_COUNT = 8192
 MAX_HEADER_BYTES = 16_384
 """Of all headers of a call together."""
 
@@ -216,6 +217,9 @@ def _channel_options(settings: Settings, *, shares_port: bool) -> list[tuple[str
         ("grpc.absolute_max_metadata_size", MAX_HEADER_BYTES),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
+        # Calls that have come and were not looked at yet; beyond gRPC's own 1,000 it cancels some, whoever made them.
+        ("grpc.server.max_pending_requests", MAX_PENDING_COUNT),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_PENDING_COUNT),
         # Two servers on one port would share its calls by chance; the fronts of one server share them by purpose.
         ("grpc.so_reuseport", int(shares_port)),
     ]

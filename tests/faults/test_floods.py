@@ -80,10 +80,10 @@ def test_calls_that_are_opened_and_send_nothing(serve):
     """Each holds a turn of the largest message until it is taken away; four hold all."""
     server = serve("--workers", "1")
     with contextlib.ExitStack() as stack, unnoticed(server, "silent", batches=True):
-        for _ in range(20):
+        for _ in range(10):
             connection = drained(stack.enter_context(connect(server.address)))
             path = "/taxon.v1.ClassificationService/BatchClassify"
-            connection.sendall(b"".join(opening(stream, path) for stream in range(1, 401, 2)))
+            connection.sendall(b"".join(opening(stream, path) for stream in range(1, 201, 2)))
         time.sleep(2 * SECONDS)
 
 

@@ -88,6 +88,7 @@ async def test_everything_that_was_taken_comes_back(turn_count):
     assert turns._free_bytes == 100 * turn_count
     assert not turns._turns.total()
     assert not turns._waiting
+    assert not turns._waiting_count
     assert not turns._patience
     await asyncio.gather(*begun(turns, *(Call(str(number), 100) for number in range(20))))
 
@@ -201,7 +202,7 @@ async def test_only_so_many_wait(monkeypatch):
     await proven(turns, "neighbour")
     silent = begun(turns, *(Silent(f"silent {number}") for number in range(30)))
     await settled()
-    assert len(turns._waiting) == 10
+    assert turns._waiting_count == 10
     with pytest.raises(QueueFullError):
         await received(turns, Call("new"))
     await received(turns, Call("neighbour"))
