@@ -166,7 +166,7 @@ def foreign(weights: Path, folder: Path) -> dict[str, object]:
 def compared(models: Path, model: str, folder: Path) -> dict[str, dict[str, object]]:
     """Accuracy both ways, by megapixels; 0 are the files as they are."""
     bundle = store.read(models, model, store.versions(models, model)[-1])
-    session = open_session(bundle.read("model.onnx"), CPU, 2, {})
+    session = open_session(bundle.folder / "model.onnx", CPU, 2, {})
     labels = bundle.manifest.labels
     files = [
         (path, labels.index(path.parent.name)) for path in sorted(folder.glob("*/*")) if path.parent.name in labels

@@ -38,8 +38,9 @@ from benchmarks.conditions import conditions
 from taxon.training.commands.train import main as train
 from taxon.training.exporting import calibrate, familiarity, graph, parity
 from taxon.training.exporting.candidate import Candidate
-from taxon.training.exporting.familiarity import Judged, Watched, centres
+from taxon.training.exporting.familiarity import centres
 from taxon.training.exporting.graph import Served
+from taxon.training.exporting.judge import Judged, Watched
 from taxon.training.exporting.of_run import from_run
 
 COVERAGE = 0.95

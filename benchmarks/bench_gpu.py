@@ -1,6 +1,7 @@
 """ResNet-50 on a GPU, from the bare session to the served picture: rates, p99, and where the time goes.
 
-    python -m benchmarks.bench_gpu [--provider cuda|tensorrt|cpu] [--quick] [--rounds 3] [--flags FLAGS] [--out FILE]
+    python -m benchmarks.bench_gpu [--provider cuda|tensorrt|cpu] [--quick] [--rounds 3] [--seconds 4]
+        [--size 64]… [--precision fp16]… [--layout 4,auto]… [--flags FLAGS] [--out FILE]
 
 In one command, with bundles of its own: the session's images per second for fp32 and fp16 at each batch size (rounds
 interleaved, medians); then the server, for each precision and number of fronts and decoders: pixels through the Open
@@ -37,9 +38,9 @@ from taxon.service.runtime.device import TENSORRT, choose_device
 from taxon.service.runtime.session import open_session, profile
 
 PRECISIONS = ("fp32", "fp16")
-LAYOUTS = ((1, "auto"), (2, "auto"), (4, "auto"), (8, "auto"), (4, 1), (4, 4), (4, 8))
+LAYOUTS = (("1", "auto"), ("2", "auto"), ("4", "auto"), ("8", "auto"), ("4", "1"), ("4", "4"), ("4", "8"))
 """Fronts and decoders."""
-QUICK_LAYOUTS = ((1, 1), (2, 1))
+QUICK_LAYOUTS = (("1", "1"), ("2", "1"))
 FRACTIONS = (0.5, 0.7, 0.8, 0.9, 0.95)
 P99_MS = 15.0
 WAYS = {"UINT8": "pixels", "Classify": "pictures"}
@@ -55,7 +56,7 @@ def raw(root: Path, model: str, provider: str, sizes: list[int], rounds: int, se
     random = np.random.default_rng(0)
     batches = {size: random.integers(0, 256, (size, *shape), dtype=np.uint8) for size in sizes}
     sessions = {
-        variant.precision: open_session(bundle.read(variant.file), provider, 0, options)
+        variant.precision: open_session(bundle.folder / variant.file, provider, 0, options)
         for variant in bundle.manifest.variants
     }
     rates: dict[str, dict[int, list[float]]] = {name: {size: [] for size in sizes} for name in sessions}
@@ -162,14 +163,20 @@ def main() -> None:
     parser.add_argument("--provider", choices=("cuda", "tensorrt", "cpu"), default="cuda")
     parser.add_argument("--quick", action="store_true", help="MobileNetV3-small, small batches, short runs")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--size", type=int, action="append", help="batch sizes of the session; default: 1 to 128")
+    parser.add_argument("--precision", action="append", choices=PRECISIONS, help="of those served; default: each")
+    parser.add_argument("--layout", action="append", help="fronts,decoders; default: several")
     parser.add_argument("--flags", default="", help="more flags of the server, in one word; for example --cuda-graphs")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    provider = choose_device(options.provider, cuda_graphs=False, engine_cache=None).provider
+    provider = choose_device(options.provider, cuda_graphs="off", engine_cache=None).provider
     model = "mobilenet" if options.quick else "resnet50"
-    sizes = [1, 4] if options.quick else [1, 2, 4, 8, 16, 32, 64, 128]
-    seconds = 0.5 if options.quick else 4.0
+    sizes = [1, 4] if options.quick else options.size or [1, 2, 4, 8, 16, 32, 64, 128]
+    seconds = 0.5 if options.quick else options.seconds
     layouts = QUICK_LAYOUTS if options.quick else LAYOUTS
+    if options.layout:
+        layouts = tuple(tuple(layout.split(",")) for layout in options.layout)
     generators = max(1, available_cores() // 4)
     with tempfile.TemporaryDirectory() as made:
         root, requests = Path(made, "models"), Path(made, "requests")
@@ -179,11 +186,11 @@ def main() -> None:
         print(json.dumps(sessions), flush=True)
         ways = bodies(root, model, requests)
         found: dict[str, dict] = {}
-        for precision in PRECISIONS:
+        for precision in options.precision or PRECISIONS:
             limit = max(sessions[precision].values())
             for fronts, decoders in layouts:
                 flags = ["--device", options.provider, "--variant", precision]
-                flags += ["--fronts", str(fronts), "--decoders", str(decoders)]
+                flags += ["--fronts", fronts, "--decoders", decoders]
                 flags += ["--workers", "1"] if options.provider == "cpu" else []
                 named = f"{precision} fronts {fronts} decoders {decoders}"
                 started = time.perf_counter()

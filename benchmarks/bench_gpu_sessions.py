@@ -1,6 +1,7 @@
 """Which options make a graph fast on a GPU? Kernel search x layout x precision x CUDA graphs, for each family.
 
-    python -m benchmarks.bench_gpu_sessions [--provider cuda|tensorrt|cpu] [--quick] [FAMILY…]
+    python -m benchmarks.bench_gpu_sessions [--provider cuda|tensorrt|cpu] [--quick] [--seconds 1]
+        [--size 8]… [--search EXHAUSTIVE]… [FAMILY…]
 
 Random weights, which cost what trained ones do. Every combination gives images per second at each batch size (the
 median of several runs), how long its session took to open and to warm up, and how far its scores lie from those of
@@ -16,7 +17,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,17 +66,16 @@ class Setting:
         return {TENSORRT: profile("image", (SIDE, SIDE, 3), largest)} if provider == TENSORRT else {}
 
 
-def settings(provider: str, quick: bool) -> Iterator[Setting]:
+def settings(provider: str, searches: Sequence[str]) -> Iterator[Setting]:
     """What is worth trying; plain fp32 first."""
     if provider != CUDA:
         yield from (Setting(precision) for precision in ("fp32", "fp16"))
         return
-    searches = SEARCHES[:1] if quick else SEARCHES
     for precision, search, nhwc, graphs in itertools.product(PRECISIONS, searches, (False, True), (False, True)):
         yield Setting(precision, search, nhwc, graphs)
 
 
-def write_graphs(family: str, folder: Path) -> dict[str, bytes]:
+def write_graphs(family: str, folder: Path) -> dict[str, Path]:
     """An architecture with random weights, as fp32 and as fp16."""
     import torch
 
@@ -87,7 +87,7 @@ def write_graphs(family: str, folder: Path) -> dict[str, bytes]:
     full, lighter = folder / f"{family}.onnx", folder / f"{family}.fp16.onnx"
     graph.write_graph(served, (SIDE, SIDE, 3), full)
     half.write_half(full, lighter)
-    return {"fp32": full.read_bytes(), "fp16": lighter.read_bytes()}
+    return {"fp32": full, "fp16": lighter}
 
 
 def rate(session: Session, batch: np.ndarray, seconds: float) -> float:
@@ -101,7 +101,7 @@ def rate(session: Session, batch: np.ndarray, seconds: float) -> float:
 
 
 def measured(
-    graph: bytes, provider: str, options: Options, batches: dict[int, np.ndarray], seconds: float
+    graph: Path, provider: str, options: Options, batches: dict[int, np.ndarray], seconds: float
 ) -> tuple[dict, np.ndarray]:
     """The figures of one combination, and its scores of the smallest batch.
 
@@ -120,7 +120,9 @@ def measured(
     return {"open_s": round(opened - started, 2), "warm_s": round(warm - opened, 2), "images_per_s": rates}, answers[0]
 
 
-def family_rows(family: str, provider: str, sizes: list[int], seconds: float, quick: bool) -> dict[str, dict]:
+def family_rows(
+    family: str, provider: str, sizes: list[int], seconds: float, searches: Sequence[str]
+) -> dict[str, dict]:
     """Every combination of one family."""
     random = np.random.default_rng(0)
     batches = {size: random.integers(0, 256, (size, SIDE, SIDE, 3), dtype=np.uint8) for size in sizes}
@@ -128,17 +130,17 @@ def family_rows(family: str, provider: str, sizes: list[int], seconds: float, qu
     plain = None
     with tempfile.TemporaryDirectory() as folder:
         graphs = write_graphs(family, Path(folder))
-    for setting in settings(provider, quick):
-        options = setting.options(provider, sizes[-1])
-        try:
-            row, scores = measured(graphs[setting.file], provider, options, batches, seconds)
-        except BundleError as error:
-            row = {"refused": str(error).splitlines()[0][:300]}
-        else:
-            plain = scores if plain is None else plain
-            row["largest_difference"] = round(float(np.abs(scores - plain).max()), 6)
-        rows[str(setting)] = row
-        print(f"{family:20} {setting!s:34} {row}", flush=True)
+        for setting in settings(provider, searches):
+            options = setting.options(provider, sizes[-1])
+            try:
+                row, scores = measured(graphs[setting.file], provider, options, batches, seconds)
+            except BundleError as error:
+                row = {"refused": str(error).splitlines()[0][:300]}
+            else:
+                plain = scores if plain is None else plain
+                row["largest_difference"] = round(float(np.abs(scores - plain).max()), 6)
+            rows[str(setting)] = row
+            print(f"{family:20} {setting!s:34} {row}", flush=True)
     return rows
 
 
@@ -160,13 +162,17 @@ def main() -> None:
     parser.add_argument("families", nargs="*")
     parser.add_argument("--provider", choices=("cuda", "tensorrt", "cpu"), default="cuda")
     parser.add_argument("--quick", action="store_true", help="one family, small batches, short runs")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each batch size")
+    parser.add_argument("--size", type=int, action="append", help="batch sizes; default: 1, 8, 32, 64")
+    parser.add_argument("--search", action="append", choices=SEARCHES, help="of kernels; default: each")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    provider = choose_device(options.provider, cuda_graphs=False, engine_cache=None).provider
-    sizes = [1, 4] if options.quick else [1, 8, 32, 64]
-    seconds = 0.2 if options.quick else 1.0
+    provider = choose_device(options.provider, cuda_graphs="off", engine_cache=None).provider
+    sizes = [1, 4] if options.quick else options.size or [1, 8, 32, 64]
+    seconds = 0.2 if options.quick else options.seconds
+    searches = SEARCHES[:1] if options.quick else options.search or SEARCHES
     found = {
-        family: family_rows(family, provider, sizes, seconds, options.quick)
+        family: family_rows(family, provider, sizes, seconds, searches)
         for family in options.families or (QUICK_FAMILIES if options.quick else FAMILIES)
     }
     report = {

@@ -9,7 +9,6 @@ last line is one JSON object.
 """
 
 import argparse
-import dataclasses
 import json
 import tempfile
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.conditions import conditions
+from taxon.bundle.answers import parted
 from taxon.bundle.manifest import Manifest
 from taxon.training.dataset import data
 from taxon.training.exporting import bundling, evidence, variants
@@ -69,8 +69,8 @@ def on_unseen(
     chosen = [found.samples[n] for n in np.random.default_rng(0).permutation(len(found.samples))[:most]]
     files = tuple(sample.path for sample in chosen)
     answers = tuple(sample.names(found.labels) for sample in chosen)
-    asked = dataclasses.replace(candidate, files=files, answers=answers)
-    full, lighter = (variants.scores_on(folder / variant.file, files, asked) for variant in manifest.variants)
+    rows = [variants.rows_on(folder / one.file, variants.decoded(files, candidate)) for one in manifest.variants]
+    full, lighter = (parted(answered, len(candidate.labels))[0] for answered in rows)
     truth = target_matrix(answers, candidate.labels)
     seen = evidence.seen(full, lighter, truth, candidate.task, Budget())
     return {

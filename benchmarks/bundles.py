@@ -13,9 +13,9 @@ from taxon.bundle import store
 from taxon.bundle.manifest import Golden, ImageInput, Manifest, PixelSpec, Provenance, Variant
 from taxon.bundle.pixels import decode
 
-IMAGENET = PixelSpec(resize=256, crop=(224, 224))
+IMAGENET = PixelSpec(resize=256, crop=(224, 224), resampler="simd")  # as new trainings have it
 MODELS = {
-    "digits": ("small_cnn", PixelSpec(resize=(32, 32), crop=(32, 32)), 10),
+    "digits": ("small_cnn", PixelSpec(resize=(32, 32), crop=(32, 32), resampler="simd"), 10),
     "mobilenet": ("mobilenet_v3_small", IMAGENET, 1000),
     "resnet18": ("resnet18", IMAGENET, 1000),
     "resnet50": ("resnet50", IMAGENET, 1000),

@@ -9,7 +9,7 @@ from pathlib import Path
 from taxon.service.machine import available_cores
 
 PACKAGES = (
-    *("taxon", "torch", "torchvision", "onnxruntime", "grpcio", "protobuf"),
+    *("taxon", "torch", "torchvision", "onnxruntime", "onnxruntime-gpu", "grpcio", "protobuf"),
     *("pillow", "numpy", "simplejpeg", "cykooz-resizer"),
 )
 

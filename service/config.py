@@ -128,12 +128,13 @@ class Settings(BaseSettings):
         ),
     ] = "auto"
     cuda_graphs: Annotated[
-        bool,
+        Literal["auto", "on", "off"],
         Field(
-            description="With --device cuda, launch each batch size of a bundle as one recorded graph: less work for "
-            "the CPU where a model has many small nodes. A graph with a node on the CPU is refused."
+            description="With CUDA, launch each batch size of a bundle as one recorded graph: ONNX Runtime would plan "
+            "every convolution anew whenever the size changes. auto runs without what cannot be recorded, and the log "
+            "says so; on refuses it."
         ),
-    ] = False
+    ] = "auto"
     engine_cache: Annotated[
         Path | None,
         Field(description="With --device tensorrt, folder for built engines, which take minutes each."),

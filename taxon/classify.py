@@ -133,9 +133,11 @@ def _in_folder(folder: Path, *, labelled: bool) -> list[Input]:
         found = [Input(path) for path in pictures]
     if not found:
         raise FileNotFoundError(f"{printable(folder)} holds no file that ends in {', '.join(EXTENSIONS)}")
-    if others:
-        path, reason = others[0]
-        sys.stderr.write(f"taxon classify: left out {len(others)} in {folder}, the first {path}: {reason}\n")
+    left_out: dict[str, list[Path]] = {}
+    for path, reason in others:
+        left_out.setdefault(reason, []).append(path)
+    for reason, paths in left_out.items():
+        sys.stderr.write(f"taxon classify: left out {len(paths)} in {folder}, the first {paths[0]}: {reason}\n")
     return found
 
 
@@ -162,7 +164,7 @@ async def classify_inputs(
         key=server.key,
         server_name=server.server_name,
     ) as client:
-        if any(given.fields is not None or given.label for given in inputs):
+        if labelled or any(given.fields is not None for given in inputs):
             try:
                 model = await client.get_model(choice.model_name, choice.model_version)
             except TaxonError as error:
@@ -270,7 +272,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--labelled",
         action="store_true",
-        help="folders (as for training), or last columns, name the true labels: count the accuracy",
+        help="folders (as for training, but for what is there to train on), or last columns, name the true labels: "
+        "count the accuracy",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object per input instead of a table")
     parser.add_argument("--timeout-s", type=ranges.seconds, default=DEFAULT_TIMEOUT_S, help="seconds per input")

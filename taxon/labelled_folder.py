@@ -82,33 +82,38 @@ def read(folder: Path) -> LabelledFolder:
 
 def _read(folder: Path) -> LabelledFolder:
     splits, others = _splits(folder)
-    named = _classes(splits.get("train") or next(iter(splits.values())))
-    labels = tuple(named)
+    classes = {split: _classes(part) for split, part in splits.items()}
+    if "" in classes:
+        _check_classes_are_none_of_splits(folder, [*classes[""].values()])
+    labels = tuple(next(iter(classes.values())))
     check_labels(labels, f"{folder}{_deeper(folder, labels) if '' in splits else ''}")
     files: list[LabelledFile] = []
     for split, part in splits.items():
-        classes = _classes(part)
-        _check_same_classes(labels, classes, part)
+        named = classes[split]
+        _check_same_classes(labels, named, part)
         others += [(path, "lies in no class's folder") for path in sorted(direct(part))]
         for index, label in enumerate(labels):
-            found, left_out = pictures(classes[label])
+            found, left_out = pictures(named[label])
             if not found and (left_out or split in ("", "train")):
-                raise FolderError(_no_pictures(classes[label], left_out))
+                raise FolderError(_no_pictures(named[label], left_out))
             files += [LabelledFile(path, index, split) for path in found]
             others += left_out
     return LabelledFolder(labels, tuple(files), tuple(others))
 
 
 def read_class_or_classes(folder: Path) -> tuple[list[tuple[Path, str]], Sequence[tuple[Path, str]]]:
-    """Every picture with its label, and what is left out, and why. A folder that holds pictures itself is one class,
-    called by its name.
+    """Every picture to judge a classifier by, with its label; and what is left out, and why: where there are other
+    splits, all that is there to train on. A folder that holds pictures itself is one class, called by its name.
 
     Raises:
         FolderError: See `read`; or it holds pictures and folders of pictures, so that it may be either.
     """
     if not folder.is_dir() or not any(direct(folder)):
         found = read(folder)
-        return [(file.path, found.labels[file.label]) for file in found.files], found.others
+        judging = [file for file in found.files if file.split != "train"]
+        training = [file for file in found.files if file.split == "train"] if judging else []
+        pairs = [(file.path, found.labels[file.label]) for file in judging or found.files]
+        return pairs, [*found.others, *((file.path, "is there to train on") for file in training)]
     for inner in subfolders(folder):
         if pictures(inner)[0]:
             raise FolderError(
@@ -155,8 +160,6 @@ def _splits(folder: Path) -> tuple[dict[str, Path], list[tuple[Path, str]]]:
                 f"the name of {entry} means the {split} split, which needs one folder of pictures per class: make "
                 "them, or if it is a class itself, rename it, or list the files in a CSV file of path,label"
             )
-        _classes(folder)
-        _check_classes_are_none_of_splits(folder, inner)
         return {"": folder}, []
     for split, entries in named.items():
         if len(entries) > 1:
@@ -278,6 +281,5 @@ def _no_pictures(folder: Path, others: Sequence[tuple[Path, str]]) -> str:
         return f"the class folder {folder} has no pictures: it is empty"
     path, reason = others[0]
     return (
-        f"the class folder {folder} has no pictures: none of its {len(others)} files can be used, the first, "
-        f"{path.name}, is {reason.removeprefix('is ')}"
+        f"the class folder {folder} has no pictures: none of its {len(others)} files can be used; {path.name} {reason}"
     )

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif")
-NOT_A_PICTURE = f"not a picture by its name ({', '.join(EXTENSIONS)})"
+NOT_A_PICTURE = f"is not a picture by its name ({', '.join(EXTENSIONS)})"
 CLUTTER = ("Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 """What systems leave in folders, beside hidden files."""
 

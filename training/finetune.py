@@ -29,7 +29,7 @@ from taxon.training.loop.prepare import find_data, prepare
 from taxon.training.loop.progress import Display
 from taxon.training.loop.tensorboard import Events
 from taxon.training.network import model, networks, stages
-from taxon.training.plan import Position, check_parts, check_task, frozen_norms, phases
+from taxon.training.plan import Position, check_parts, check_task, frozen_norms, phases, trainable_in
 from taxon.training.runs.checkpoint import Checkpoint
 from taxon.training.runs.folder import Run, check_recipe, open_or_create
 
@@ -127,14 +127,21 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
     size = options.batch_size * EVALUATION_FACTOR
     asked = partial(answer, machine=machine, batch_size=size, autocast=autocast, workers=workers)
 
-    # Where a stopped run left off.
-    position, kept = Position(), {}
+    # Where a stopped run left off; a new one is told whether its weights bear the statistics of batches.
+    planned, position, kept = phases(recipe.model.mode, options), Position(), {}
     if run.last_path.exists():
         last = Checkpoint.load(run.last_path)
         network.load_state_dict(dict(last.state))
         kept = dict(last.progress)
         position = Position(**kept["position"])
         display.say(f"going on after epoch {position.epochs_done}, step {position.step}")
+    elif recipe.model.weights != "none":  # now, and not when the last phase begins, which finds the backbone as it is
+        stages.train_mode(network, parts, trainable_in(planned[-1], parts, recipe.model), frozen)
+        smallest = smallest_part(len(prepared.train), options.batch_size, options.accumulate, machine.world)
+        fit = batch_statistics.fit(network, loaded.head, prepared.unvaried, to_network, smallest)
+        if fit is not None and fit.breaks and machine.rank == 0:
+            display.say(fit.warning)
+            run.write_warnings([fit.warning])
     history = [line for line in run.metrics() if line["epoch"] <= position.epochs_done]
     best = run.checkpoint() if run.best_path.exists() else None
     blank = Checkpoint(
@@ -154,16 +161,14 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
 
     events = Events(run.folder, position.epochs_done) if recipe.run.tensorboard and machine.rank == 0 else None
     first_epoch = 0
-    for phase in phases(recipe.model.mode, options):
+    for phase in planned:
         last_epoch, begin = first_epoch + phase.epochs, max(first_epoch, position.epochs_done)
         if begin >= last_epoch:
             first_epoch = last_epoch
             continue
 
         # What trains in this phase: the network, or only its head, on features that are computed once.
-        trainable = stages.trainable_stages(
-            phase.mode, [*parts], last=recipe.model.last, frozen=recipe.model.frozen, reset=recipe.model.reset
-        )
+        trainable = trainable_in(phase, parts, recipe.model)
         stages.freeze_all_but(network, parts, trainable)
         trainee, train, val = network, prepared.train, prepared.val
         to_input: Callable[[Tensor], Tensor] = to_network
@@ -190,13 +195,6 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
         )
         if begin > first_epoch or position.step > 0:  # the checkpoint is of this phase
             update.load(kept["update"])
-        elif recipe.model.weights != "none":
-            stages.train_mode(network, parts, trainable, frozen)
-            smallest = smallest_part(len(prepared.train), options.batch_size, options.accumulate, machine.world)
-            fit = batch_statistics.fit(network, loaded.head, prepared.unvaried, to_network, smallest)
-            if fit is not None and fit.breaks and machine.rank == 0:
-                display.say(fit.warning)
-                run.write_warnings([fit.warning])
         forward = torch.compile(trainee) if recipe.run.compile else trainee
         if machine.world > 1:
             forward = DistributedDataParallel(forward)

@@ -96,16 +96,15 @@ def check_parts(loaded: Loaded, recipe: Recipe, example: Tensor, count: int, wor
     smallest = smallest_part(count, recipe.optim.batch_size, recipe.optim.accumulate, world)
     parts = stages.stages(loaded.network, loaded.head)
     for phase in phases(recipe.model.mode, recipe.optim):
-        trainable = stages.trainable_stages(
-            phase.mode,
-            [*parts],
-            last=recipe.model.last,
-            frozen=recipe.model.frozen,
-            reset=recipe.model.reset,
-        )
+        trainable = trainable_in(phase, parts, recipe.model)
         if smallest == 1:
             stages.train_mode(loaded.network, parts, trainable, frozen_norms(recipe.model, parts))
             model.check_trains_on_one(loaded.network, example)
+
+
+def trainable_in(phase: Phase, names: Iterable[str], options: ModelOptions) -> list[str]:
+    """The stages that a phase trains; see `stages.trainable_stages`, which raises too."""
+    return stages.trainable_stages(phase.mode, [*names], last=options.last, frozen=options.frozen, reset=options.reset)
 
 
 def frozen_norms(options: ModelOptions, names: Iterable[str]) -> list[str]:

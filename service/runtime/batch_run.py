@@ -23,29 +23,38 @@ class Ran:
     """The size that ran; 0 if nothing did, or the inputs had to be run one by one."""
 
 
-def answer_batch(run: Callable[[NDArray[Any]], NDArray[Any]], arrays: Sequence[NDArray[Any]], bucket: int) -> Ran:
+def stacked(arrays: Sequence[NDArray[Any]], bucket: int) -> NDArray[Any]:
+    """Inputs as one batch, padded with zeros.
+
+    Args:
+        arrays: Of one type and shape, from 1 to `bucket` of them.
+        bucket: The size that the batch is padded to; a batch that has shrunk below half of it takes a smaller power
+            of two.
+    """
+    while bucket >= 2 * len(arrays):
+        bucket //= 2
+    batch = np.zeros((bucket, *arrays[0].shape), arrays[0].dtype)
+    np.stack(arrays, out=batch[: len(arrays)])
+    return batch
+
+
+def answer_batch(run: Callable[[NDArray[Any]], NDArray[Any]], batch: NDArray[Any], count: int) -> Ran:
     """Runs inputs together; if that fails, each once alone, so that one poisoned input fails alone.
 
     Args:
         run: `[bucket, …]` → `[bucket, classes]`.
-        arrays: Inputs of one type and shape, at most `bucket` of them.
-        bucket: The size that the batch is padded to; a batch that has shrunk below half of it takes a smaller power
-            of two.
+        batch: From `stacked`.
+        count: Its inputs, without the padding; at least 1.
     """
-    if not arrays:
-        return Ran([], 0)
-    while bucket >= 2 * len(arrays):
-        bucket //= 2
-    stacked = np.zeros((bucket, *arrays[0].shape), arrays[0].dtype)
-    np.stack(arrays, out=stacked[: len(arrays)])
     try:
-        rows = run(stacked)
+        rows = run(batch)
     except Exception as error:
-        log.error("model run failed", batch_size=len(arrays), exc_info=error)
-        if len(arrays) == 1:
+        log.error("model run failed", batch_size=count, exc_info=error)
+        if count == 1:
             return Ran([InferenceFailedError("the model failed on this input")], 0)
-        return Ran([answer for array in arrays for answer in answer_batch(run, [array], 1).answers], 0)
-    return Ran([_checked(row) for row in rows[: len(arrays)]], bucket)
+        singly = [batch[index : index + 1] for index in range(count)]
+        return Ran([answer for one in singly for answer in answer_batch(run, one, 1).answers], 0)
+    return Ran([_checked(row) for row in rows[:count]], len(batch))
 
 
 def _checked(row: NDArray[Any]) -> NDArray[Any] | Exception:

@@ -6,7 +6,7 @@ Knows bundles and sessions; not threads, queues or callers.
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -72,6 +72,29 @@ def prove(
             differently.
     """
     variant = _choose_variant(bundle.manifest, precision)
+    try:
+        return _prove(bundle, variant, device, thread_count, buckets, limits, given)
+    except BundleError as error:
+        if not device.tries_cuda_graphs:
+            raise
+        log.warning(
+            "CUDA graphs do not take the model: whenever the size of its batches changes, a run takes longer",
+            model=bundle.manifest.name,
+            variant=variant.precision,
+            reason=str(error),
+        )
+    return _prove(bundle, variant, replace(device, options={}), thread_count, buckets, limits, given)
+
+
+def _prove(
+    bundle: Bundle,
+    variant: Variant,
+    device: Device,
+    thread_count: int,
+    buckets: Sequence[int],
+    limits: Limits,
+    given: Array | None,
+) -> Proven:
     fixed = profile(GRAPH_INPUTS[bundle.manifest.input.kind], bundle.manifest.input.shape, buckets[-1])
     options = merged({TENSORRT: fixed}, variant.provider_options, device.options)
     session = open_session(bundle.folder / variant.file, device.provider, thread_count, options, variant.precision)

@@ -36,10 +36,14 @@ class Device:
     """What the operator puts over every manifest's options."""
     count: int = 1
     """How many such devices work. CPUs are one. Each worker sees only its own, see `worker_process`."""
+    tries_cuda_graphs: bool = False
+    """Whether bundles of which CUDA cannot capture graphs are run without."""
 
 
 def choose_device(
-    device: Literal["auto", "cuda", "tensorrt", "cpu"], cuda_graphs: bool, engine_cache: Path | None
+    device: Literal["auto", "cuda", "tensorrt", "cpu"],
+    cuda_graphs: Literal["auto", "on", "off"],
+    engine_cache: Path | None,
 ) -> Device:
     """What the operator's settings mean here. Blocks for seconds if there may be a GPU.
 
@@ -48,12 +52,13 @@ def choose_device(
             is of another device.
     """
     provider, count = _choose_provider(device)
-    if cuda_graphs and provider != CUDA:
-        raise StartError(f"--cuda-graphs needs CUDA, the provider is {provider}")
+    if cuda_graphs == "on" and provider != CUDA:
+        raise StartError(f"--cuda-graphs on needs CUDA, the provider is {provider}")
     if engine_cache and provider != TENSORRT:
         raise StartError(f"--engine-cache is of TensorRT, the provider is {provider}")
-    if cuda_graphs:
-        return Device(provider, {CUDA: {CUDA_GRAPHS: "1"}}, count)
+    if provider == CUDA:
+        captures = {} if cuda_graphs == "off" else {CUDA: {CUDA_GRAPHS: "1"}}
+        return Device(provider, captures, count, tries_cuda_graphs=cuda_graphs == "auto")
     return Device(provider, {TENSORRT: {ENGINE_CACHE: str(engine_cache)}} if engine_cache else {}, count)
 
 

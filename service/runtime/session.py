@@ -4,7 +4,6 @@ Knows arrays and providers; not labels, pictures or batching. Never falls back t
 """
 
 import functools
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -60,6 +59,7 @@ def import_onnxruntime(provider: str) -> Any:
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
+    onnxruntime.set_default_logger_severity(3)  # 1.31 warns of a plugin that CUDA does not need, at every session
     if provider != CPU and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()
     return onnxruntime
@@ -122,13 +122,12 @@ def profile(name: str, shape: Sequence[int], largest: int) -> dict[str, str]:
 
 
 def open_session(
-    graph: bytes | Path, provider: str, thread_count: int, provider_options: Options, precision: str = "fp32"
+    graph: Path, provider: str, thread_count: int, provider_options: Options, precision: str = "fp32"
 ) -> Session:
     """Loads a graph onto `provider`. The log says where its nodes are, if that is not the CPU.
 
     Args:
-        graph: An ONNX file; or the bytes of one that keeps no weights in other files, of which ONNX Runtime keeps a
-            copy.
+        graph: An ONNX file.
         provider: `CPU`, `CUDA`, or `TENSORRT`, which leaves to CUDA what it cannot do.
         thread_count: Threads of one run on the CPU.
         provider_options: The manifest's options, and over them what the operator chose.
@@ -152,8 +151,7 @@ def open_session(
     # ONNX Runtime 1.31 ends the process, without an exception, when it lays out a ViT in fp16 for the CPU.
     without = ["NchwcTransformer"] if precision == "fp16" and provider == CPU else []
     try:
-        source = graph if isinstance(graph, bytes) else str(graph)
-        session = onnxruntime.InferenceSession(source, options, providers=providers, disabled_optimizers=without)
+        session = onnxruntime.InferenceSession(str(graph), options, providers=providers, disabled_optimizers=without)
         session.disable_fallback()
     except Exception as error:
         raise BundleError(f"ONNX Runtime does not load the graph: {first_line(error)}") from error
@@ -168,7 +166,7 @@ def open_session(
     return Session(session, Replay(session, onnxruntime) if captures else None)
 
 
-def _providers(graph: bytes | Path, provider: str, chosen: Options) -> list[tuple[str, dict[str, str]]]:
+def _providers(graph: Path, provider: str, chosen: Options) -> list[tuple[str, dict[str, str]]]:
     if provider == CPU:
         return [(CPU, dict(chosen.get(CPU, {})))]
     cuda = (CUDA, {"arena_extend_strategy": "kSameAsRequested", **chosen.get(CUDA, {})})
@@ -177,8 +175,7 @@ def _providers(graph: bytes | Path, provider: str, chosen: Options) -> list[tupl
     tensorrt = dict(chosen.get(TENSORRT, {}))
     if folder := tensorrt.get(ENGINE_CACHE):
         # The provider tells engines apart by names in the graph, not by weights.
-        name = hashlib.sha256(graph).hexdigest() if isinstance(graph, bytes) else graph_files.digest(graph)
-        own = Path(folder, name[:16])
+        own = Path(folder, graph_files.digest(graph)[:16])
         own.mkdir(parents=True, exist_ok=True)
         tensorrt |= {"trt_engine_cache_enable": "1", ENGINE_CACHE: str(own)}
         tensorrt |= {"trt_timing_cache_enable": "1", "trt_timing_cache_path": folder}

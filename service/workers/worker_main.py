@@ -24,7 +24,7 @@ from taxon.bundle import pixels, signing, store
 from taxon.bundle.manifest import BundleError, Manifest
 from taxon.bundle.picture_limits import Limits
 from taxon.service.errors import DeadlineTooShortError
-from taxon.service.runtime.batch_run import answer_batch
+from taxon.service.runtime.batch_run import Ran, answer_batch, stacked
 from taxon.service.runtime.bundle_proof import Proven, describe, prove
 from taxon.service.runtime.description import Trial
 from taxon.service.runtime.graph_proof import prove_graph
@@ -58,8 +58,10 @@ class Gathered:
 
     order: Run
     outcomes: list[Array | Exception]
-    ready: list[tuple[int, Array]]
-    """Arrays with their places in the order."""
+    ready: list[int]
+    """Places in the order of the inputs that are run."""
+    batch: Array | None
+    """Those inputs, padded; None: there are none."""
     preprocess_s: float
 
 
@@ -125,11 +127,12 @@ class Worker:
         return Loaded(order.model, "", proven.description, None, dict(proven.run_s))
 
     def unload(self, order: Unload) -> None:
-        """Forgets a model."""
+        """Forgets a model, and gives back its memory."""
         self._models.pop(order.model, None)
+        freed_memory.release()
 
     def gather(self, order: Run) -> Gathered:
-        """Decodes what somebody still waits for."""
+        """Decodes what somebody still waits for, and stacks it."""
         manifest, _ = self._models[order.model]
         began = time.monotonic()
         outcomes: list[Array | Exception] = [DeadlineTooShortError(0.0, 0.0)] * len(order.inputs)
@@ -141,17 +144,18 @@ class Worker:
                 outcomes[index] = error
         # Decoding took a while: whoever has left meanwhile costs no run.
         ready = [(index, array) for index, array in ready if not self._gone(order.inputs[index])]
-        return Gathered(order, outcomes, ready, time.monotonic() - began)
+        batch = stacked([array for _, array in ready], order.bucket) if ready else None
+        return Gathered(order, outcomes, [index for index, _ in ready], batch, time.monotonic() - began)
 
     def answer(self, gathered: Gathered) -> Done:
         """Runs a batch."""
-        order, outcomes = gathered.order, gathered.outcomes
-        _, run = self._models[order.model]
+        outcomes, ready = gathered.outcomes, gathered.ready
+        _, run = self._models[gathered.order.model]
         began = time.monotonic()
-        ran = answer_batch(run, [array for _, array in gathered.ready], order.bucket)
-        for (index, _), answer in zip(gathered.ready, ran.answers, strict=True):
+        ran = Ran([], 0) if gathered.batch is None else answer_batch(run, gathered.batch, len(ready))
+        for index, answer in zip(ready, ran.answers, strict=True):
             outcomes[index] = answer
-        return Done(outcomes, gathered.preprocess_s, time.monotonic() - began, len(gathered.ready), ran.bucket)
+        return Done(outcomes, gathered.preprocess_s, time.monotonic() - began, len(ready), ran.bucket)
 
     def decode(self, order: Decode) -> Decoded:
         """Decodes pictures in place, for another process to run."""
@@ -217,6 +221,9 @@ def serve(server: socket.socket, worker: Worker, overlaps: bool) -> None:
             if running:
                 running.result()
             match message:
+                case Load() if overlaps:
+                    # Where it will run: ONNX Runtime keeps captured CUDA graphs by thread.
+                    send(pool.submit(worker.load, message, send).result())
                 case Load():
                     send(worker.load(message, send))
                 case Unload():

@@ -24,7 +24,7 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
         mode: Of the new file, whatever the umask and the mode of the old one.
 
     Raises:
-        OSError: Not writable, or the disk is full; a previous file is untouched.
+        OSError: Not writable, or the disk is full; a previous file is untouched. `filename` says where.
     """
     _remove_left_behind(path)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -36,6 +36,9 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk names none
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)  # makes the renaming itself last
@@ -51,9 +54,12 @@ def write(path: Path, content: bytes | str, mode: int = 0o644) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> Path:
     """Whether something could be made in a folder, which itself may have to be made: before long work whose result it
     is to hold.
+
+    Returns:
+        The folder, or the nearest above it that is there.
 
     Raises:
         OSError: It cannot; `filename` is the place that is in the way.
@@ -63,6 +69,7 @@ def check_writable(folder: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(existing))
     if not os.access(existing, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(existing))
+    return existing
 
 
 def make_folder(path: Path) -> None:

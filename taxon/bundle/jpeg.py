@@ -7,12 +7,15 @@ only last bytes are missing. Knows nothing of limits, colours or sizes.
 """
 
 import re
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
+
+from taxon.bundle.jpeg_markers import SOS, segments
 
 try:
     import simplejpeg
@@ -22,11 +25,8 @@ except ImportError:  # extra `pixels`; Pillow gives the same bits
 # A scan of a progressive JPEG may be 12 bytes long and costs a pass over the whole picture: 110 kB can take six
 # seconds. Encoders write ten scans, the most thorough some seventy.
 MAX_SCANS = 100
-NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-"""In a scan's data 0xFF is followed by 0 or by the number of a restart; any number of 0xFF may precede a marker."""
 ARITHMETIC = re.compile(rb"\xff[\xc9-\xcb\xcd-\xcf]")
 """Markers of frames that are coded so; may also lie in a thumbnail."""
-SOS, EOI = 0xDA, 0xD9
 
 COLORSPACES = {"RGB": "RGBX", "L": "GRAY"}
 """Pillow's mode → what simplejpeg is to write: a pixel of Pillow's RGB pictures has four bytes."""
@@ -85,12 +85,6 @@ def is_cut_off(encoded: bytes, size: tuple[int, int]) -> bool:
 
 
 def has_too_many_scans(encoded: bytes) -> bool:
-    """Walks a JPEG from marker to marker, as decoders do (ITU T.81, annex B); whatever lies between is passed over."""
-    at, count = 2, 0
-    while count <= MAX_SCANS and (found := NEXT_MARKER.search(encoded, at)):
-        marker = encoded[found.start() + 1]
-        if marker == EOI:
-            break
-        count += marker == SOS
-        at = found.end() + int.from_bytes(encoded[found.end() : found.end() + 2])
-    return count > MAX_SCANS
+    """Whether a JPEG has more than `MAX_SCANS`; looks no further than that many."""
+    scans = (marker for marker, _, _ in segments(encoded) if marker == SOS)
+    return next(islice(scans, MAX_SCANS, None), None) is not None

@@ -4,11 +4,9 @@ Every viewer shows such a picture, and for most of them the lower part is made u
 coefficient's last scan is there (ITU T.81, annexes B and G) and no pixel depends on what would have followed.
 """
 
-import re
+from taxon.bundle.jpeg_markers import SOS, segments
 
-SOF_BASELINE, SOF_PROGRESSIVE, SOS, EOI = (0xC0, 0xC1), 0xC2, 0xDA, 0xD9
-NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-"""In a scan's data 0xFF is followed by 0 or by the number of a restart."""
+SOF_BASELINE, SOF_PROGRESSIVE = (0xC0, 0xC1), 0xC2
 COEFFICIENTS = 64
 END = b"\xff\xd9"
 RESTARTS = b"".join(bytes([0xFF, 0xD0 + number]) + b"\xaa" * 16 for number in range(8))
@@ -25,13 +23,11 @@ def endings(encoded: bytes) -> list[bytes]:
 def has_every_scan(encoded: bytes) -> bool:
     """Whether each coefficient of each component has been sent to its last bit, so far as the headers of scans tell."""
     missing: dict[int, set[int]] = {}
-    at, progressive = 2, False
-    while found := NEXT_MARKER.search(encoded, at):
-        marker = encoded[found.start() + 1]
-        length = int.from_bytes(encoded[found.end() : found.end() + 2])
-        segment = encoded[found.end() + 2 : found.end() + length]
-        if marker == EOI or length < 2 or len(segment) != length - 2:
+    progressive = False
+    for marker, start, end in segments(encoded):
+        if not start + 2 <= end <= len(encoded):
             break
+        segment = encoded[start + 2 : end]
         if marker in SOF_BASELINE or marker == SOF_PROGRESSIVE:
             progressive = marker == SOF_PROGRESSIVE
             missing = {component: set(range(COEFFICIENTS)) for component in segment[6::3]}
@@ -40,5 +36,4 @@ def has_every_scan(encoded: bytes) -> bool:
             if bits & 0x0F == 0:
                 for component in segment[1 : 1 + 2 * segment[0] : 2]:
                     missing.get(component, set()).difference_update(range(first, last + 1))
-        at = found.end() + length
     return bool(missing) and not any(missing.values())

@@ -155,7 +155,9 @@ class Golden(_Part):
 
 
 class Evidence(_Part):
-    """What was seen of a lighter graph beside the fp32 one, on the validation pictures."""
+    """What was seen of a lighter graph beside the fp32 one, on the validation pictures; for several labels with each
+    at 0.5, whatever `thresholds` say.
+    """
 
     picture_count: PositiveInt
     lost: NonNegativeInt
@@ -194,7 +196,7 @@ class Variant(_Part):
     evidence: Evidence | None = Field(default=None, exclude_if=_is_none)
     """Of a lighter graph, what it was published for."""
     unknown: Score | None = Field(default=None, exclude_if=_is_none)
-    """Replaces `thresholds.unknown`, which speaks of the fp32 graph's familiarity."""
+    """Replaces `thresholds.unknown`, which speaks of the fp32 graph."""
 
 
 class Calibration(_Part):

@@ -65,7 +65,7 @@ def replay(manifest: Manifest, variant: Variant, given: Array, run: Run, batch_s
             raise BundleError(f"the graph fails on a batch of {count}: {error}") from error
         expected_shape = (count, len(manifest.golden[0].row))
         if rows.shape != expected_shape:
-            raise BundleError(f"the graph gives scores {list(rows.shape)}, they must be {list(expected_shape)}")
+            raise BundleError(f"the graph gives answers {list(rows.shape)}, they must be {list(expected_shape)}")
         for index, actual in zip(indexes, rows, strict=True):
             golden = manifest.golden[index]
             tolerance = golden.tolerance if variant.golden_tolerance is None else variant.golden_tolerance

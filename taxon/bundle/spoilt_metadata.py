@@ -11,13 +11,14 @@ from collections.abc import Iterator
 
 from PIL.PngImagePlugin import MAX_TEXT_CHUNK, MAX_TEXT_MEMORY
 
+from taxon.bundle.jpeg_markers import SOS, segments
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 NEEDED = (b"tRNS", b"acTL", b"fcTL", b"fdAT")
 """Chunks that may be left out by their name, and yet are pixels: transparency, animation."""
 SHORTEST = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9}
 SHORTEST_SEGMENT = 7
 """Pillow reads so much of a JPEG's JFIF and Adobe segments, decoders nothing of shorter ones."""
-SOS = 0xDA
 WEBP_PIXELS = (b"VP8 ", b"VP8L", b"ANMF")
 WEBP_FLAGS = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
 """Bits of the header VP8X that announce metadata (RFC 9649, section 2.7.1)."""
@@ -35,9 +36,10 @@ def mended(encoded: bytes) -> bytes:
 def _mended_jpeg(encoded: bytes) -> bytes:
     """Without JFIF and Adobe segments that are too short to say anything."""
     kept, at = [encoded[:2]], 2
-    while encoded[at : at + 1] == b"\xff" and encoded[at + 1 : at + 2] not in (b"", bytes([SOS])):
-        end = at + 2 + int.from_bytes(encoded[at + 2 : at + 4])
-        content = encoded[at + 4 : end]
+    for marker, start, end in segments(encoded):
+        if marker == SOS:
+            break
+        content = encoded[start + 2 : end]
         if not (content.startswith((b"JFIF", b"Adobe")) and len(content) < SHORTEST_SEGMENT):
             kept.append(encoded[at:end])
         at = end

@@ -58,8 +58,9 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as failed:
         atomic_files.write(tmp_path / "a", "new")
+    assert failed.value.filename == str(tmp_path / "a")
     assert (tmp_path / "a").read_text() == "old"
     assert names(tmp_path) == ["a"]
 
@@ -141,3 +142,19 @@ def test_every_new_folder_is_synced_into_its_parent(tmp_path, monkeypatch):
     synced.clear()
     atomic_files.make_folder(tmp_path / "a" / "b")
     assert synced == []
+
+
+@pytest.mark.parametrize("folder", ["", "a", "a/b/c"])
+def test_a_folder_that_could_be_made_is_writable_where_it_would_begin(tmp_path, monkeypatch, folder):
+    assert atomic_files.check_writable(tmp_path / folder) == tmp_path
+    monkeypatch.chdir(tmp_path)
+    assert atomic_files.check_writable(Path(folder)).samefile(tmp_path)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("folder", ["file", "file/below"])
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path, folder):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError) as refused:
+        atomic_files.check_writable(tmp_path / folder)
+    assert refused.value.filename == str(tmp_path / "file")

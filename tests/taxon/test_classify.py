@@ -1,5 +1,6 @@
 """The command `taxon classify`: which files it takes, what it prints, how it exits."""
 
+import asyncio
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,10 @@ import grpc
 import pytest
 from rich.console import Console
 
-from taxon.classify import Row, find_inputs, main, to_json, to_table
+from taxon.choice import Choice
+from taxon.classify import Input, Row, classify_inputs, find_inputs, main, to_json, to_table
+from taxon.client import AsyncClient
+from taxon.connection import Connection
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1 import classification_service_pb2_grpc as pb_grpc
 
@@ -85,6 +89,18 @@ def test_what_a_labelled_folder_leaves_out_is_told(folder, capsys):
     assert "left out 1 in" in capsys.readouterr().err
 
 
+def test_no_picture_to_train_on_is_sent_to_count_the_accuracy(tmp_path, capsys):
+    """Each reason is told: the many pictures to train on do not hide what else is left out."""
+    for name in ("train/cat/a.png", "train/cat/b.heic", "train/dog/a.png", "val/cat/c.png", "val/dog/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert {given.path.name for given in find_inputs([tmp_path], labelled=True)} == {"c.png"}
+    first, second = capsys.readouterr().err.splitlines()
+    assert f"left out 1 in {tmp_path}, the first {tmp_path}/train/cat/b.heic: is not a picture by its name" in first
+    assert f"left out 2 in {tmp_path}, the first {tmp_path}/train/cat/a.png: is there to train on" in second
+    assert {given.path.name for given in find_inputs([tmp_path])} == {"a.png", "c.png"}
+
+
 def test_a_folder_of_links_is_called_as_they_are(tmp_path):
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "1.jpg").touch()
@@ -110,6 +126,18 @@ def test_the_accuracy_of_rows_needs_labels_that_the_model_has(cats, tmp_path, ca
     assert told.format(file) in error
     assert error.count("\n") == 1
     assert main([str(file), "--server", cats]) == 0
+
+
+def test_only_what_needs_the_model_asks_for_it(cats, tmp_path, monkeypatch):
+    """A label says nothing of whether the accuracy is wanted, nor does its absence."""
+    path = tmp_path / "1.png"
+    path.write_bytes(b"something")
+    monkeypatch.setattr(AsyncClient, "get_model", lambda *_, **__: pytest.fail("the model was asked for"))
+    (row,) = asyncio.run(classify_inputs([Input(path, label="cat")], Connection(cats), Choice(), 5.0, 1))
+    assert row.label == "cat"
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"1 of 1 inputs have no true label, the first .*1\.png"):
+        asyncio.run(classify_inputs([Input(path)], cats, Choice(), 5.0, 1, labelled=True))
 
 
 def test_the_accuracy_counts_what_was_not_answered_as_wrong(cats, folder, capsys):

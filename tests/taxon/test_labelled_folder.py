@@ -78,7 +78,7 @@ def test_other_words_mean_no_split(word):
         (each("val/a", "val/b", "valid/a", "valid/b"), "val and valid, which all mean the val split"),
         (each("Train/a", "train/a", "Train/b", "train/b"), "Train and train"),
         (each("wrapped/a", "wrapped/b"), r"\(not .*wrapped\?\) holds only the class 'wrapped'"),
-        ([*each("a", "b"), "c/0.heic", "c/1.heic"], r"none of its 2 files .* 0\.heic, is not a picture by its name"),
+        ([*each("a", "b"), "c/0.heic", "c/1.heic"], r"none of its 2 files can be used; 0\.heic is not a picture by"),
         ([*each("a", "b"), "c/"], "c has no pictures: it is empty"),
     ],
 )
@@ -117,7 +117,7 @@ def test_what_is_left_out_is_named(tmp_path):
     assert {(path.name, reason.partition(" (")[0]) for path, reason in read(tmp_path).others} == {
         ("extra", "lies beside the folders of the splits and is not read"),
         ("stray.jpg", "lies in no class's folder"),
-        ("notes.txt", "not a picture by its name"),
+        ("notes.txt", "is not a picture by its name"),
         ("gone.jpg", "is a broken symbolic link"),
         ("pipe.jpg", "is not a regular file"),
     }
@@ -179,6 +179,27 @@ def test_a_folder_of_pictures_is_one_class_where_a_class_may_be_given(tmp_path):
     pairs, others = read_class_or_classes(tmp_path)
     assert {label for _, label in pairs} == {"cat", "dog"}
     assert len(others) == 2
+
+
+@pytest.mark.parametrize("others", [["val"], ["test"], ["val", "test"]])
+def test_nothing_is_judged_by_what_is_there_to_train_on(tmp_path, others):
+    make(tmp_path, *each(*(f"{split}/{label}" for split in ("Train", *others) for label in ("cat", "dog"))), "notes/")
+    make(tmp_path, "Train/cat/notes.txt")
+    pairs, left_out = read_class_or_classes(tmp_path)
+    assert {(path.parents[1].name, path.parent.name, label) for path, label in pairs} == {
+        (split, label, label) for split in others for label in ("cat", "dog")
+    }
+    trained_on = [path for path, reason in left_out if reason == "is there to train on"]
+    assert trained_on == sorted((tmp_path / "Train").rglob("*.jpg"))
+    assert [path.name for path, _ in left_out if path not in trained_on] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("given", [".", "train"])
+def test_a_training_split_alone_is_what_was_asked_for(tmp_path, given):
+    make(tmp_path, *each("train/cat", "train/dog"))
+    pairs, left_out = read_class_or_classes(tmp_path / given)
+    assert [label for _, label in pairs] == ["cat", "cat", "dog", "dog"]
+    assert left_out == []
 
 
 @pytest.mark.parametrize("called", ["link", "link/.", "link/deep/.."])

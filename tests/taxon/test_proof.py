@@ -166,7 +166,7 @@ def test_familiarity_hides_no_other_winner():
 
 def test_a_graph_without_the_familiarity_is_refused():
     manifest, given = judged_manifest()
-    with pytest.raises(BundleError, match=r"the graph gives scores \[2, 2\], they must be \[2, 3\]"):
+    with pytest.raises(BundleError, match=r"the graph gives answers \[2, 2\], they must be \[2, 3\]"):
         proof.replay(manifest, FULL, given, lambda batch: batch[:, :2], [2])
 
 
@@ -200,7 +200,7 @@ def test_another_winner_is_refused_although_the_scores_are_near():
 )
 def test_scores_of_another_shape_are_refused(answer, actual):
     manifest = manifest_of()
-    with pytest.raises(BundleError, match=rf"the graph gives scores {actual}, they must be \[2, 2\]"):
+    with pytest.raises(BundleError, match=rf"the graph gives answers {actual}, they must be \[2, 2\]"):
         proof.replay(manifest, FULL, rows_of(manifest), answer, [2])
 
 

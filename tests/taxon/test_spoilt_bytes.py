@@ -126,12 +126,13 @@ SEGMENTS = {
 
 
 @pytest.mark.parametrize("place", [2, 20])
+@pytest.mark.parametrize("fill", [b"", b"\xff\xff"], ids=["", "fill bytes"])
 @pytest.mark.parametrize("kind", SEGMENTS)
 @pytest.mark.filterwarnings("ignore:.*malformed MPO file:UserWarning")
-def test_segments_that_say_nothing_sink_no_jpeg(tmp_path, kind, place):
+def test_segments_that_say_nothing_sink_no_jpeg(tmp_path, kind, fill, place):
     whole = jpeg()
     marker, content = SEGMENTS[kind]
-    segment = bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+    segment = fill + bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
     spoilt = whole[:place] + segment + whole[place:]
     np.testing.assert_array_equal(decode(spoilt, SPEC), decode(whole, SPEC))
     (tmp_path / "0.jpg").write_bytes(spoilt)

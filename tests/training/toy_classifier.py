@@ -41,6 +41,13 @@ class ToyNetwork(nn.Module):
         return self.fc(self.dropout(maps.mean(dim=(2, 3))))
 
 
+class AskedTwice(ToyNetwork):
+    """Its head has no one vector for each picture."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return super().forward(pictures) + super().forward(-pictures)
+
+
 def write_pictures(folder: Path, count: int, suffix: str = ".png", seed: int = 0) -> tuple[Path, ...]:
     """Noise of varying size around varying colours."""
     folder.mkdir(parents=True, exist_ok=True)

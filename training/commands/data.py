@@ -77,16 +77,15 @@ def main(argv: list[str]) -> int:
     except TrainingError as error:
         sys.stderr.write(f"taxon data: {error}\n")
     except OSError as error:
-        sys.stderr.write(f"taxon data: {error.filename} cannot be written: {error.strerror}\n")
+        sys.stderr.write(f"taxon data: {error.filename or arguments.source}: {error.strerror or error}\n")
     return 2
 
 
 def _check_output(file: Path) -> None:
-    if not file.parent.is_dir():
+    if check_writable(file.parent) != file.parent:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file.parent))
     if file.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
-    check_writable(file.parent)
 
 
 def _open(source: str, task: AutoTask) -> Labelled:

@@ -19,7 +19,7 @@ def print_summary(export: Export) -> None:
             f"{result.top1_agreement:.2%}",
             f"{result.max_score_difference:.1e}",
             f"{result.tolerance:.0e}",
-            f"{result.accuracy or 0:.2%}",
+            f"{result.accuracy:.2%}",
         )
     console = Console()
     console.print(table)

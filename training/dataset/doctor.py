@@ -64,10 +64,16 @@ def check_can_be_listed(found: Labelled, file: Path) -> None:
             f"the class {unwritable[0]!r} would be read as several labels: rename it without {SEPARATOR}"
         )
     for sample in found.samples:
-        if within(sample.path, file.parent) is None:
-            raise TrainingError(
-                f"{sample.path} lies outside {file.parent.resolve()}: write the list in or above the pictures' folder"
-            )
+        _listed(sample.path, file)
+
+
+def _listed(picture: Path, file: Path) -> Path:
+    """The picture as a list calls it, from the list's folder."""
+    if (path := within(picture, file.parent)) is None:
+        raise TrainingError(
+            f"{picture} lies outside {file.parent.resolve()}: write the list in or above the pictures' folder"
+        )
+    return path
 
 
 def write_split(diagnosis: Diagnosis, file: Path, fraction: float, seed: int) -> None:
@@ -81,7 +87,7 @@ def write_split(diagnosis: Diagnosis, file: Path, fraction: float, seed: int) ->
         seed: Another one gives another split.
 
     Raises:
-        TrainingError: A class cannot be split.
+        TrainingError: A class cannot be split, or a picture lies outside the file's folder.
         OSError: Not writable.
     """
     grouped = grouped_samples(diagnosis.facts, diagnosis.fingerprints)
@@ -92,9 +98,8 @@ def write_split(diagnosis: Diagnosis, file: Path, fraction: float, seed: int) ->
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "label", "split", "group"])
     for sample in split.samples:
-        path = within(sample.path, file.parent) or sample.path
         names = sample.names(split.labels)
-        writer.writerow([path.as_posix(), SEPARATOR.join(names), sample.split, sample.group])
+        writer.writerow([_listed(sample.path, file).as_posix(), SEPARATOR.join(names), sample.split, sample.group])
     write_atomically(file, text.getvalue())
 
 

@@ -28,6 +28,8 @@ from taxon.mistaken import MISTAKEN_BYTES, mistaken_for
 from taxon.training.dataset.data import Fault, Sample
 from taxon.training.errors import TrainingError
 
+CACHE_FORMAT = "1"
+"""Another one with every release whose `decode` gives other pixels, or takes or refuses other files."""
 LIMITS = Limits(max_bytes=256 * 2**20, max_pixels=200_000_000)
 """Wider than the service's: the user trusts the own data, but not without any bound."""
 
@@ -123,8 +125,19 @@ def decode_all(
 
 
 def _array_file(samples: Sequence[Sample], spec: PixelSpec, cache_folder: Path) -> Path:
-    content = [spec.model_dump_json(), PIL.__version__, *(sample.sha256 for sample in samples)]
-    return cache_folder / f"pictures-{hashlib.sha256(chr(10).join(content).encode()).hexdigest()[:32]}.npy"
+    return cache_folder / f"pictures-{content_digest(samples, spec)[:32]}.npy"
+
+
+def content_digest(samples: Sequence[Sample], spec: PixelSpec | None) -> str:
+    """The sha256 of which samples these are and of all that decides what `decode` makes of them: names what is kept.
+
+    Args:
+        samples: With digests.
+        spec: What is made of each picture; None for numbers.
+    """
+    made = "" if spec is None else spec.model_dump_json()
+    content = [CACHE_FORMAT, made, PIL.__version__, *(sample.sha256 for sample in samples)]
+    return hashlib.sha256(chr(10).join(content).encode()).hexdigest()
 
 
 def check_room(parts: Sequence[tuple[Sequence[Sample], PixelSpec]], folder: Path, cache_bytes: float) -> None:
@@ -145,10 +158,9 @@ def check_room(parts: Sequence[tuple[Sequence[Sample], PixelSpec]], folder: Path
     if not byte_count:
         return
     try:
-        check_writable(folder)
+        existing = check_writable(folder)
     except OSError as error:
         raise TrainingError(f"--cache-folder {folder}: {error.filename}: {error.strerror}") from error
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if (free := shutil.disk_usage(existing).free) < byte_count:
         raise TrainingError(
             f"the decoded pictures need {byte_count / 2**30:.1f} GiB in {folder}, {free / 2**30:.1f} are free: choose "

@@ -36,9 +36,9 @@ from taxon.training.exporting import (
 from taxon.training.exporting.calibrate import UNCALIBRATED, Calibrated
 from taxon.training.exporting.candidate import Candidate, ExportError, check_measured_again, target_matrix
 from taxon.training.exporting.evidence import Budget
-from taxon.training.exporting.familiarity import Judged
 from taxon.training.exporting.gate import Attempt, Passed, WriteGraph
 from taxon.training.exporting.graph import Served, ServedNumbers, Strategy
+from taxon.training.exporting.judge import Judged
 from taxon.training.exporting.parity import Parity
 from taxon.training.exporting.variants import Dropped, Kept
 from taxon.training.loop import metrics
@@ -98,7 +98,7 @@ def publish(
         candidate: What to publish.
         root: The model repository.
         name: The model's name.
-        settings: Calibration and tolerance.
+        settings: What may be chosen about it.
         ladder: The exporter strategies, tried in turn until one passes the gate.
         write_graph: The exporter.
         check_logits: Refuses what the network answers: float32 `[pictures, K]`.
@@ -115,6 +115,8 @@ def publish(
     if coverage is not None:
         candidate, note = familiarity.judged(candidate)
         notes.append(note)
+    if candidate.task == "multi_label":
+        coverage = None  # none of several labels is an answer; the note says so
     answered = parity.reference_logits(
         candidate.network, candidate.files, candidate.pixels, candidate.mean, candidate.std
     )
@@ -129,7 +131,7 @@ def publish(
         calibrated = calibrate.calibrate(logits, targets, candidate.task)
     reference = parity.rows_of(answered, label_count, candidate.task, calibrated.temperature)
     scores, _ = parted(reference, label_count)
-    if coverage is not None and candidate.task == "single_label":
+    if coverage is not None:
         calibrated = calibrate.with_unknown(calibrated, reference, targets, coverage)
     served_as = ServedNumbers if candidate.pixels is None else Served
     served = served_as(candidate.network, candidate.mean, candidate.std, candidate.task, calibrated.temperature)
@@ -191,9 +193,8 @@ def with_results(draft: Manifest, candidate: Candidate, passed: Passed, graphs: 
         "parity_file_count": float(len(candidate.files)),
         "parity_top1_agreement": min(result.top1_agreement for result in passed.parities),
         "parity_max_score_difference": max(result.max_score_difference for result in passed.parities),
+        "accuracy": on_cpu.accuracy,
     }
-    if on_cpu.accuracy is not None:
-        figures["accuracy"] = on_cpu.accuracy
     if draft.calibration is not None and draft.calibration.ece is not None:
         figures["ece"] = draft.calibration.ece
     exporter = f"{passed.strategy.name}, opset {passed.strategy.opset}"

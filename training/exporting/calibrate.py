@@ -74,7 +74,10 @@ def with_unknown(
         rows: What the classifier answers to validation pictures: float32 `[N, K]` scores, or with the familiarity
             behind them `[N, K + 1]`, whose threshold it is then.
         targets: bool `[N, K]`.
-        coverage: Share of validation pictures that keep an answer, in 0…1.
+        coverage: Share of validation pictures that keep an answer, above 0 and at most 1.
+
+    Raises:
+        ValueError: It is not.
     """
     scores, familiarity = parted(rows, targets.shape[1])
     measured = unknown_measure(rows, targets.shape[1])
@@ -125,7 +128,7 @@ def unknown_threshold(measured: NDArray[np.float32], coverage: float) -> float:
     """The largest threshold that at least the share `coverage` of the values `[N]` reaches.
 
     Raises:
-        ValueError: The coverage is not in 0…1.
+        ValueError: The coverage is not above 0 and at most 1.
     """
     if not 0.0 < coverage <= 1.0:
         raise ValueError(f"coverage {coverage} must be above 0 and at most 1")

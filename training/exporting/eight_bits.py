@@ -12,16 +12,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from taxon.training.exporting import evidence, parity, quantise, variants
+from taxon.bundle.answers import parted
+from taxon.training.config import Task
+from taxon.training.exporting import parity, quantise, variants
 from taxon.training.exporting.candidate import Candidate, target_matrix
 from taxon.training.exporting.evidence import Budget
-from taxon.training.exporting.examples import Array, Example
+from taxon.training.exporting.examples import Array
 from taxon.training.exporting.graph import GraphError
 from taxon.training.exporting.parity import ParityError
 from taxon.training.exporting.providers import CPU
 from taxon.training.exporting.quantise import Plan
 from taxon.training.exporting.requantise import input_means
 from taxon.training.exporting.variants import Dropped, Kept
+from taxon.training.loop import metrics
 
 WORTH = 1.05
 """How many times as fast as fp32 it must be at every timed batch size: less may be the timing's noise."""
@@ -35,11 +38,14 @@ ON_TRIAL = 0.25
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """Training pictures that no range was taken from, and what the fp32 graph answers."""
+    """Training pictures to try graphs on, decoded. No range was taken from them where there are 128 or more; where
+    there are fewer than 576, so are these than 512.
+    """
 
-    files: tuple[Example, ...]
+    batches: tuple[Array, ...]
     truth: NDArray[np.bool_]
-    reference: NDArray[np.float32]
+    right: int
+    """Pictures that the fp32 graph answers rightly."""
 
 
 def eight_bits(
@@ -51,7 +57,7 @@ def eight_bits(
     Args:
         source: The proven fp32 graph.
         candidate: Whose pictures are used: those of training to make it, those of validation to judge it.
-        reference: float32 `[files, K]`, the scores of the fp32 graph on the validation pictures.
+        reference: float32 `[files, K]`, torch's scores on the validation pictures.
         budget: What may be lost.
     """
     if not candidate.training_files:
@@ -76,7 +82,8 @@ def _eight_bits(
     _, pictures = next(
         parity.decoded_batches([candidate.training_files[n] for n in ranges], candidate.pixels, (len(ranges),))
     )
-    plan, tried = _fastest_plan(source, prepared, target, candidate, pictures)
+    timed = variants.timed_pictures(candidate)
+    plan, tried = _fastest_plan(source, prepared, target, pictures, timed)
     if plan is None:
         return Dropped("int8", f"no plan is {WORTH} times as fast as fp32 on this CPU ({tried})")
     trial = _trial(source, candidate, on_trial)
@@ -94,13 +101,13 @@ def _eight_bits(
         losses.append(f"{loss:.2%} with {in_float} nodes in float")
     else:
         allowed = f"{ON_TRIAL * budget.loss:.2%} is allowed there"
-        return Dropped("int8", f"on {len(trial.files)} training pictures it loses {', '.join(losses)}; {allowed}")
+        return Dropped("int8", f"on {len(trial.truth)} training pictures it loses {', '.join(losses)}; {allowed}")
+    full, latency = variants.latencies([source, target], timed, CPU)
+    if min(full[size] / latency[size] for size in latency) < WORTH:
+        return Dropped("int8", f"timed with {in_float} nodes in float, it is not {WORTH} times as fast as fp32")
     verdict = variants.judge(target, candidate, reference, budget)
     if verdict.fault:
         return Dropped("int8", f"with {in_float} of {count} nodes in float {verdict.fault}")
-    full, latency = variants.latencies([source, target], variants.timed_pictures(candidate), CPU)
-    if min(full[size] / latency[size] for size in latency) < WORTH:
-        return Dropped("int8", f"timed with {in_float} nodes in float, it is not {WORTH} times as fast as fp32")
     how = (
         f"{variants.ratio(full, latency):.2f} times as fast as fp32 on this CPU; "
         f"{plan.name}, {count - in_float} nodes in 8 bits, {in_float} of the most sensitive left in float"
@@ -119,28 +126,29 @@ def _divided(count: int) -> tuple[list[int], list[int]]:
 
 
 def _trial(source: Path, candidate: Candidate, indexes: Sequence[int]) -> _Trial:
-    files = tuple(candidate.training_files[n] for n in indexes)
+    batches = tuple(variants.decoded([candidate.training_files[n] for n in indexes], candidate))
     truth = target_matrix([candidate.training_answers[n] for n in indexes], candidate.labels)
-    return _Trial(files, truth, variants.scores_on(source, files, candidate))
+    return _Trial(batches, truth, _right(source, batches, truth, candidate.task))
+
+
+def _right(path: Path, batches: Sequence[Array], truth: NDArray[np.bool_], task: Task) -> int:
+    scores, _ = parted(variants.rows_on(path, batches), truth.shape[1])
+    return int(metrics.right(scores, truth, task).sum())
 
 
 def _loss(path: Path, candidate: Candidate, trial: _Trial) -> float:
     """Of accuracy, on training pictures."""
-    scores = variants.scores_on(path, trial.files, candidate)
-    found = evidence.seen(trial.reference, scores, trial.truth, candidate.task, Budget())
-    return (found.lost - found.gained) / found.picture_count
+    return (trial.right - _right(path, trial.batches, trial.truth, candidate.task)) / len(trial.truth)
 
 
-def _fastest_plan(
-    source: Path, prepared: Path, target: Path, candidate: Candidate, pictures: Array
-) -> tuple[Plan | None, str]:
+def _fastest_plan(source: Path, prepared: Path, target: Path, pictures: Array, timed: Array) -> tuple[Plan | None, str]:
     """The plan with the best throughput among those that are worth it at every timed batch size, and all ratios."""
     ratios: dict[Plan, float] = {}
     tried = []
     for plan in quantise.PLANS:
         if quantise.write_int8(prepared, target, pictures[:8], plan) == 0:
             continue
-        full, latency = variants.latencies([source, target], variants.timed_pictures(candidate), CPU)
+        full, latency = variants.latencies([source, target], timed, CPU)
         by_size = [full[size] / latency[size] for size in latency]
         tried.append(f"{plan.name}: {', '.join(f'{ratio:.2f} times' for ratio in by_size)}")
         if min(by_size) >= WORTH:

@@ -42,7 +42,7 @@ def seen(
     """Compares a lighter graph with the fp32 one.
 
     Args:
-        reference: float32 `[N, K]`, scores of the fp32 graph.
+        reference: float32 `[N, K]`, scores in fp32.
         scores: float32 `[N, K]`, of the lighter one on the same pictures.
         truth: bool `[N, K]`.
         task: See `metrics`.
@@ -101,15 +101,19 @@ def _score(lost: float, gained: float, count: float, loss: float) -> float:
 
 def pictures_needed(evidence: Evidence) -> int | None:
     """How many pictures would show the budget to be kept, if as large a share of them were lost and gained; None if
-    that share is too large for any number.
+    `MOST_PICTURES` would not.
     """
     lost, gained = (count / evidence.picture_count for count in (evidence.lost, evidence.gained))
-    if lost - gained >= evidence.budget:
+
+    def suffice(count: int) -> bool:
+        return loss_bound(lost * count, gained * count, count) <= evidence.budget
+
+    if not suffice(MOST_PICTURES):
         return None
     low, high = 1, MOST_PICTURES
     while low < high:
         middle = (low + high) // 2
-        if loss_bound(lost * middle, gained * middle, middle) <= evidence.budget:
+        if suffice(middle):
             high = middle
         else:
             low = middle + 1
@@ -154,7 +158,8 @@ def sentence(evidence: Evidence) -> str:
     return (
         f"it {'gains' if loss < 0 else 'loses'} {abs(loss):.2%} of {evidence.picture_count:,} pictures "
         f"({evidence.lost} lost, {evidence.gained} gained), with {evidence.confidence:.0%} confidence at most "
-        f"{evidence.loss_bound:.2%}, and answers {evidence.agreement:.2%} as fp32 does"
+        f"{evidence.loss_bound:.2%}, and answers {evidence.agreement:.2%} as fp32 does "
+        f"(divergence {evidence.divergence:.2g} nats)"
     )
 
 

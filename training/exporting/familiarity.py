@@ -1,4 +1,4 @@
-"""Whether a picture is like those that the network was trained on: a judge inside the graph, fitted at export.
+"""Whether a picture is like those that the network was trained on: what the judge in the graph is fitted to at export.
 
 The familiarity of a picture is the cosine of its features, those that reach the head, with the nearest of a bank of
 training features (Sun et al., "Out-of-distribution detection with deep nearest neighbors", ICML 2022), reduced to
@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
-from torch import Tensor, nn
 
-from taxon.training.errors import TrainingError
 from taxon.training.exporting import parity
 from taxon.training.exporting.candidate import Candidate
+from taxon.training.exporting.judge import SHORTEST, Judged, NoFeaturesError, Watched
 from taxon.training.loop import order
 
 BANK_BYTES = 2 * 10**6
@@ -26,63 +25,6 @@ CENTRES_PER_LABEL = 2
 """At least, as far as the bytes allow."""
 SAMPLE = 4096
 """Training pictures that are looked at, whose features are computed at every export."""
-SHORTEST = 1e-12
-"""Of a vector that has a direction."""
-
-
-class NoFeaturesError(TrainingError):
-    """A classifier whose pictures cannot be compared by features; the message says why."""
-
-
-class Watched(nn.Module):
-    """A network that also gives what reaches its head.
-
-    Args:
-        network: Normalised float32 `[N, C, H, W]` → logits `[N, K]`.
-        head: Path of the layer that makes logits of features.
-    """
-
-    def __init__(self, network: nn.Module, head: str) -> None:
-        super().__init__()
-        self.network = network
-        self.head = head
-        self.eval()
-
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """As the network → its logits, and features `[N, D]`; maps are averaged over their places."""
-        reached: list[Tensor] = []
-        hook = self.network.get_submodule(self.head).register_forward_pre_hook(
-            lambda _, arguments: reached.append(arguments[0])
-        )
-        try:
-            logits = self.network(pictures)
-        finally:
-            hook.remove()
-        if len(reached) != 1 or reached[0].dim() not in (2, 4):
-            raise NoFeaturesError(f"its last layer {self.head} does not take one vector for each picture")
-        return logits, reached[0] if reached[0].dim() == 2 else reached[0].mean(dim=(2, 3))
-
-
-class Judged(nn.Module):
-    """A network that also judges how familiar a picture is.
-
-    Args:
-        watched: Gives logits and features.
-        bank: float32 `[M, D]`, each of length 1.
-    """
-
-    def __init__(self, watched: Watched, bank: NDArray[np.float32]) -> None:
-        super().__init__()
-        self.watched = watched
-        self.bank = nn.Linear(bank.shape[1], bank.shape[0], bias=False)  # a layer, so that `tf32` rounds it too
-        self.bank.weight.data = torch.from_numpy(bank)
-        self.eval()
-
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """As the network → its logits, and the familiarity `[N, 1]` in 0…1; 0 is no likeness at all."""
-        logits, features = self.watched(pictures)
-        lengths = features.norm(dim=1, keepdim=True).clamp(min=SHORTEST)
-        return logits, (self.bank(features).amax(dim=1, keepdim=True) / lengths).clamp(0.0, 1.0)
 
 
 def judged(candidate: Candidate) -> tuple[Candidate, str]:

@@ -64,7 +64,7 @@ def climb(
     Args:
         candidate: Whose pictures are used.
         served: What to export.
-        reference: float32 `[files, K]`, torch's scores.
+        reference: What torch answers, as `parity.rows_of` gives it.
         contract: The manifest's, written into the graph.
         path: Where the graph is written.
         ladder: The strategies.
@@ -96,6 +96,9 @@ def check(
     """Runs a graph over the whole validation set on every provider of this machine, the CPU last.
 
     The labels are read back from the graph, so that a lost order shows in the accuracy.
+
+    Raises:
+        ParityError: The graph does not run or gives another number of scores, or a file cannot be read.
     """
     written = json.loads(graph.metadata(path)["taxon.labels"])
     targets = (target_matrix(candidate.answers, candidate.labels), target_matrix(candidate.answers, written))

@@ -21,7 +21,7 @@ from taxon.bundle.manifest import FAMILIARITY_OUTPUT, GRAPH_INPUTS, GRAPH_OUTPUT
 from taxon.mistaken import first_line
 from taxon.training.config import Task
 from taxon.training.errors import TrainingError
-from taxon.training.exporting.familiarity import Judged
+from taxon.training.exporting.judge import Judged
 
 TRACE_BATCH = 2  # exporters take a batch of 1 for a constant
 MAX_GRAPH_BYTES = 2**31 - 2**20  # protobuf's limit for one file, with room for the metadata

@@ -1,8 +1,8 @@
 """A finished run as a candidate for export."""
 
-import tomllib
 from pathlib import Path
 
+from taxon.training import flags
 from taxon.training.exporting import examples
 from taxon.training.exporting.candidate import Candidate, ExportError
 from taxon.training.network import model
@@ -41,6 +41,6 @@ def from_run(folder: Path) -> Candidate:
         training_answers=tuple(sample.names(run.labels) for sample in run.samples("train")),
         features=checkpoint.features,
         parents=tuple(run.facts.get("parents", ())),
-        recipe=tomllib.loads((run.folder / "recipe.toml").read_text(encoding="utf-8")),
+        recipe=flags.read_toml(str(run.folder / "recipe.toml")),
         metrics={name: float(value) for name, value in checkpoint.metrics.items()},
     )

@@ -41,8 +41,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         type=precisions,
         default=(),
         metavar="LIST",
-        help="lighter graphs to try beside fp32: fp16 (for CUDA), int8 (for CPUs), or both, separated by a comma; one "
-        "that is slower or loses more than the budget is left out, with the reason",
+        help="lighter graphs to try beside fp32: fp16 (for CUDA), int8 (for CPUs), or both, separated by a comma; "
+        "one that may lose more than the budget is left out, and an int8 graph that is not faster, with the reason",
     )
     parser.add_argument(
         "--budget",

@@ -52,16 +52,11 @@ class Parity:
     """Share of files with the same decision; a tie within the tolerance counts as the same."""
     max_score_difference: float
     worst_file: str
-    reference_accuracy: float | None
-    accuracy: float | None
+    reference_accuracy: float
+    accuracy: float
     tolerance: float
     faults: tuple[str, ...]
     """Why the graph must not be published; empty if it may."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether there is no fault."""
-        return not self.faults
 
 
 def batch_sizes(count: int) -> tuple[int, ...]:
@@ -196,12 +191,15 @@ def run(session: onnxruntime.InferenceSession, arrays: Array) -> NDArray[np.floa
     """uint8 `[N, H, W, C]` or float32 `[N, F]` → float32 rows, as `taxon.bundle.answers` joins them.
 
     Raises:
-        ParityError: The graph does not run at this batch size.
+        ParityError: The graph does not run at this batch size, or gives another number of rows.
     """
     try:
-        return answers.joined(session.run(None, {session.get_inputs()[0].name: arrays}))
+        rows = answers.joined(session.run(None, {session.get_inputs()[0].name: arrays}))
     except Exception as error:
         raise ParityError(f"the graph fails at batch {len(arrays)}: {first_line(error)}") from error
+    if len(rows) != len(arrays):
+        raise ParityError(f"the graph gives {len(rows)} rows for a batch of {len(arrays)}")
+    return rows
 
 
 def graph_rows(
@@ -217,14 +215,10 @@ def graph_rows(
         to file i modulo their number, because a short list goes round until every batch size has run.
 
     Raises:
-        ParityError: A file cannot be read, or the graph does not run or gives another number of rows.
+        ParityError: As `decoded_batches` and `run`.
     """
-    batches = []
-    for _, arrays in decoded_batches(files, spec, sizes or batch_sizes(len(files))):
-        batches.append(run(session, arrays))
-        if len(batches[-1]) != len(arrays):
-            raise ParityError(f"the graph gives {len(batches[-1])} rows for a batch of {len(arrays)}")
-    return np.concatenate(batches)
+    batches = decoded_batches(files, spec, sizes or batch_sizes(len(files)))
+    return np.concatenate([run(session, arrays) for _, arrays in batches])
 
 
 def compare(
@@ -233,7 +227,7 @@ def compare(
     reference: NDArray[np.float32],
     rows: NDArray[np.float32],
     task: Task,
-    targets: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None,
+    targets: tuple[NDArray[np.bool_], NDArray[np.bool_]],
     tolerance: float | None = None,
 ) -> Parity:
     """Compares two answers for the same files.
@@ -245,17 +239,19 @@ def compare(
         rows: As `graph_rows` gives them.
         task: For several labels the decision is each label's side of 0.5.
         targets: bool `[files, K]`, the true labels as the checkpoint orders them, and as the graph's own do. A label
-            order that was lost on the way shows in nothing but the accuracy. Without them every value is a score.
+            order that was lost on the way shows in nothing but the accuracy.
         tolerance: Largest allowed score difference; the provider's by default.
+
+    Raises:
+        ParityError: The graph gives another number of scores.
     """
     tolerance = TOLERANCES[provider] if tolerance is None else tolerance
     if rows.shape[1:] != reference.shape[1:]:
-        fault = f"the graph gives {rows.shape[1:]} scores for a picture, torch gives {reference.shape[1:]}"
-        return Parity(provider, len(files), 0.0, 1.0, "", None, None, tolerance, (fault,))
+        raise ParityError(f"the graph gives {rows.shape[1:]} scores for a picture, torch gives {reference.shape[1:]}")
     repeated = np.arange(len(rows)) % len(files)
     moved = np.abs(rows.astype(np.float64) - reference[repeated])
     differences = moved.max(axis=1)
-    label_count = reference.shape[1] if targets is None else targets[0].shape[1]
+    label_count = targets[0].shape[1]
     reference, scores = reference[:, :label_count], rows[:, :label_count]
     worst = int(np.where(np.isfinite(differences), differences, np.inf).argmax())
     file = name_of(files[worst % len(files)])
@@ -268,29 +264,18 @@ def compare(
     if not differences[worst] <= tolerance:
         what = "the familiarity differs" if moved[:, :label_count].max() <= tolerance else "scores differ"
         faults.append(f"{what} by {differences[worst]:.1e} on {file}, {tolerance:.0e} is allowed")
-    before = after = None
-    if targets is not None:
-        before, after = accuracy(reference, targets[0], task), accuracy(scores[: len(files)], targets[1], task)
-        if abs(before - after) * len(files) > near_ties(reference, task, tolerance) + 0.5:
-            faults.append(f"accuracy goes from {before:.2%} to {after:.2%}")
-    return Parity(
-        provider,
-        len(files),
-        agreement,
-        float(differences[worst]),
-        file,
-        before,
-        after,
-        tolerance,
-        tuple(faults),
-    )
+    before, after = accuracy(reference, targets[0], task), accuracy(scores[: len(files)], targets[1], task)
+    if abs(before - after) * len(files) > near_ties(reference, task, tolerance) + 0.5:
+        faults.append(f"accuracy goes from {before:.2%} to {after:.2%}")
+    difference = float(differences[worst])
+    return Parity(provider, len(files), agreement, difference, file, before, after, tolerance, tuple(faults))
 
 
 def same_decision(
     reference: NDArray[np.float32], scores: NDArray[np.float32], task: Task, tolerance: float
 ) -> NDArray[np.bool_]:
-    """Per row, whether both decide alike. A flip between scores that lie within twice the tolerance of each
-    other (of 0.5, for several labels) is what the tolerance allows, and counts as alike.
+    """Per row, whether both decide alike. A flip between scores that lie within twice the tolerance of each other (for
+    several labels, of one within the tolerance of 0.5) is what the tolerance allows, and counts as alike.
     """
     alike: NDArray[np.bool_]
     if task == "multi_label":

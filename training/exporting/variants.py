@@ -5,7 +5,7 @@ Decides by figures alone. How the graphs are made is in `half` and `eight_bits`.
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -83,13 +83,13 @@ def half_precision(
     Args:
         source: The proven fp32 graph.
         candidate: Whose validation pictures are used.
-        reference: float32 `[files, K]`, the scores of the fp32 graph on them.
+        reference: float32 `[files, K]`, torch's scores on them.
         budget: What may be lost.
     """
-    target = source.with_name("model.fp16.onnx")
+    target, provider = source.with_name("model.fp16.onnx"), parity.providers()[0]
     try:
         half.write_half(source, target)
-        verdict = judge(target, candidate, reference, budget)
+        verdict = judge(target, candidate, reference, budget, provider)
     except (GraphError, ParityError) as error:
         target.unlink(missing_ok=True)
         return Dropped("fp16", str(error))
@@ -97,23 +97,25 @@ def half_precision(
         target.unlink()
         return Dropped("fp16", verdict.fault)
     latency = {}
-    speed = "its speed shows only on CUDA, which this machine lacks"
-    if (provider := parity.providers()[0]) != CPU:
+    speed = "judged on a CPU, which computes in fp32; its speed shows only on CUDA, which this machine lacks"
+    if provider != CPU:
         full, latency = latencies([source, target], timed_pictures(candidate), provider)
         speed = f"{ratio(full, latency):.2f} times as fast as fp32 on CUDA"
     return verdict.kept("fp16", target, latency, speed)
 
 
-def judge(path: Path, candidate: Candidate, reference: NDArray[np.float32], budget: Budget) -> Verdict:
+def judge(
+    path: Path, candidate: Candidate, reference: NDArray[np.float32], budget: Budget, provider: str = CPU
+) -> Verdict:
     """Asks a lighter graph about the whole validation set. Once for each graph that is to be published: who looks for
-    one that passes finds one that was lucky.
+    one that passes finds one that was lucky. On the provider that it is for, if this machine has it.
 
     Raises:
         GraphError: Its scores are not finite.
         ParityError: It does not run, or a file cannot be read.
     """
     truth = target_matrix(candidate.answers, candidate.labels)
-    rows = rows_on(path, candidate.files, candidate)
+    rows = rows_on(path, decoded(candidate.files, candidate), provider)
     scores, _ = parted(rows, len(candidate.labels))
     found = evidence.seen(reference, scores, truth, candidate.task, budget)
     return Verdict(rows, found, metrics.accuracy(scores, truth, candidate.task))
@@ -153,8 +155,8 @@ def timed(sessions: Sequence[InferenceSession], pictures: Array) -> list[dict[in
 def as_served(
     kept: Kept, reference: NDArray[np.float32], goldens: Sequence[int], label_count: int, coverage: float | None
 ) -> Kept | Dropped:
-    """Gives a variant the tolerance for its replay, from what it answers to the chosen goldens, and if it judges
-    familiarity a threshold of its own: rounding in the network makes every picture less like those of the bank.
+    """Gives a variant the tolerance for its replay, from what it answers to the chosen goldens, and an `unknown`
+    threshold of its own: rounding in the network makes it less sure of every picture, and every picture less familiar.
 
     The tolerance is half as much again as measured, and two hundredths: what stays float rounds differently on other
     processors.
@@ -171,37 +173,39 @@ def as_served(
         return Dropped(kept.variant.precision, "it decides differently on a golden picture")
     difference = float(np.abs(kept.rows[chosen] - reference[chosen]).max())
     changes: dict[str, float] = {"golden_tolerance": round(min(1.0, 1.5 * difference + 0.02), 4)}
-    _, familiarity = parted(kept.rows, label_count)
-    if familiarity is not None and coverage is not None:
-        changes["unknown"] = calibrate.unknown_threshold(familiarity, coverage)
+    if coverage is not None:
+        measured = calibrate.unknown_measure(kept.rows, label_count)
+        changes["unknown"] = calibrate.unknown_threshold(measured, coverage)
     return replace(kept, variant=kept.variant.model_copy(update=changes))
 
 
-def scores_on(path: Path, files: Sequence[Example], candidate: Candidate) -> NDArray[np.float32]:
-    """The scores among `rows_on`: float32 `[files, K]`. Raises what it raises."""
-    scores, _ = parted(rows_on(path, files, candidate), len(candidate.labels))
-    return scores
-
-
-def rows_on(path: Path, files: Sequence[Example], candidate: Candidate) -> NDArray[np.float32]:
-    """What a graph answers to pictures or rows of numbers, as `parity.graph_rows` gives it, a row for each file.
+def rows_on(path: Path, batches: Iterable[Array], provider: str = CPU) -> NDArray[np.float32]:
+    """What a graph answers, a row for each picture or row of numbers (see `taxon.bundle.answers`).
 
     Raises:
         GraphError: A score or the familiarity is not finite.
-        ParityError: It does not run, or a file cannot be read.
+        ParityError: It does not run, or what `batches` raises.
     """
-    sizes = (parity.REFERENCE_BATCH,)
-    rows = parity.graph_rows(parity.open_session(path), files, candidate.pixels, sizes)
+    session = parity.open_session(path, provider)
+    rows = np.concatenate([parity.run(session, batch) for batch in batches])
     if not np.isfinite(rows).all():
         raise GraphError("its scores are not finite")
-    return rows[: len(files)]
+    return rows
+
+
+def decoded(files: Sequence[Example], candidate: Candidate) -> Iterator[Array]:
+    """Pictures or rows as the candidate takes them, in batches; each once.
+
+    Raises:
+        ParityError: A file cannot be read.
+    """
+    sizes = (min(parity.REFERENCE_BATCH, len(files)),)
+    return (batch for _, batch in parity.decoded_batches(files, candidate.pixels, sizes))
 
 
 def timed_pictures(candidate: Candidate) -> Array:
     """Validation pictures or rows, enough for the largest timed batch."""
-    sizes = (min(max(TIMED_BATCHES), len(candidate.files)),)
-    _, pictures = next(parity.decoded_batches(candidate.files, candidate.pixels, sizes))
-    return pictures
+    return next(decoded(candidate.files[: max(TIMED_BATCHES)], candidate))
 
 
 def ratio(full: dict[int, float], latency: dict[int, float]) -> float:

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import PIL
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from taxon.training.dataset.pictures import content_digest
 from taxon.training.loop.batches import LabelledArrays, batches, in_turn
 from taxon.training.loop.prepare import Prepared
 
@@ -45,10 +45,10 @@ def of_splits(
     folder: Path,
 ) -> tuple[LabelledArrays, LabelledArrays]:
     """The training and validation splits with features in the place of pictures; for arguments see `features`."""
-    spec = prepared.preprocessing.pixels
-    results = []
+    preprocessing, results = prepared.preprocessing, []
     for split, arrays in (("train", prepared.unvaried), ("val", prepared.val)):
-        content = f"{spec} {PIL.__version__} {' '.join(sample.sha256 for sample in prepared.data.split(split))}"
+        loaded = content_digest(prepared.data.split(split), preprocessing.pixels)
+        content = f"{loaded} {preprocessing.mean} {preprocessing.std}"
         found = features(network, head, arrays, to_input, batch_size=batch_size, content=content, folder=folder)
         results.append(replace(arrays, inputs=found, variation=None))
     return results[0], results[1]
@@ -72,7 +72,7 @@ def features(
         arrays: Of the split; not varied at random.
         to_input: Batch inputs as loaded → the network's input, on its device.
         batch_size: Samples per forward pass.
-        content: Names what the arrays hold.
+        content: Names what `to_input` makes of the arrays.
         folder: Where the file is kept; its name is a digest of the data and of the backbone's weights.
 
     Returns:

@@ -108,6 +108,8 @@ def choose_machine(device: str, *, threads: int, deterministic: bool) -> Machine
                 raise TrainingError("--device cuda: torch finds no working CUDA device; use --device cpu or auto")
             if world > 1:
                 chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            if chosen.index is None:
+                chosen = torch.device("cuda", torch.cuda.current_device())
             torch.cuda.set_device(chosen)
     except RuntimeError as error:
         raise TrainingError(f"--device {device}: {first_line(error)}") from error

@@ -38,14 +38,11 @@ class Preprocessing:
     features: tuple[str, ...] = ()
     """What each number is, in their order."""
 
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Of one sample as loaded: (height, width, channels), or (features,)."""
-        return (len(self.mean),) if self.pixels is None else self.pixels.shape
-
-    def example(self, count: int = 2) -> Tensor:
-        """Samples of zeros, as loaded."""
-        return torch.zeros((count, *self.input_shape), dtype=torch.float32 if self.pixels is None else torch.uint8)
+    def example(self) -> Tensor:
+        """Two samples of zeros, as loaded: uint8 [2, height, width, channels], or float32 [2, features]."""
+        if self.pixels is None:
+            return torch.zeros(2, len(self.mean))
+        return torch.zeros(2, *self.pixels.shape, dtype=torch.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +160,8 @@ def check_trains_on_one(network: nn.Module, example: Tensor) -> None:
             network(example[:1])
     except ValueError as error:
         raise TrainingError(
-            "a part of a batch would hold one sample, of which batch normalisation cannot take statistics: raise "
-            "--batch-size, or lower --accumulate"
+            "a part of a batch would hold one sample, of which batch normalisation cannot take statistics "
+            f"({first_line(error)}): raise --batch-size, or lower --accumulate"
         ) from error
 
 

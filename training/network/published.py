@@ -130,12 +130,9 @@ def check_weights(name: str, weights: str) -> None:
         TrainingError: The file is not there, there are no such weights, or they are not on this machine and nobody
             answers where they are.
     """
+    _check_exist(name, weights)
     if is_file(weights):
-        if not Path(weights).exists():
-            raise TrainingError(f"the weights file {weights} does not exist")
         return
-    if name in NETWORKS:
-        raise TrainingError(f"{name} has no published weights: give a file, or none")
     if name.startswith(TIMM):
         timm_package(name)
         address, cached = f"{TIMM_HUB}{name.removeprefix(TIMM)}", _is_in_hub(name)
@@ -146,20 +143,32 @@ def check_weights(name: str, weights: str) -> None:
         check_reachable(address, weights, name)
 
 
+def _check_exist(name: str, weights: str) -> None:
+    """Refuses a file that is not there, and published weights of our own networks."""
+    if is_file(weights):
+        if not Path(weights).exists():
+            raise TrainingError(f"the weights file {weights} does not exist")
+    elif name in NETWORKS:
+        raise TrainingError(f"{name} has no published weights: give a file, or none")
+
+
 def _is_in_hub(name: str) -> bool:
-    """Whether the Hugging Face cache has anything of a model of timm's."""
+    """Whether the Hugging Face cache holds a file of a model of timm's, by its whole name or with a tag behind it: a
+    download that was broken off leaves a folder without any.
+    """
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    return any(Path(HF_HUB_CACHE).glob(f"models--timm--{name.removeprefix(TIMM)}*"))
+    folder = f"models--timm--{name.removeprefix(TIMM)}"
+    return any(any(Path(HF_HUB_CACHE).glob(f"{one}/snapshots/*/*")) for one in (folder, f"{folder}.*"))
 
 
 def state_of(name: str, weights: str) -> dict[str, Tensor]:
-    """The state in a file, or published under a name.
+    """The state in a file, or published under a name. Whether somebody answers there is for `check_weights` to ask.
 
     Raises:
-        TrainingError: It cannot be had, see `check_weights` and `weights.read_state`.
+        TrainingError: It cannot be had, see `fetched` and `weights.read_state`.
     """
-    check_weights(name, weights)
+    _check_exist(name, weights)
     if is_file(weights):
         return read_state(Path(weights))
     if name.startswith(TIMM):

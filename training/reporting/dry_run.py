@@ -12,7 +12,7 @@ from taxon.training.loop.order import permutation
 from taxon.training.loop.prepare import Found
 from taxon.training.network import model, stages
 from taxon.training.network.weights import is_file
-from taxon.training.plan import Phase, check_parts, check_task, frozen_norms, phases
+from taxon.training.plan import Phase, check_parts, check_task, frozen_norms, phases, trainable_in
 
 OPTIMIZER_SLOTS = {"sgd": 1, "adam": 2, "adamw": 2}
 """Numbers that the optimiser keeps for each parameter."""
@@ -54,9 +54,7 @@ def describe(recipe: Recipe, found: Found) -> str:
             f"{teacher.weight:g} of the loss, at temperature {teacher.temperature:g}"
         )
     for phase in phases(settings.mode, options):
-        trainable = stages.trainable_stages(
-            phase.mode, [*parts], last=settings.last, frozen=settings.frozen, reset=settings.reset
-        )
+        trainable = trainable_in(phase, parts, settings)
         stages.freeze_all_but(network, parts, trainable)
         lines += _phase_lines(phase, parts, trainable, steps)
         stages.train_mode(network, parts, trainable, frozen_norms(settings, parts))

@@ -220,9 +220,12 @@ class Run:
         write_atomically(self.folder / "quarantine.json", json.dumps(entries, ensure_ascii=False, indent=1))
 
     def warnings(self) -> list[str]:
-        """The sentences of `warnings.json`."""
-        path = self.folder / "warnings.json"
-        return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
+        """The sentences of `warnings.json`; none without it.
+
+        Raises:
+            TrainingError: It is damaged.
+        """
+        return list(self._read("warnings.json", list)) if (self.folder / "warnings.json").exists() else []
 
     def write_warnings(self, sentences: Sequence[str]) -> None:
         """Writes `warnings.json`."""
@@ -284,9 +287,8 @@ def _samples_csv(source: Labelled) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(SAMPLE_COLUMNS)
-    root = source.root.resolve()
     for sample in source.samples:
-        path = within(sample.path, root) or as_written(sample.path)
+        path = within(sample.path, source.root) or as_written(sample.path)
         labels = SEPARATOR.join(sample.names(source.labels))
         writer.writerow([path.as_posix(), labels, sample.split, sample.sha256, sample.group, sample.row])
     return text.getvalue()

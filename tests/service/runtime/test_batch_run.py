@@ -5,7 +5,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from taxon.service.errors import InferenceFailedError
-from taxon.service.runtime.batch_run import answer_batch
+from taxon.service.runtime.batch_run import answer_batch, stacked
 
 
 class Model:
@@ -29,13 +29,17 @@ def numbers(*values):
     return [np.full(2, value, np.float32) for value in values]
 
 
+def answered(run, arrays, bucket):
+    return answer_batch(run, stacked(arrays, bucket), len(arrays))
+
+
 def kinds(ran):
     return [type(answer).__name__ for answer in ran.answers]
 
 
 def test_a_batch_is_padded_to_its_bucket():
     model = Model()
-    ran = answer_batch(model, numbers(1, 2, 3), 4)
+    ran = answered(model, numbers(1, 2, 3), 4)
     assert model.batches == [[1, 2, 3, 0]]
     assert [answer[0] for answer in ran.answers] == [1, 2, 3]
     assert ran.bucket == 4
@@ -44,22 +48,16 @@ def test_a_batch_is_padded_to_its_bucket():
 @pytest.mark.parametrize(("count", "bucket"), [(8, 8), (5, 8), (4, 4), (3, 4), (2, 2), (1, 1)])
 def test_a_batch_that_has_shrunk_takes_a_smaller_bucket_and_says_which(count, bucket):
     model = Model()
-    ran = answer_batch(model, numbers(*range(1, count + 1)), 8)
+    ran = answered(model, numbers(*range(1, count + 1)), 8)
     assert [len(batch) for batch in model.batches] == [bucket]
     assert ran.bucket == bucket
     assert len(ran.answers) == count
 
 
-def test_nothing_is_not_run():
-    model = Model()
-    ran = answer_batch(model, [], 4)
-    assert (ran.answers, ran.bucket, model.batches) == ([], 0, [])
-
-
 def test_a_poisoned_input_fails_alone():
     model = Model(poison=2)
     with capture_logs():
-        ran = answer_batch(model, numbers(1, 2, 3), 4)
+        ran = answered(model, numbers(1, 2, 3), 4)
     assert kinds(ran) == ["ndarray", "InferenceFailedError", "ndarray"]
     assert model.batches == [[1, 2, 3, 0], [1], [2], [3]]  # once together, once singly
     assert ran.bucket == 0
@@ -68,7 +66,7 @@ def test_a_poisoned_input_fails_alone():
 def test_a_lone_poisoned_input_is_not_tried_twice():
     model = Model(poison=1)
     with capture_logs():
-        ran = answer_batch(model, numbers(1), 1)
+        ran = answered(model, numbers(1), 1)
     assert kinds(ran) == ["InferenceFailedError"]
     assert len(model.batches) == 1
     assert ran.bucket == 0
@@ -76,7 +74,7 @@ def test_a_lone_poisoned_input_is_not_tried_twice():
 
 def test_why_a_run_failed_is_for_the_log_only():
     with capture_logs() as events:
-        ran = answer_batch(Model(poison=1), numbers(1), 1)
+        ran = answered(Model(poison=1), numbers(1), 1)
     assert "poisoned" not in str(ran.answers[0])
     assert str(events[0]["exc_info"]) == "poisoned"
 
@@ -88,7 +86,7 @@ def test_scores_that_are_not_numbers_fail_their_input_alone(wrong):
         scores[0, 1] = wrong
         return scores
 
-    failed, good = answer_batch(run, numbers(1, 2), 2).answers
+    failed, good = answered(run, numbers(1, 2), 2).answers
     assert isinstance(failed, InferenceFailedError)
     assert good[0] == 2
 
@@ -96,11 +94,11 @@ def test_scores_that_are_not_numbers_fail_their_input_alone(wrong):
 def test_a_model_of_tensors_may_answer_with_what_is_no_number():
     row = np.zeros((), [("f0", "<f4", (2,))])
     row["f0"] = np.nan
-    (answer,) = answer_batch(lambda batch: batch, [row], 1).answers
+    (answer,) = answered(lambda batch: batch, [row], 1).answers
     assert np.isnan(answer["f0"]).all()
 
 
 def test_structured_inputs_are_stacked():
     rows = [np.array((value, [value] * 2), [("f0", "<i8"), ("f1", "<f4", (2,))]) for value in (1, 2, 3)]
-    ran = answer_batch(lambda batch: batch, rows, 4)
+    ran = answered(lambda batch: batch, rows, 4)
     assert [answer["f0"] for answer in ran.answers] == [1, 2, 3]

@@ -12,7 +12,8 @@ from taxon.bundle.manifest import BundleError, Thresholds, Variant
 from taxon.bundle.picture_limits import Limits
 from taxon.service.runtime import bundle_proof
 from taxon.service.runtime.bundle_proof import describe, prove
-from taxon.service.runtime.device import CPU, Device
+from taxon.service.runtime.device import CPU, CUDA, CUDA_GRAPHS, Device
+from taxon.service.runtime.session import open_session
 from tests.fakes import COLORS, toy_bundle, toy_graph
 
 BUCKETS = [1, 2, 4]
@@ -248,3 +249,28 @@ def test_why_pictures_are_resized_slowly_is_logged(tmp_path, monkeypatch):
             prove(bundle, "fp32", Device(CPU), 1, [1], Limits())
     slow = [event for event in events if event["event"] == "pictures are resized slowly, by NumPy"]
     assert [(event["model"], event["reason"]) for event in slow] == [("colors", "no wheel")]
+
+
+@pytest.mark.parametrize("fails_at", ["open", "run"])
+def test_what_cuda_cannot_capture_is_run_without_where_that_is_free(models, monkeypatch, fails_at):
+    def fail(*_):
+        raise RuntimeError("a node is on the CPU")
+
+    def capturing(graph, provider, threads, options, precision):
+        opened = open_session(graph, CPU, threads, {}, precision)
+        if options.get(CUDA, {}).get(CUDA_GRAPHS) == "1":
+            if fails_at == "open":
+                raise BundleError("a node is on the CPU")
+            monkeypatch.setattr(opened, "run", fail)
+        return opened
+
+    monkeypatch.setattr(bundle_proof, "open_session", capturing)
+    captures = {CUDA: {CUDA_GRAPHS: "1"}}
+    bundle = store.read(models, "colors", 1)
+    with capture_logs() as events:
+        prove(bundle, "fp32", Device(CUDA, captures, tries_cuda_graphs=True), 1, BUCKETS, Limits())
+    (warning,) = [event for event in events if event["log_level"] == "warning"]
+    assert warning["event"].startswith("CUDA graphs do not take the model")
+    assert "a node is on the CPU" in warning["reason"]
+    with pytest.raises(BundleError, match="a node is on the CPU"):
+        prove(bundle, "fp32", Device(CUDA, captures), 1, BUCKETS, Limits())

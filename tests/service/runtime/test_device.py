@@ -29,20 +29,23 @@ def working(monkeypatch):
     return install
 
 
+CAPTURES = {CUDA: {"enable_cuda_graph": "1"}}
+
+
 @pytest.mark.parametrize(
     ("words", "works", "chosen"),
     [
-        (("cpu", False, None), {"cuda": 1}, Device(CPU)),
-        (("cuda", False, None), {"cuda": 1}, Device(CUDA)),
-        (("cuda", False, None), {"cuda": 4}, Device(CUDA, {}, 4)),
-        (("cuda", True, None), {"cuda": 2}, Device(CUDA, {CUDA: {"enable_cuda_graph": "1"}}, 2)),
-        (("auto", False, None), {"cuda": 3}, Device(CUDA, {}, 3)),
-        (("auto", True, None), {"cuda": 1}, Device(CUDA, {CUDA: {"enable_cuda_graph": "1"}})),
-        (("auto", False, None), {}, Device(CPU)),
-        (("auto", False, None), {"tensorrt": 1}, Device(CPU)),
-        (("tensorrt", False, None), {"tensorrt": 2, "cuda": 2}, Device(TENSORRT, {}, 2)),
+        (("cpu", "auto", None), {"cuda": 1}, Device(CPU)),
+        (("cuda", "off", None), {"cuda": 1}, Device(CUDA)),
+        (("cuda", "off", None), {"cuda": 4}, Device(CUDA, {}, 4)),
+        (("cuda", "on", None), {"cuda": 2}, Device(CUDA, CAPTURES, 2)),
+        (("auto", "auto", None), {"cuda": 3}, Device(CUDA, CAPTURES, 3, tries_cuda_graphs=True)),
+        (("auto", "on", None), {"cuda": 1}, Device(CUDA, CAPTURES)),
+        (("auto", "auto", None), {}, Device(CPU)),
+        (("auto", "auto", None), {"tensorrt": 1}, Device(CPU)),
+        (("tensorrt", "auto", None), {"tensorrt": 2, "cuda": 2}, Device(TENSORRT, {}, 2)),
         (
-            ("tensorrt", False, Path("/cache")),
+            ("tensorrt", "auto", Path("/cache")),
             {"tensorrt": 1},
             Device(TENSORRT, {TENSORRT: {"trt_engine_cache_path": "/cache"}}),
         ),
@@ -56,12 +59,12 @@ def test_devices(working, words, works, chosen):
 @pytest.mark.parametrize(
     ("words", "works", "complaint"),
     [
-        (("cuda", False, None), {}, "--device cuda: it does not start"),
-        (("tensorrt", False, None), {"cuda": 1}, "--device tensorrt: it does not start"),
-        (("cpu", True, None), {}, "--cuda-graphs needs CUDA"),
-        (("auto", True, None), {}, "--cuda-graphs needs CUDA"),
-        (("tensorrt", True, None), {"tensorrt": 1, "cuda": 1}, "--cuda-graphs needs CUDA"),
-        (("cuda", False, Path("/cache")), {"cuda": 1}, "--engine-cache is of TensorRT"),
+        (("cuda", "auto", None), {}, "--device cuda: it does not start"),
+        (("tensorrt", "auto", None), {"cuda": 1}, "--device tensorrt: it does not start"),
+        (("cpu", "on", None), {}, "--cuda-graphs on needs CUDA"),
+        (("auto", "on", None), {}, "--cuda-graphs on needs CUDA"),
+        (("tensorrt", "on", None), {"tensorrt": 1, "cuda": 1}, "--cuda-graphs on needs CUDA"),
+        (("cuda", "auto", Path("/cache")), {"cuda": 1}, "--engine-cache is of TensorRT"),
     ],
 )
 def test_what_was_asked_for_is_never_quietly_something_else(working, words, works, complaint):
@@ -76,7 +79,7 @@ def test_auto_that_falls_back_says_so_with_the_reason(working, monkeypatch, inst
     working()
     monkeypatch.setattr(device, "_has_library", lambda kind: installed)
     with capture_logs() as events:
-        assert choose_device("auto", False, None) == Device(CPU)
+        assert choose_device("auto", "auto", None) == Device(CPU)
     (event,) = events
     assert (event["log_level"], event["reason"]) == (level, "it does not start")
 
@@ -91,7 +94,7 @@ def test_a_provider_that_the_wheel_lacks_is_not_even_tried(monkeypatch, name, ki
     with pytest.raises(
         StartError, match=rf"--device {name}: this onnxruntime has no {kind} support: install taxon\[gpu"
     ):
-        choose_device(name, False, None)
+        choose_device(name, "auto", None)
 
 
 @pytest.fixture

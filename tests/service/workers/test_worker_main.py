@@ -317,11 +317,14 @@ class Noting:
 
     def __init__(self):
         self.done = []
+        self.threads = set()
+        """Which load and run."""
         self.held = threading.Event()
         self.held.set()
         self.second_gathered = threading.Event()
 
     def load(self, order, tell):
+        self.threads.add(threading.get_ident())
         tell(Trying(order.model, "int8"))
         self.done.append(("load", order.model))
         return Loaded(order.model, "")
@@ -336,6 +339,7 @@ class Noting:
         return order
 
     def answer(self, gathered):
+        self.threads.add(threading.get_ident())
         self.held.wait(20)
         self.done.append(("answer", gathered.model))
         return Done([], 0.0, 0.0, gathered.model, 1)
@@ -373,6 +377,7 @@ def test_orders_are_followed_in_turn_and_answered(overlaps):
     assert [type(answer) for answer in answers] == [Trying, Loaded, Done, Done, Trying, Loaded, Decoded]
     assert [answer.run_count for answer in answers[2:4]] == [1, 2]
     assert worker.done[0] == ("load", 1)
+    assert len(worker.threads) == 1  # ONNX Runtime keeps captured CUDA graphs by thread
     # Nothing is unloaded or loaded while a batch runs.
     assert worker.done[-3:] == [("unload", 1), ("load", 3), ("decode", [5.0])]
     assert set(worker.done[1:-3]) == {("gather", 1), ("answer", 1), ("gather", 2), ("answer", 2)}

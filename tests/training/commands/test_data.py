@@ -1,10 +1,12 @@
 import csv
+import errno
 import json
 import os
 import shutil
 
 import pytest
 
+from taxon.bundle import atomic_files
 from taxon.training.commands.data import main
 from taxon.training.commands.train import main as train
 from taxon.training.dataset import scan_pictures
@@ -126,10 +128,10 @@ def test_a_split_outside_the_pictures_is_refused(tmp_path, capsys):
     [
         (["split", "pictures", "--out", "elsewhere/list.csv"], "in or above"),
         (["split", "bars", "--out", "list.csv"], "rename it without |"),
-        (["split", "pictures", "--out", "nowhere/list.csv"], "nowhere cannot be written: No such file"),
-        (["split", "pictures", "--out", "pictures"], "pictures cannot be written: Is a directory"),
-        (["inspect", "pictures", "--json", "nowhere/found.json"], "nowhere cannot be written"),
-        (["inspect", "pictures", "--html", "file/found.html"], "file cannot be written"),
+        (["split", "pictures", "--out", "nowhere/list.csv"], "taxon data: nowhere: No such file"),
+        (["split", "pictures", "--out", "pictures"], "taxon data: pictures: Is a directory"),
+        (["inspect", "pictures", "--json", "nowhere/found.json"], "taxon data: nowhere: No such file"),
+        (["inspect", "pictures", "--html", "file/found.html"], "file: Not a directory"),
     ],
 )
 def test_what_cannot_be_written_is_said_before_anything_is_decoded(tmp_path, monkeypatch, capsys, words, complaint):
@@ -143,6 +145,23 @@ def test_what_cannot_be_written_is_said_before_anything_is_decoded(tmp_path, mon
     error = capsys.readouterr().err
     assert complaint in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [(["split", "--out", "list.csv"], "list.csv"), (["inspect", "--json", "found.json"], "found.json")],
+)
+def test_a_disk_that_fills_is_said_by_the_files_name(tmp_path, monkeypatch, capsys, words, name):
+    """The system does not say it where it is a matter of bytes."""
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "pictures", 6)
+    monkeypatch.setattr(atomic_files.os, "fsync", full)
+    assert main([*words, "pictures"]) == 2
+    assert capsys.readouterr().err == f"taxon data: {name}: No space left on device\n"
 
 
 def test_a_split_of_links_names_the_links(tmp_path, monkeypatch):

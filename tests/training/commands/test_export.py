@@ -93,6 +93,12 @@ def test_a_run_without_a_checkpoint(run, tmp_path, capsys):
     assert "best.pt does not exist" in refuse(capsys, run.folder, "--models", tmp_path / "models")
 
 
+@pytest.mark.parametrize("content", [b"[data", b"\xff"])
+def test_a_damaged_recipe_of_a_run(run, tmp_path, capsys, content):
+    (run.folder / "recipe.toml").write_bytes(content)
+    assert "recipe.toml cannot be read" in refuse(capsys, run.folder, "--models", tmp_path / "models")
+
+
 def test_a_name_that_cannot_be_a_folder(run, tmp_path, capsys):
     assert "--name" in refuse(capsys, run.folder, "--models", tmp_path / "models", "--name", "../Pets")
 

@@ -1,12 +1,16 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from taxon.training.dataset import data
 from taxon.training.dataset.data import Sample
-from taxon.training.dataset.doctor import grouped_samples
+from taxon.training.dataset.doctor import diagnose, grouped_samples, write_split
 from taxon.training.dataset.fingerprints import fingerprints
 from taxon.training.dataset.scan_pictures import Facts, grid
+from taxon.training.errors import TrainingError
 from tests.training.drawings import drawing
+from tests.training.folders import write_folder
 
 
 def groups(*pictures: tuple[int, str, str]) -> list[list[int]]:
@@ -36,3 +40,13 @@ def test_a_group_called_like_another_picture_is_not_that_picture():
 
 def test_no_picture_is_no_group():
     assert groups() == []
+
+
+def test_a_list_that_would_name_a_picture_elsewhere_is_not_written(tmp_path):
+    """Whoever reads the list refuses it: the paths are below its folder."""
+    write_folder(tmp_path / "pictures", 6)
+    (tmp_path / "elsewhere").mkdir()
+    found = diagnose(data.scan(tmp_path / "pictures"))
+    with pytest.raises(TrainingError, match=r"pictures/.*\.png lies outside .*elsewhere: write the list in or above"):
+        write_split(found, tmp_path / "elsewhere" / "list.csv", 0.3, 0)
+    assert not any((tmp_path / "elsewhere").iterdir())

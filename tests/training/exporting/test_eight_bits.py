@@ -1,9 +1,10 @@
 import dataclasses
+from collections import Counter
 
 import numpy as np
 import pytest
 
-from taxon.training.exporting import eight_bits, graph, variants
+from taxon.training.exporting import eight_bits, graph, parity, variants
 from taxon.training.exporting.evidence import Budget
 from taxon.training.exporting.graph import Served
 from taxon.training.exporting.variants import Dropped, Kept
@@ -27,7 +28,7 @@ def source(candidate, tmp_path):
 @pytest.fixture
 def made(source, candidate):
     """What becomes of the candidate, judged by what it loses."""
-    reference = variants.scores_on(source, candidate.files, candidate)
+    reference = variants.rows_on(source, variants.decoded(candidate.files, candidate))
     return lambda budget=ESTIMATE: eight_bits.eight_bits(source, candidate, reference, budget)
 
 
@@ -88,6 +89,7 @@ def test_the_validation_pictures_are_asked_once(made, monkeypatch):
 def test_a_gain_that_is_gone_when_timed_again_is_not_kept(source, made, monkeypatch):
     factors = iter([0.5, 0.5, 0.98])  # two plans, then the graph that would be published
     monkeypatch.setattr(variants, "latencies", lambda *given: slower(next(factors))(*given))
+    monkeypatch.setattr(variants, "judge", None)  # nobody asks for its answers
     result = made()
     assert isinstance(result, Dropped)
     assert "0 nodes in float, it is not 1.05 times as fast" in result.reason
@@ -102,6 +104,16 @@ def test_no_number_of_nodes_in_float_is_tried_twice(made, monkeypatch):
     assert result.reason.startswith(
         "on 20 training pictures it loses 50.00% with 0 nodes in float, 40.00% with 1 nodes in float; 0.25% is allowed"
     )
+
+
+def test_no_picture_is_decoded_for_every_graph_that_is_tried(made, candidate, monkeypatch):
+    monkeypatch.setattr(variants, "latencies", slower(0.5))
+    read, to_array = Counter(), parity.to_array
+    monkeypatch.setattr(parity, "to_array", lambda file, spec: read.update([file]) or to_array(file, spec))
+    assert "with 0 nodes in float, 0.00% with 1 nodes in float" in made(Budget(-8.0)).reason
+    assert set(candidate.training_files) < set(read)
+    assert {read[file] for file in candidate.training_files} == {2}  # for ranges, and for all trials
+    assert set(read.values()) == {1, 2}  # validation pictures are timed
 
 
 def test_without_training_pictures_there_is_no_int8(source, candidate):

@@ -100,7 +100,7 @@ def test_what_is_seen_of_a_graph():
     assert one.divergence == pytest.approx(0.01 * 0.5 * np.log(3), rel=1e-5)
     assert sentence(one) == (
         "it loses 0.50% of 400 pictures (3 lost, 1 gained), with 95% confidence at most 1.64%, and answers 99.00% as "
-        "fp32 does"
+        "fp32 does (divergence 0.0055 nats)"
     )
 
 
@@ -154,4 +154,5 @@ def test_the_number_of_pictures_that_would_do_is_the_smallest():
     assert loss_bound(lost * count, gained * count, count) <= one.budget
     assert loss_bound(lost * (count - 1), gained * (count - 1), count - 1) > one.budget
     assert pictures_needed(found(lost=4)) is None
+    assert pictures_needed(found(lost=4, budget=Budget(0.0100001))) is None  # a bound falls short even of 10,000,000
     assert pictures_needed(found(budget=Budget(0.05))) == evidence.fewest_pictures(0.05) == 59

@@ -1,4 +1,4 @@
-"""The judge: what it is fitted to, what it says, where there can be none; and how it goes through export."""
+"""What the judge is fitted to, where there can be none, and how it goes through export."""
 
 import dataclasses
 
@@ -7,22 +7,32 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
-from torch import nn
 
+from taxon.bundle.manifest import Variant
 from taxon.bundle.picture_limits import Limits
 from taxon.service.runtime.bundle_proof import prove
 from taxon.service.runtime.device import CPU, Device
-from taxon.training.exporting import bundling, familiarity, fusion, gate, goldens, graph, parity, variants
+from taxon.training.exporting import bundling, calibrate, familiarity, fusion, gate, goldens, graph, parity, variants
 from taxon.training.exporting.bundling import Settings
 from taxon.training.exporting.candidate import ExportError
 from taxon.training.exporting.evidence import Budget
-from taxon.training.exporting.familiarity import Judged, NoFeaturesError, Watched, centres
+from taxon.training.exporting.familiarity import centres
 from taxon.training.exporting.graph import LADDER, Served
-from tests.training.toy_classifier import MEAN, PIXELS, STD, ToyNetwork, corrupting, make_candidate, with_training
+from taxon.training.exporting.judge import Judged
+from taxon.training.exporting.variants import Kept
+from tests.training.toy_classifier import (
+    MEAN,
+    PIXELS,
+    STD,
+    AskedTwice,
+    ToyNetwork,
+    corrupting,
+    make_candidate,
+    with_training,
+)
 
 ROUNDING = {"fp32": 0.0, "fp16": 2e-3, "int8": 0.05}
 COVERAGE = Settings(unknown_coverage=0.75)
-PICTURES = torch.rand(5, 3, 10, 10, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture
@@ -32,49 +42,6 @@ def candidate(tmp_path):
 
 def unit(vectors):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-# What reaches the head
-
-
-def test_features_are_what_the_head_turns_into_logits():
-    network = ToyNetwork()
-    logits, features = Watched(network, "fc")(PICTURES)
-    torch.testing.assert_close(network.fc(features), logits)
-    torch.testing.assert_close(logits, network(PICTURES))
-    assert not network.fc._forward_pre_hooks
-
-
-class WithMaps(nn.Module):
-    """As SqueezeNet: its last layer is a convolution."""
-
-    def __init__(self):
-        super().__init__()
-        self.last = nn.Conv2d(3, 4, 1)
-
-    def forward(self, pictures):
-        return self.last(pictures).mean(dim=(2, 3))
-
-
-def test_maps_are_averaged_over_their_places():
-    _, features = Watched(WithMaps(), "last")(PICTURES)
-    torch.testing.assert_close(features, PICTURES.mean(dim=(2, 3)))
-
-
-class Diverged(ToyNetwork):
-    def __init__(self):
-        super().__init__()
-        self.norm.bias.data.fill_(torch.inf)
-
-
-class Twice(ToyNetwork):
-    def forward(self, pictures):
-        return super().forward(pictures) + super().forward(-pictures)
-
-
-def test_a_head_that_is_asked_twice_has_no_features():
-    with pytest.raises(NoFeaturesError, match="its last layer fc does not take one vector"):
-        Watched(Twice(), "fc")(PICTURES)
 
 
 # The bank
@@ -121,29 +88,6 @@ def test_the_bank_keeps_to_its_budget(width, label_count, count, monkeypatch):
     assert bank.nbytes <= 2e6
 
 
-def test_a_picture_without_features_is_like_none():
-    """All zero behind a ReLU: a bank and a question of length 0 are no division by 0."""
-    bank = centres(np.zeros((3, 8), np.float32), 2)
-    assert np.isfinite(bank).all()
-    network = ToyNetwork()
-    network.norm.bias.data.fill_(-1e6)
-    _, judged = Judged(Watched(network, "fc"), bank)(PICTURES)
-    assert judged.tolist() == [[0.0]] * 5
-
-
-# What the judge says
-
-
-def test_familiarity_is_the_cosine_with_the_nearest():
-    bank = unit(np.random.default_rng(0).normal(size=(7, 8))).astype(np.float32)
-    network = ToyNetwork()
-    logits, judged = Judged(Watched(network, "fc"), bank)(PICTURES)
-    _, features = Watched(network, "fc")(PICTURES)
-    expected = np.clip((unit(features.detach().numpy()) @ bank.T).max(axis=1), 0, 1)
-    np.testing.assert_allclose(judged[:, 0].detach().numpy(), expected, atol=1e-6)
-    torch.testing.assert_close(logits, network(PICTURES))
-
-
 def test_pictures_of_training_are_wholly_familiar_and_others_less(candidate):
     fitted, note = familiarity.judged(candidate)
     assert "40 kinds of training picture" in note
@@ -156,6 +100,12 @@ def test_pictures_of_training_are_wholly_familiar_and_others_less(candidate):
 # Where there is none
 
 
+class Diverged(ToyNetwork):
+    def __init__(self):
+        super().__init__()
+        self.norm.bias.data.fill_(torch.inf)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -163,7 +113,7 @@ def test_pictures_of_training_are_wholly_familiar_and_others_less(candidate):
         ({"head": None}, "the features of an imported graph or of an ensemble are in no one place"),
         ({"pixels": None}, "the classifier takes numbers"),
         ({"network": Diverged()}, "its features of training pictures are not finite"),
-        ({"network": Twice()}, "its last layer fc does not take one vector for each picture"),
+        ({"network": AskedTwice()}, "its last layer fc does not take one vector for each picture"),
     ],
 )
 def test_without_features_the_best_score_decides_and_the_export_says_why(candidate, changes, reason):
@@ -270,6 +220,31 @@ def test_lighter_graphs_judge_in_full_precision_with_thresholds_of_their_own(can
         assert (rows[:, 3] >= threshold).mean() == 0.75
         prove(bundle, variant.precision, Device(CPU), 1, [1, 2], Limits())
     assert len({manifest.unknown_threshold(variant.precision) for variant in manifest.variants}) == 3
+
+
+def lighter(rows):
+    """A graph with these rows that is to be published."""
+    return Kept(Variant(file="model.int8.onnx", precision="int8"), rows, "")
+
+
+def test_a_lighter_graph_without_a_judge_has_a_threshold_on_its_own_best_scores():
+    reference = np.linspace([0.9, 0.06, 0.04], [0.5, 0.3, 0.2], 24, dtype=np.float32)
+    less_sure = reference - np.array([0.1, -0.05, -0.05], np.float32)
+    kept = variants.as_served(lighter(less_sure), reference, [0, 23], 3, 0.75)
+    assert (less_sure.max(axis=1) >= kept.variant.unknown).mean() == 0.75
+    assert (less_sure.max(axis=1) >= calibrate.unknown_threshold(reference.max(axis=1), 0.75)).mean() == 0.5
+    assert variants.as_served(lighter(less_sure), reference, [0, 23], 3, None).variant.unknown is None
+
+
+def test_every_published_variant_of_one_label_has_its_threshold_and_none_of_several_has(candidate, tmp_path):
+    settings = dataclasses.replace(COVERAGE, precisions=("fp16",), budget=Budget(judged_by="estimate"))
+    without_judge = dataclasses.replace(candidate, head=None)
+    manifest = bundling.publish(without_judge, tmp_path / "models", "one", settings).bundle.manifest
+    assert manifest.thresholds.unknown_by == "score"
+    assert abs(manifest.variants[1].unknown - manifest.thresholds.unknown) < 5e-3
+    several = dataclasses.replace(candidate, task="multi_label", expected_accuracy=None)
+    manifest = bundling.publish(several, tmp_path / "models", "several", settings).bundle.manifest
+    assert manifest.variants[1].unknown is None
 
 
 def test_tf32_rounds_the_judge_too(candidate):

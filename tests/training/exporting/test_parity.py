@@ -20,6 +20,12 @@ def scores(*rows):
     return np.array(rows, dtype=np.float32)
 
 
+def compared(files, reference, rows):
+    """Where what torch answers is true."""
+    truth = metrics.chosen(reference, "single_label")
+    return parity.compare(CPU, files, reference, rows, "single_label", (truth, truth))
+
+
 def test_every_batch_size_runs_even_with_few_files(files):
     batches = [(indices, len(pictures)) for indices, pictures in parity.decoded_batches(files, PIXELS, (1, 2, 32))]
     assert [size for _, size in batches] == [1, 2, 32]
@@ -93,8 +99,8 @@ def test_a_faithful_graph_passes(files, tmp_path):
     graph.write_graph(Served(ToyNetwork(), MEAN, STD, "single_label"), PIXELS.shape, tmp_path / "model.onnx")
     reference = parity.scores_of(parity.reference_logits(ToyNetwork(), files, PIXELS, MEAN, STD), "single_label")
     answers = parity.graph_rows(parity.open_session(tmp_path / "model.onnx"), files, PIXELS)
-    result = parity.compare(CPU, files, reference, answers, "single_label")
-    assert result.passed
+    result = compared(files, reference, answers)
+    assert not result.faults
     assert result.top1_agreement == 1.0
     assert result.max_score_difference < 1e-6
     assert result.file_count == len(files)
@@ -125,13 +131,13 @@ def test_sessions_that_take_turns_do_not_spin_on_each_others_cores(tmp_path):
 
 def test_a_flip_between_near_equal_scores_is_no_disagreement(files):
     reference = np.tile(scores([0.50001, 0.49999]), (len(files), 1))
-    result = parity.compare(CPU, files, reference, reference[:, ::-1], "single_label")
-    assert result.passed
+    result = compared(files, reference, reference[:, ::-1])
+    assert not result.faults
 
 
 def test_a_flip_beyond_the_tolerance_is_a_disagreement(files):
     reference = np.tile(scores([0.6, 0.4]), (len(files), 1))
-    result = parity.compare(CPU, files, reference, reference[:, ::-1], "single_label")
+    result = compared(files, reference, reference[:, ::-1])
     assert result.top1_agreement == 0.0
     assert any("top-1 agreement is 0.00%" in fault for fault in result.faults)
 
@@ -140,7 +146,7 @@ def test_a_small_drift_without_a_flip_is_a_fault(files):
     reference = np.tile(scores([0.6, 0.4]), (len(files), 1))
     drifted = reference.copy()
     drifted[7] += [0.001, -0.001]
-    result = parity.compare(CPU, files, reference, drifted, "single_label")
+    result = compared(files, reference, drifted)
     assert result.top1_agreement == 1.0
     assert result.worst_file == "val/007.png"
     assert "scores differ by 1.0e-03 on val/007.png" in result.faults[0]
@@ -150,7 +156,7 @@ def test_scores_that_are_not_numbers_are_a_fault(files):
     reference = np.tile(scores([0.6, 0.4]), (len(files), 1))
     broken = reference.copy()
     broken[3] = np.nan
-    assert not parity.compare(CPU, files, reference, broken, "single_label").passed
+    assert "scores are not finite" in compared(files, reference, broken).faults
 
 
 def test_another_label_order_shows_in_the_accuracy(files):
@@ -161,9 +167,10 @@ def test_another_label_order_shows_in_the_accuracy(files):
     assert result.faults == ("accuracy goes from 100.00% to 0.00%",)
 
 
-def test_other_score_counts_are_a_fault(files):
+def test_other_score_counts_are_an_error(files):
     reference = np.tile(scores([0.6, 0.4]), (len(files), 1))
-    assert not parity.compare(CPU, files, reference, reference[:, :1], "single_label").passed
+    with pytest.raises(ParityError, match=r"the graph gives \(1,\) scores for a picture, torch gives \(2,\)"):
+        compared(files, reference, reference[:, :1])
 
 
 def test_several_labels_agree_label_by_label():

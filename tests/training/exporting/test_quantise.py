@@ -21,7 +21,7 @@ def source(candidate, tmp_path):
 
 
 def scores(path, candidate):
-    return variants.scores_on(path, candidate.files, candidate)
+    return variants.rows_on(path, variants.decoded(candidate.files, candidate))
 
 
 def initializer_types(path):

@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -31,7 +32,7 @@ def source(candidate, tmp_path):
 
 
 def scores(path, candidate):
-    return variants.scores_on(path, candidate.files, candidate)
+    return variants.rows_on(path, variants.decoded(candidate.files, candidate))
 
 
 def initializer_types(path):
@@ -58,8 +59,30 @@ def test_a_transformer_in_half_precision_opens_on_the_cpu(tmp_path):
     half.write_half(tmp_path / "model.onnx", tmp_path / "model.fp16.onnx")
     batch = np.zeros((2, 32, 32, 3), np.uint8)
     at_export = parity.run(parity.open_session(tmp_path / "model.fp16.onnx"), batch)
-    served = session.open_session(tmp_path / "model.fp16.onnx", session.CPU, 1, {}).run(batch)
+    served = session.open_session(tmp_path / "model.fp16.onnx", session.CPU, 1, {}, precision="fp16").run(batch)
     np.testing.assert_allclose(served, at_export, atol=1e-3)
+
+
+class Overflowing:
+    """As CUDA computes in fp16, and a CPU does not."""
+
+    def get_inputs(self):
+        return [SimpleNamespace(name="image")]
+
+    def run(self, _, feeds):
+        return [np.full((len(feeds["image"]), 3), np.nan, np.float32)]
+
+
+def test_half_precision_is_judged_where_it_will_run(source, candidate, monkeypatch):
+    reference, on_cpu = scores(source, candidate), parity.open_session
+    kept = variants.half_precision(source, candidate, reference, ESTIMATE)
+    assert "judged on a CPU, which computes in fp32" in kept.note
+    monkeypatch.setattr(parity, "providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(
+        parity, "open_session", lambda path, provider: Overflowing() if "CUDA" in provider else on_cpu(path, provider)
+    )
+    result = variants.half_precision(source, candidate, reference, ESTIMATE)
+    assert result == Dropped("fp16", "its scores are not finite")
 
 
 def test_what_loses_too_much_is_dropped_with_the_reason(source, candidate):

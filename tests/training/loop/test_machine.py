@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from taxon.training.loop.machine import Machine
+from taxon.training.loop.machine import Machine, choose_machine
 
 FAULTS = """
 import resource, torch
@@ -40,6 +40,17 @@ print(given_back, steps(5))
 def test_bf16_is_emulated_by_processors_without_avx512(monkeypatch, capability, device, precision, emulated):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     assert Machine(torch.device(device)).emulates(precision) is emulated
+
+
+@pytest.mark.parametrize(("asked", "current", "chosen"), [("cuda", 1, 1), ("cuda:2", 0, 2), ("auto", 0, 0)])
+def test_a_cuda_device_has_a_number(monkeypatch, asked, current, chosen):
+    """torch takes `cuda` for tensors, but not where it shall be the current device."""
+    numbers = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: numbers.append(device.index))
+    assert choose_machine(asked, threads=0, deterministic=False).device == torch.device("cuda", chosen)
+    assert numbers == [chosen]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="speaks of glibc's allocator")

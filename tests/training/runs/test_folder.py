@@ -87,6 +87,20 @@ def test_samples_come_back_from_the_folder(tmp_path, source):
     assert run.data_digest == data.digest(source.samples, source.labels)
 
 
+def test_samples_below_a_link_are_listed_below_it(tmp_path):
+    """Also where the classes are links of their own: the list holds no absolute path."""
+    write_folder(tmp_path / "store", 6)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "pictures").symlink_to(tmp_path / "real")
+    for label in ("dark", "light"):
+        (tmp_path / "pictures" / label).symlink_to(tmp_path / "store" / label)
+    source = data.with_splits(data.with_digests(data.scan(tmp_path / "pictures")), 0.3)
+    run = open_or_create(tmp_path / "run", source, Recipe())
+    rows = (tmp_path / "run" / "samples.csv").read_text().splitlines()[1:]
+    assert {row.partition("/")[0] for row in rows} == {"dark", "light"}
+    assert all(sample.path.is_file() for split in ("train", "val") for sample in run.samples(split))
+
+
 @pytest.mark.parametrize(
     ("file", "content"),
     [
@@ -94,6 +108,7 @@ def test_samples_come_back_from_the_folder(tmp_path, source):
         *(("labels.json", content) for content in ("", "{}", "[1", '"text"')),
         *(("samples.csv", content) for content in ("path,label\nx,y\n", "path,label,split,row\nx,y,train,z\n")),
         *(("metrics.jsonl", content) for content in ("{", "x\n", "\udce9")),
+        *(("warnings.json", content) for content in ("", "{}", "[1", '"text"')),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, source, file, content):
@@ -106,6 +121,7 @@ def test_a_damaged_file_is_named(tmp_path, source, file, content):
         "labels.json": lambda: again.labels,
         "samples.csv": lambda: again.samples("train"),
         "metrics.jsonl": again.metrics,
+        "warnings.json": again.warnings,
     }
     with pytest.raises(TrainingError, match=rf"{file} is damaged") as refused:
         reading[file]()
