@@ -137,7 +137,7 @@ def test_only_what_needs_the_model_asks_for_it(cats, tmp_path, monkeypatch):
     assert row.label == "cat"
     monkeypatch.undo()
     with pytest.raises(ValueError, match=r"1 of 1 inputs have no true label, the first .*1\.png"):
-        asyncio.run(classify_inputs([Input(path)], cats, Choice(), 5.0, 1, labelled=True))
+        asyncio.run(classify_inputs([Input(path)], Connection(cats), Choice(), 5.0, 1, labelled=True))
 
 
 def test_the_accuracy_counts_what_was_not_answered_as_wrong(cats, folder, capsys):
