@@ -6,7 +6,6 @@ The only module that sees the settings whole, besides a front of its own process
 import asyncio
 import os
 import signal
-import ssl
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -22,9 +21,9 @@ from taxon.bundle import atomic_files, signing
 from taxon.bundle.picture_limits import Limits
 from taxon.bundle.signing import KeyFileError
 from taxon.service import config
-from taxon.service.access.certificates import http_context
 from taxon.service.access.entry import Entry, EntryFiles
-from taxon.service.access.gate import page_readers
+from taxon.service.access.expiry import expires
+from taxon.service.access.page import readers
 from taxon.service.api.classification import MAX_BATCH_ENTRIES
 from taxon.service.config import Settings
 from taxon.service.errors import StartError
@@ -40,7 +39,8 @@ from taxon.service.scheduling.board import Board
 from taxon.service.scheduling.memory import Memory
 from taxon.service.telemetry import logs
 from taxon.service.telemetry.families import Added
-from taxon.service.telemetry.metrics import Metrics, MetricsPage
+from taxon.service.telemetry.metrics import Metrics
+from taxon.service.telemetry.page import MetricsPage
 from taxon.service.telemetry.statistics import Figures, Key
 from taxon.service.workers.executor import Executor
 from taxon.service.workers.layout import layout
@@ -138,7 +138,7 @@ class Server:
         )
         self._control = ModelControl(settings.models, self.repository, self.pool, self.metrics.on_batch)
         self.fronts = self._speak(board, arenas, memory)
-        self.fronts.let_in(self._entry_files.entry)
+        self._let_in(self._entry_files.entry)
         self._readings = self._page_registry()
         self._measure()
         self._built = True
@@ -267,8 +267,10 @@ class Server:
 
     def _let_in(self, entry: Entry) -> None:
         self.fronts.let_in(entry)
+        if entry.certificate:
+            self.metrics.certificate_expiry.labels("server").set(expires(entry.certificate.chain).timestamp())
         if self._page:
-            self._page.let_in(*_readers(entry))
+            self._page.let_in(*readers(entry))
 
     def _page_registry(self) -> CollectorRegistry:
         """What the metrics page shows: this process's metrics, and those of fronts of their own."""
@@ -288,7 +290,7 @@ class Server:
     def _open_page(self, port: int) -> MetricsPage:
         reachable = self._settings.insecure or self._settings.tls_cert is not None
         try:
-            return MetricsPage(self._readings, "" if reachable else LOOPBACK, port, *_readers(self._entry_files.entry))
+            return MetricsPage(self._readings, "" if reachable else LOOPBACK, port, *readers(self._entry_files.entry))
         except OSError as error:
             raise StartError(f"--metrics-port {port} cannot be bound: {error.strerror}") from error
 
@@ -307,12 +309,6 @@ class Server:
             thread_count=self._layout.threads,
             require_signature=None if settings.require_signature is None else str(settings.require_signature),
         )
-
-
-def _readers(entry: Entry) -> tuple[ssl.SSLContext | None, Callable[[str], bool] | None]:
-    """Who may read the metrics page, and how."""
-    tls = None if entry.certificate is None else http_context(entry.certificate)
-    return tls, None if entry.callers is None else page_readers(entry.callers)
 
 
 def _write_port(file: Path, port: int) -> None:

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import grpc
 
+from taxon.service.access.expiry import expires
 from taxon.service.errors import StartError
 
 
@@ -40,6 +41,7 @@ def read_certificate(chain: Path, key: Path, client_ca: Path | None) -> Certific
     )
     try:
         http_context(replace(read, client_ca=None))
+        expires(read.chain)
     except ssl.SSLError as error:
         reason = error.reason.replace("_", " ").lower() if error.reason else "no PEM"
         raise StartError(f"--tls-cert {chain} with --tls-key {key} cannot be used: {reason}") from error

@@ -5,6 +5,7 @@ that speaks gRPC. Only one process reads them, so that all are of one mind, also
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import structlog
 from taxon.service.access import callers
 from taxon.service.access.callers import Callers
 from taxon.service.access.certificates import Certificate, read_certificate
+from taxon.service.access.expiry import expires
 from taxon.service.errors import StartError
 from taxon.service.scheduling.board import PLACES
 
@@ -20,6 +22,7 @@ LOOK_S = 1.0
 """How long a change may go unseen. Files are read as a whole: events are not to be had on network file systems, and the
 time of a file says nothing where it is a link into a folder that is replaced, as in Kubernetes.
 """
+SOON = timedelta(days=7)
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +58,7 @@ class EntryFiles:
         """As of the last look."""
         self._free = deque(range(PLACES))
         self.entry = self._placed(self._read())
+        _look_at_the_end(self.entry)
 
     async def watch(self, tell: Callable[[Entry], None]) -> None:
         """Looks for ever. What has changed and cannot be used is logged once, and what was there before stays."""
@@ -68,6 +72,8 @@ class EntryFiles:
                 self._refused = str(error)
                 continue
             self._refused = ""
+            if entry.certificate != self.entry.certificate:
+                _look_at_the_end(entry)
             if entry[:2] != self.entry[:2]:
                 self.entry = self._placed(entry)
                 log.info("what lets callers in has changed")
@@ -89,3 +95,8 @@ class EntryFiles:
         if self._tls_cert is not None and self._tls_key is not None:
             certificate = read_certificate(self._tls_cert, self._tls_key, self._tls_client_ca)
         return Entry(certificate, None if self._keys is None else callers.read(self._keys))
+
+
+def _look_at_the_end(entry: Entry) -> None:
+    if entry.certificate and (ends := expires(entry.certificate.chain)) - datetime.now(UTC) < SOON:
+        log.warning("the certificate expires soon, or has expired", expires=ends.isoformat())

@@ -198,22 +198,11 @@ def key_of(metadata: Sequence[tuple[str, str | bytes]] | None) -> str | None:
     """The key that a call brings, None if it brings none."""
     for name, value in metadata or ():
         if name == "authorization" and isinstance(value, str):
-            return _key_in(value)
+            return key_in(value)
     return None
 
 
-def page_readers(callers: Callers) -> Callable[[str], bool]:
-    """Whether what an HTTP request says as its `Authorization` opens the metrics page."""
-    known = Known(callers.callers)
-
-    def may_read(authorization: str) -> bool:
-        key = _key_in(authorization)
-        caller = None if key is None else known.by_key(key)
-        return caller is not None and "metrics" in caller.groups
-
-    return may_read
-
-
-def _key_in(authorization: str) -> str | None:
+def key_in(authorization: str) -> str | None:
+    """The key in what a caller says as its `authorization`."""
     bearer = authorization[: len(BEARER)].lower() == BEARER
     return authorization[len(BEARER) :].strip() if bearer else None

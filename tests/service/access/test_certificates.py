@@ -19,6 +19,7 @@ from taxon.errors import UnavailableError
 from taxon.service.access import entry
 from taxon.service.access.certificates import read_certificate
 from taxon.service.access.entry import EntryFiles
+from taxon.service.access.expiry import expires
 from taxon.service.api import health
 from taxon.service.errors import StartError
 from taxon.service.workers.worker_process import WorkerProcesses
@@ -96,6 +97,8 @@ async def test_who_gets_a_connection(serve, models, server, authority, tmp_path)
             trusting = ssl.create_default_context(cafile=authority.cert)
             page = await asyncio.to_thread(lambda: urlopen(url, context=trusting).read())
             assert b"taxon_serving 1.0" in page
+            ends = expires(files.cert.read_bytes()).timestamp()
+            assert running.counted("taxon_certificate_expiry_timestamp_seconds", certificate="server") == ends
             with pytest.raises(OSError, match=r"closed|reset|Remote end"):
                 await asyncio.to_thread(urlopen, url.replace("https", "http"))
 
@@ -113,8 +116,10 @@ async def test_who_gets_a_connection(serve, models, server, authority, tmp_path)
             await until(lambda: tls_of_page(running, authority) == shown(port, authority.cert)[0])
             assert (await kept.classify(picture())).classifications[0].label == "red"  # the connection stays
 
-            authority.sign("server", lasts=-timedelta(hours=1))
-            await until(lambda: expired(port, authority.cert))
+            with capture_logs() as logs:
+                authority.sign("server", lasts=-timedelta(hours=1))
+                await until(lambda: expired(port, authority.cert))
+            assert [line["log_level"] for line in logs if "expired" in line["event"]] == ["warning"]
             assert "CERTIFICATE_VERIFY_FAILED" in await failure(address, authority.cert)
 
             stranger.sign("server")
