@@ -5,7 +5,7 @@ that speaks gRPC. Only one process reads them, so that all are of one mind, also
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +22,6 @@ LOOK_S = 1.0
 """How long a change may go unseen. Files are read as a whole: events are not to be had on network file systems, and the
 time of a file says nothing where it is a link into a folder that is replaced, as in Kubernetes.
 """
-SOON = timedelta(days=7)
 
 log = structlog.get_logger(__name__)
 
@@ -98,5 +97,5 @@ class EntryFiles:
 
 
 def _look_at_the_end(entry: Entry) -> None:
-    if entry.certificate and (ends := expires(entry.certificate.chain)) - datetime.now(UTC) < SOON:
-        log.warning("the certificate expires soon, or has expired", expires=ends.isoformat())
+    if entry.certificate and (ended := expires(entry.certificate.chain)) < datetime.now(UTC):
+        log.warning("the certificate has expired: clients will not connect", expired=ended.isoformat())

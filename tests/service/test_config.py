@@ -123,7 +123,9 @@ def test_what_is_not_encrypted_must_be_said_aloud(listen, flags, fault, capsys):
         assert parse(words).listen == listen
         return
     assert main(words) == 2
-    assert fault in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("taxon serve: --")
+    assert fault in said
 
 
 def test_the_default_stays_on_this_machine():
