@@ -47,6 +47,8 @@ GRACE_S = 5.0
 HANDSHAKE_MS = 10_000
 """For TLS and the first frames of a connection; by gRPC's own limit, two minutes, silent ones would pile up."""
 MAX_PENDING_COUNT = 8192
+MAX_OPEN_COUNT = 16_384
+"""Calls at once, also of those who watch health or have opened calls and send nothing: each takes some 22 kB."""
 MAX_HEADER_BYTES = 16_384
 """Of all headers of a call together."""
 
@@ -101,6 +103,7 @@ class Front:
         self._server = grpc.aio.server(
             interceptors=[self._gate] if self._gate else None,
             options=_channel_options(settings, shares_port=shares_port),
+            maximum_concurrent_rpcs=max(MAX_OPEN_COUNT, 2 * settings.max_connections),
         )
         self._credentials: Credentials | None = None
         self._arrivals = Arrivals()

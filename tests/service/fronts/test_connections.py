@@ -16,6 +16,13 @@ from tests.faults.http2 import connect, opening
 BATCH = pb.BatchClassifyRequest(requests=[pb.ClassifyRequest(image=picture())])
 
 
+async def answered(call, code):
+    """Calls until it is answered so."""
+    async with asyncio.timeout(10):
+        while await call(b"").code() is not code:  # noqa: ASYNC110 - nothing here could set an event
+            await asyncio.sleep(0.01)
+
+
 async def test_callers_who_open_calls_and_send_nothing_keep_nobody_out(serve, models):
     """Each holds a turn of the largest message until it is taken away; four hold all."""
     async with serve(models) as running, contextlib.AsyncExitStack() as stack:
@@ -29,6 +36,18 @@ async def test_callers_who_open_calls_and_send_nothing_keep_nobody_out(serve, mo
         for _ in range(20):
             assert (await running.stub.BatchClassify(BATCH, timeout=5)).results[0].response.model_version == "1"
         assert time.monotonic() - began < 2.0  # a single turn lasts 5
+
+
+async def test_so_many_calls_are_open_and_no_more(serve, models, monkeypatch):
+    """Silent ones too; once they are gone others come in."""
+    monkeypatch.setattr(front, "MAX_OPEN_COUNT", 50)
+    async with serve(models, "--max-connections", "25") as running:
+        check = running.channel.unary_unary("/grpc.health.v1.Health/Check")
+        await check(b"")
+        with contextlib.closing(connect(running.address)) as silent:
+            silent.sendall(b"".join(opening(stream) for stream in range(1, 101, 2)))
+            await answered(check, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        await answered(check, grpc.StatusCode.OK)
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
