@@ -44,6 +44,7 @@ COMMANDS = {
     "sign": Command("sign:main", "signing", "sign a version, for services that require it"),
     "serve": Command("service.server:main", "cpu", "answer classification requests over gRPC"),
     "health": Command("service.api.health:main", "cpu", "ask a server whether it is serving; the exit code answers"),
+    "keys": Command("service.access.keys_main:main", "cpu", "say who may call a server, and what"),
     "classify": Command("classify:main", "", "send pictures to a server and print the answers"),
     "demo": Command("demo:main", "training,cpu", "train, export, serve and classify handwritten digits"),
 }

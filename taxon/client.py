@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from taxon.connection import ChannelOptions, Connection
 from taxon.errors import TaxonError, from_call, from_status, too_large
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1 import classification_service_pb2_grpc as pb_grpc
@@ -42,7 +43,7 @@ SERVICE_CONFIG = {
         }
     ],
 }
-CHANNEL_OPTIONS = [
+CHANNEL_OPTIONS: ChannelOptions = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
@@ -64,9 +65,14 @@ class Client:
     Args:
         target: `host:port`, or any gRPC target; `dns:///name:port` spreads calls over every address.
         timeout_s: Seconds that a call may take unless it says otherwise.
-        credentials: For TLS; without them the connection is not encrypted.
+        credentials: For TLS, as `taxon.connection.tls` makes them; without them the connection is not encrypted.
+        key: Made by `taxon keys add`, for servers that ask for one. Without TLS it is sent to this machine only.
+        server_name: The name that the server's certificate must have, if it is not the target's.
 
     Every call raises `taxon.errors.TaxonError`: its subclass says what to do, its `reason` why.
+
+    Raises:
+        ValueError: The key would be sent over a network in the open.
     """
 
     def __init__(
@@ -75,12 +81,12 @@ class Client:
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         credentials: grpc.ChannelCredentials | None = None,
+        key: str | None = None,
+        server_name: str = "",
     ) -> None:
-        self._channel = (
-            grpc.secure_channel(target, credentials, CHANNEL_OPTIONS)
-            if credentials
-            else grpc.insecure_channel(target, CHANNEL_OPTIONS)
-        )
+        connection = Connection(target, credentials, key, server_name)
+        self._channel = connection.channel(CHANNEL_OPTIONS)
+        self._metadata = connection.metadata
         self._stub = pb_grpc.ClassificationServiceStub(self._channel)
         self._timeout_s = timeout_s
 
@@ -136,7 +142,7 @@ class Client:
                     return answer
                 _check_size(request)
                 timeout = self._timeout_s if timeout_s is None else timeout_s
-                response = getattr(self._stub, rpc)(request, timeout=timeout)
+                response = getattr(self._stub, rpc)(request, timeout=timeout, metadata=self._metadata)
 
     def close(self) -> None:
         """Closes the connection; calls in flight are cancelled."""
@@ -160,12 +166,12 @@ class AsyncClient:
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         credentials: grpc.ChannelCredentials | None = None,
+        key: str | None = None,
+        server_name: str = "",
     ) -> None:
-        self._channel = (
-            grpc.aio.secure_channel(target, credentials, CHANNEL_OPTIONS)
-            if credentials
-            else grpc.aio.insecure_channel(target, CHANNEL_OPTIONS)
-        )
+        connection = Connection(target, credentials, key, server_name)
+        self._channel = connection.aio_channel(CHANNEL_OPTIONS)
+        self._metadata = connection.metadata
         self._stub = pb_grpc.ClassificationServiceStub(self._channel)
         self._timeout_s = timeout_s
 
@@ -210,7 +216,7 @@ class AsyncClient:
                     return answer
                 _check_size(request)
                 timeout = self._timeout_s if timeout_s is None else timeout_s
-                response = await getattr(self._stub, rpc)(request, timeout=timeout)
+                response = await getattr(self._stub, rpc)(request, timeout=timeout, metadata=self._metadata)
 
     async def close(self) -> None:
         """Closes the connection; calls in flight are cancelled."""

@@ -1,16 +1,19 @@
 """The port of operators: `taxon.v1.ModelAdminService`, in the process that owns the workers, apart from callers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import grpc
 
+from taxon.service.access.door import Door
+from taxon.service.access.entry import Entry
 from taxon.service.api import reflection
 from taxon.service.api.admin import SERVICE, Control, ModelAdminService
 from taxon.service.api.guard import Guard
 from taxon.service.config import Settings
-from taxon.service.errors import StartError
+from taxon.service.fronts.front import door
 from taxon.service.models.declaring import Declaring
 from taxon.service.models.repository import Repository
+from taxon.service.scheduling.board import Board
 from taxon.service.telemetry.metrics import Metrics
 from taxon.v1.model_admin_service_pb2_grpc import add_ModelAdminServiceServicer_to_server
 
@@ -23,48 +26,41 @@ class AdminFront:
     """One server for operators. Must be built on the event loop."""
 
     def __init__(
-        self,
-        service: ModelAdminService,
-        count: Callable[[str, str], None],
-        *,
-        reflects: bool,
-        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+        self, service: ModelAdminService, count: Callable[[str, str], None], own_door: Door, *, reflects: bool
     ) -> None:
         """Listens to nothing yet.
 
         Args:
             service: What answers.
             count: Told method and reason of calls that cannot be read.
+            own_door: Whom it is open to.
             reflects: Whether to serve reflection.
-            interceptors: See every call first.
         """
         options = [
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
             ("grpc.so_reuseport", 0),
         ]
-        self._server = grpc.aio.server(interceptors=interceptors, options=options)
+        self._door = own_door
+        self._server = grpc.aio.server(interceptors=own_door.interceptors, options=options)
         add_ModelAdminServiceServicer_to_server(service, Guard(self._server, count))
         if reflects:
             reflection.register(self._server, [SERVICE])
 
-    async def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+    def let_in(self, entry: Entry) -> None:
+        """Asks this of those who come from now on. Must have been called before `start`."""
+        self._door.let_in(entry)
+
+    async def start(self, address: str) -> int:
         """Listens. Returns the port.
 
         Args:
             address: HOST:PORT; port 0 takes a free one.
-            credentials: For TLS; without them nothing is encrypted.
 
         Raises:
             StartError: The address cannot be bound.
         """
-        try:
-            if credentials is None:
-                port = self._server.add_insecure_port(address)
-            else:
-                port = self._server.add_secure_port(address, credentials)
-        except RuntimeError as error:
-            raise StartError(f"--admin-port {address} cannot be bound: {error}") from error
+        port = self._door.bind(self._server, address, "--admin-port")
         await self._server.start()
         return port
 
@@ -80,4 +76,5 @@ def admin_front(settings: Settings, repository: Repository, control: Control, me
         metrics.requests.labels(method, reason).inc()
 
     service = ModelAdminService(repository, control, Declaring(settings.models, repository))
-    return AdminFront(service, count, reflects=settings.reflection)
+    # A board of its own: what operators do counts for nothing at the port of callers.
+    return AdminFront(service, count, door(settings, metrics, Board(1), 0), reflects=settings.reflection)

@@ -12,10 +12,11 @@ from typing import Any
 import structlog
 from prometheus_client.core import Metric
 
+from taxon.service.access.entry import Entry
 from taxon.service.config import Settings
 from taxon.service.errors import StartError
 from taxon.service.fronts.asking import Asking
-from taxon.service.fronts.front_protocol import Ask, Delivered, Drain, Leave, Listening, Submit, Told, Update
+from taxon.service.fronts.front_protocol import Ask, Delivered, Drain, Leave, LetIn, Listening, Submit, Told, Update
 from taxon.service.models.control import ModelControl
 from taxon.service.models.repository import Known
 from taxon.service.models.routing import Seen
@@ -95,6 +96,7 @@ class Hub:
         self._loop = asyncio.get_running_loop()
         self._fronts: dict[int, FrontHandle] = {}
         self._places = Places("front", len(arenas), self._start)
+        self._entry = Entry()
         self._update: Update | None = None
         self._telling = False
         self._reserved: socket.socket | None = None
@@ -124,6 +126,12 @@ class Hub:
             count = len(self._arenas)
             raise StartError(f"{count - len(self.pids)} of {count} fronts did not start; see the log") from None
         return bound
+
+    def let_in(self, entry: Entry) -> None:
+        """Tells every front what is asked of those who come, from now on."""
+        self._entry = entry
+        for front in self._fronts.values():
+            front.process.send(LetIn(entry))
 
     def update(self, known: Known, serving: bool) -> None:
         """Tells every front what is known of the models, and whether the server serves."""
@@ -184,6 +192,7 @@ class Hub:
         words = [number, len(self._arenas), int(self._decodes_apart), self._settings.model_dump_json()]
         descriptors = self._board.descriptor, self._arenas[number].descriptor
         front = self._fronts[number] = FrontHandle(number, descriptors, [*map(str, words)], self)
+        front.process.send(LetIn(self._entry))
         if self._update:
             front.process.send(self._update)
 

@@ -3,17 +3,12 @@
 Knows nothing of requests or models beyond their names. Labels have few values: never a request's own text.
 """
 
-import time
 from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import accumulate
-from threading import Thread
-from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import HistogramMetricFamily
-from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
@@ -22,7 +17,6 @@ from taxon.service.telemetry.statistics import Statistics
 STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 DISTANCE_BUCKETS = (0.0001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
-NO_DESCRIPTOR_PAUSE_S = 0.2
 
 
 class StageSeconds(Collector):
@@ -97,6 +91,12 @@ class Metrics:
             ["model"],
             registry=self.registry,
         )
+        self.refused_calls = Counter(
+            "taxon_refused_calls",
+            "Calls that were not let in, by reason and by caller where one is known.",
+            ["reason", "caller"],
+            registry=self.registry,
+        )
         self.in_flight = Gauge("taxon_in_flight_inputs", "Inputs that hold a permit.", registry=self.registry)
         self.model_info = Gauge(
             "taxon_model_info",
@@ -164,6 +164,12 @@ class Metrics:
         self.workers = Gauge("taxon_workers", "Workers that have a model to run.", registry=self.registry)
         self.restarts = Gauge(
             "taxon_worker_restarts", "Workers that had to be replaced since the start.", registry=self.registry
+        )
+        self.certificate_expiry = Gauge(
+            "taxon_certificate_expiry_timestamp_seconds",
+            "When the certificate ends that new connections are shown, in seconds since 1970.",
+            ["certificate"],  # so that there is none without TLS
+            registry=self.registry,
         )
         self.memory = Gauge(
             "taxon_memory_bytes",
@@ -247,38 +253,3 @@ class Metrics:
         for model, named in labels.items():
             for label, version in named.items():
                 self.label_version.labels(model, label).set(version)
-
-
-class PageServer(ThreadingWSGIServer):
-    """Waits while no descriptor is left; the usual one would try again without a pause."""
-
-    def get_request(self) -> tuple[Any, Any]:
-        """Accepts a connection."""
-        try:
-            return super().get_request()
-        except OSError:
-            time.sleep(NO_DESCRIPTOR_PAUSE_S)
-            raise
-
-
-class SilentHandler(WSGIRequestHandler):
-    """Writes no line for every scrape."""
-
-    def log_message(self, *_: Any) -> None:
-        """Says nothing."""
-
-
-class MetricsPage:
-    """The HTTP page that Prometheus scrapes, on a thread of its own."""
-
-    def __init__(self, registry: CollectorRegistry, port: int) -> None:
-        self._server = make_server("", port, make_wsgi_app(registry), PageServer, SilentHandler)
-        self._thread = Thread(target=self._server.serve_forever, name="metrics page", daemon=True)
-        self._thread.start()
-        self.port: int = self._server.server_port
-
-    def close(self) -> None:
-        """Stops answering and joins the thread."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()

@@ -133,7 +133,7 @@ async def test_a_taken_port_is_said_to_be_taken(serve, models):
     async with serve(models):
         port = (models.parent / "port").read_text().strip()
         with pytest.raises(StartError, match=f":{port} cannot be bound"):
-            await server.Server(parse(["--models", str(models), "--listen", f"[::]:{port}"])).serve()
+            await server.Server(parse(["--models", str(models), "--listen", f"[::]:{port}", "--insecure"])).serve()
 
 
 async def test_a_port_file_that_cannot_be_written_is_named(models, tmp_path):

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from taxon.service.access.callers import Callers
+from taxon.service.access.entry import Entry
 from taxon.service.config import parse
 from taxon.service.errors import NotServingError, QueueFullError, StartError
 from taxon.service.fronts import hub
@@ -16,6 +18,7 @@ from taxon.service.fronts.front_protocol import (
     Delivered,
     Drain,
     Leave,
+    LetIn,
     Listening,
     Submit,
     Told,
@@ -314,6 +317,7 @@ async def test_a_front_finds_its_own_program_wherever_the_server_was_started(tmp
     words = ["0", "1", "0", settings.model_dump_json()]
     front = ChildProcess(hub.PROGRAM, [board.descriptor, arena.descriptor], words, messages.put_nowait, ended.set)
     async with asyncio.timeout(60):
+        front.send(LetIn(Entry()))
         assert await messages.get() == Listening()
         front.send(Ask(4, "statistics"))
         assert await messages.get() == Told(4, {})
@@ -323,3 +327,15 @@ async def test_a_front_finds_its_own_program_wherever_the_server_was_started(tmp
     front.close()
     assert front.wait() == 0
     arena.close()
+
+
+async def test_who_is_let_in_is_told_first_and_again_when_it_changes(one):
+    """Also to a front that starts later."""
+    first = FakeFront.started[0]
+    assert first.channel.told[0] == LetIn(Entry())
+    changed = Entry(callers=Callers())
+    one.hub.let_in(changed)
+    assert [front.told(LetIn)[-1] for front in FakeFront.started] == [LetIn(changed)] * 2
+    first.die()
+    await until(lambda: len(FakeFront.started) == 3)
+    assert FakeFront.started[2].channel.told[0] == LetIn(changed)

@@ -1,10 +1,6 @@
-import socket
-import time
-from urllib.request import urlopen
-
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from taxon.service.telemetry.metrics import STAGE_BUCKETS_S, Metrics, MetricsPage
+from taxon.service.telemetry.metrics import STAGE_BUCKETS_S, Metrics
 
 
 def test_stage_seconds_read_like_a_histogram_of_prometheus_own():
@@ -41,26 +37,3 @@ def test_versions_that_have_left_leave_the_page():
     labels = {"model": "m", "version": "2", "part": "default", "outcome": "answer"}
     assert metrics.registry.get_sample_value("taxon_version_requests_total", labels) == 2
     assert 'taxon_stage_seconds_count{model="m",stage="total",version="2"} 1.0' in page
-
-
-def test_the_page_does_not_spin_while_no_descriptor_is_left(monkeypatch):
-    metrics, tries = Metrics(), []
-    page = MetricsPage(metrics.registry, 0)
-
-    class Refusing:
-        def accept(self):
-            tries.append(time.monotonic())
-            raise OSError(24, "Too many open files")
-
-        def fileno(self):
-            return kept.fileno()
-
-    kept = page._server.socket
-    with monkeypatch.context() as patch:
-        patch.setattr(page._server, "socket", Refusing())
-        with socket.create_connection(("127.0.0.1", page.port)):
-            time.sleep(1)
-        assert 1 <= len(tries) < 10
-    with urlopen(f"http://127.0.0.1:{page.port}/metrics") as reply:
-        assert b"taxon_in_flight_inputs" in reply.read()
-    page.close()
