@@ -25,6 +25,8 @@ from taxon.service.scheduling.board import Board
 from taxon.service.workers.worker_process import WorkerProcesses
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1 import classification_service_pb2_grpc as pb_grpc
+from taxon.v1 import model_admin_service_pb2 as admin_pb
+from taxon.v1.model_admin_service_pb2_grpc import ModelAdminServiceStub
 from tests.certificates import Authority
 from tests.fakes import picture
 from tests.waiting import until
@@ -260,6 +262,27 @@ async def test_every_front_asks(serve, models, file, refused):
                     while (code := await stub.Classify(request, metadata=bearing(key)).code()) is grpc.StatusCode.OK:
                         pass
                 assert code is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_the_operators_port_asks_too(serve, models, file, refused):
+    app, operator = file.add("app", "classify"), file.add("operator", "admin")
+    flags = ["--keys", str(file.path), "--admin-port", "0"]
+    async with (
+        serve(models, *flags) as running,
+        grpc.aio.insecure_channel(f"127.0.0.1:{running.server.admin_port}") as channel,
+    ):
+        stub = ModelAdminServiceStub(channel)
+        request = admin_pb.GetTrafficRequest(model_name="colors")
+        assert (await refused(stub.GetTraffic(request))).reason == "UNAUTHENTICATED"
+        assert (await refused(stub.GetTraffic(request, metadata=bearing(app)))).reason == "PERMISSION_DENIED"
+        assert (await stub.GetTraffic(request, metadata=bearing(operator))).traffic.default_version == "1"
+        file.revoke("operator")
+
+        for _ in range(200):
+            if await stub.GetTraffic(request, metadata=bearing(operator)).code() is grpc.StatusCode.UNAUTHENTICATED:
+                break
+            await asyncio.sleep(0.05)
+        assert (await refused(stub.GetTraffic(request, metadata=bearing(operator)))).reason == "UNAUTHENTICATED"
 
 
 def test_every_method_has_its_need():
