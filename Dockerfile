@@ -1,5 +1,6 @@
 # The CPU service. Build: make image. Run:
-#   docker run --rm --read-only --tmpfs /tmp --publish 50051:50051 --volume $PWD/models:/models:ro taxon:service-cpu
+#   docker run --rm --read-only --tmpfs /tmp --publish 50051:50051 --volume $PWD/models:/models:ro taxon:service-cpu --insecure
+# Instead of --insecure, which encrypts nothing: --tls-cert and --tls-key; then see docs/security.md for the health check.
 FROM python:3.11-slim AS build
 WORKDIR /source
 RUN python3 -m venv /opt/taxon
@@ -15,7 +16,7 @@ FROM python:3.11-slim AS service-cpu
 RUN useradd --system --uid 10001 --no-create-home taxon
 COPY --from=build /opt/taxon /opt/taxon
 ENV PATH=/opt/taxon/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
-    TAXON_MODELS=/models TAXON_DEVICE=cpu
+    TAXON_MODELS=/models TAXON_DEVICE=cpu TAXON_LISTEN=[::]:50051
 USER 10001
 EXPOSE 50051
 VOLUME /models

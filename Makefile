@@ -7,7 +7,7 @@ PROTO_BIN := .tools/proto/bin
 BUF := .tools/node_modules/.bin/buf
 STUBS := taxon/v1 taxon/inference
 
-.PHONY: setup demo test test-slow test-faults test-clients check proto proto-check bench image clean
+.PHONY: setup demo test test-slow test-faults test-clients check proto proto-check audit bench image clean
 
 setup: .venv/ready
 
@@ -60,6 +60,15 @@ proto-check: proto
 	$(BUF) lint
 	$(BUF) format proto --diff --exit-code
 	$(BUF) breaking proto --against proto/released/v1.binpb
+
+# Known vulnerabilities of every package that is installed, by their exact versions. Needs the package registry's answers.
+.tools/audit/ready: Makefile
+	$(PYTHON) -m venv .tools/audit
+	.tools/audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.9,<3'
+	touch $@
+
+audit: .tools/audit/ready
+	.tools/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 bench: setup
 	$(BIN)/python -m benchmarks.bundles build/bench mobilenet

@@ -3,6 +3,7 @@
 Read once, by `server`. No other module sees it: they are passed the numbers that they need.
 """
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliApp, CliImplicitFlag, SettingsConfigDict
 
 MOST_SECONDS = 86400.0
 """A day: longer waits are slips, and a million years overflow the clocks below."""
@@ -45,10 +46,57 @@ class Settings(BaseSettings):
         str,
         Field(
             pattern=r"^.+:[0-9]+$",
-            description="HOST:PORT of the gRPC API. [::] is every IPv4 and IPv6 address; port 0 takes a free one, see "
-            "--port-file.",
+            description="HOST:PORT of the gRPC API. [::] is every IPv4 and IPv6 address, and needs --tls-cert or "
+            "--insecure; port 0 takes a free one, see --port-file.",
         ),
-    ] = "[::]:50051"
+    ] = "127.0.0.1:50051"
+    tls_cert: Annotated[
+        Path | None,
+        Field(
+            description="PEM file of the server's certificate and those that lead from it to what clients trust: "
+            "everything is encrypted, the Prometheus page too. Replaced files are used within two seconds by those who "
+            "connect then."
+        ),
+    ] = None
+    tls_key: Annotated[Path | None, Field(description="PEM file of the certificate's private key.")] = None
+    tls_client_ca: Annotated[
+        Path | None,
+        Field(
+            description="PEM file of certificates: only clients with a certificate that one of them has signed get a "
+            "connection."
+        ),
+    ] = None
+    keys: Annotated[
+        Path | None,
+        Field(
+            description="File of `taxon keys`: only callers that it names are let in, by key or by the identity in "
+            "their certificate, each to its groups of methods. Changes are heeded within two seconds."
+        ),
+    ] = None
+    max_caller_calls: Annotated[
+        PositiveInt | None,
+        Field(
+            le=2**20,
+            description="With --keys, calls that one caller may have under way at once, unless its entry says "
+            "otherwise. No limit if not given.",
+        ),
+    ] = None
+    max_caller_calls_per_second: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=1e6,
+            description="With --keys, calls that one caller may make in a second, on average, unless its entry says "
+            "otherwise. No limit if not given.",
+        ),
+    ] = None
+    insecure: Annotated[
+        CliImplicitFlag[bool],
+        Field(
+            description="Listen beyond this machine without TLS: everybody on the way reads pictures, answers and "
+            "keys. For networks that encrypt by themselves."
+        ),
+    ] = False
     port_file: Annotated[Path | None, Field(description="File to write the bound port into, once it is bound.")] = None
     bind_when_ready: Annotated[
         bool,
@@ -59,8 +107,28 @@ class Settings(BaseSettings):
     ] = False
     metrics_port: Annotated[
         NonNegativeInt | None,
-        Field(le=MOST_PORT, description="Port of the Prometheus page; 0 takes a free one. No page if not given."),
+        Field(
+            le=MOST_PORT,
+            description="Port of the Prometheus page; 0 takes a free one. No page if not given. Without --tls-cert or "
+            "--insecure only this machine can read it.",
+        ),
     ] = None
+    admin_port: Annotated[
+        NonNegativeInt | None,
+        Field(
+            le=MOST_PORT,
+            description="Port of taxon.v1.ModelAdminService, by which operators load models and say which version "
+            "answers what; 0 takes a free one. None if not given.",
+        ),
+    ] = None
+    admin_host: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="Address of the admin port. Without --keys whoever reaches it may use it; beyond this machine "
+            "it needs --tls-cert or --insecure, as --listen does.",
+        ),
+    ] = "127.0.0.1"
     require_signature: Annotated[
         Path | None,
         Field(
@@ -243,6 +311,27 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _says_aloud_what_is_not_encrypted(self) -> "Settings":
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key go together")
+        if self.tls_client_ca and not self.tls_cert:
+            raise ValueError("--tls-client-ca needs --tls-cert and --tls-key")
+        if not self.keys and (self.max_caller_calls or self.max_caller_calls_per_second):
+            raise ValueError(
+                "--max-caller-calls and --max-caller-calls-per-second need --keys: else nobody knows callers"
+            )
+        addresses = {"--listen": self.listen}
+        if self.admin_port is not None:
+            addresses["--admin-host"] = f"{self.admin_host}:{self.admin_port}"
+        for flag, address in addresses.items():
+            if not (self.tls_cert or self.insecure or is_loopback(address)):
+                raise ValueError(
+                    f"{flag} {address} can be reached from other machines: give --tls-cert and --tls-key, or say "
+                    "--insecure if nobody can listen in on the way; 127.0.0.1 stays on this machine"
+                )
+        return self
+
     @field_validator("listen")
     @classmethod
     def _has_a_port(cls, address: str) -> str:
@@ -250,7 +339,7 @@ class Settings(BaseSettings):
             raise ValueError(f"{address!r} has no port from 0 to {MOST_PORT}")
         return address
 
-    @field_validator("metrics_port", mode="before")
+    @field_validator("metrics_port", "admin_port", mode="before")
     @classmethod
     def _not_a_service_link(cls, port: Any) -> Any:
         if isinstance(port, str) and "://" in port:
@@ -259,6 +348,15 @@ class Settings(BaseSettings):
                 "set enableServiceLinks: false in the pod, or name the port as a flag"
             )
         return port
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach what listens on HOST:PORT."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def parse(argv: list[str]) -> Settings:

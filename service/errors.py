@@ -9,11 +9,20 @@ ServiceError
 ├── QueueFullError          what is in the server already would make the answer too late, or leaves it no room
 ├── NotServingError         starting, stopping, or the worker that held the call died
 ├── InferenceFailedError    the model failed on this input
+│   ├── NotFiniteError      its scores are not numbers
+│   └── WorkerEndedError    the worker that ran it ended over it
 ├── DeadlineTooShortError   the answer would come too late
+│   └── MessageLateError    the request did not come
 ├── UnsupportedError        a part of a protocol that this server does not have, or not switched on
-└── ModelRefusedError       a model that was to be loaded is not fit to be served
+├── ModelRefusedError       a model that was to be loaded is not fit to be served
+├── RepositoryUnusableError the folder of models cannot be changed
+├── UnauthenticatedError    nobody knows who calls
+├── NotAllowedError         it is known who calls, and that caller may not
+└── CallerLimitError        the caller has as much as it may have already
 StartError                  the process cannot start; never reaches a caller
 """
+
+from collections.abc import Mapping
 
 MAX_SHOWN = 100
 
@@ -68,6 +77,14 @@ class InferenceFailedError(ServiceError):
     """The model failed on this input. The cause goes to the log, not to the caller."""
 
 
+class NotFiniteError(InferenceFailedError):
+    """The model's scores for this input are not numbers."""
+
+
+class WorkerEndedError(InferenceFailedError):
+    """The worker that ran this input ended over it."""
+
+
 class DeadlineTooShortError(ServiceError):
     """Less of the deadline is left than the answer is predicted to take."""
 
@@ -80,12 +97,49 @@ class DeadlineTooShortError(ServiceError):
         self.predicted_s = predicted_s
 
 
+class MessageLateError(DeadlineTooShortError):
+    """A call was opened, and its message has not come."""
+
+    def __init__(self, waited_s: float) -> None:
+        super().__init__(0.0, waited_s)
+        self.args = (f"the message has not come within {waited_s:.2f} s: send it at once, on a faster way or smaller",)
+
+
 class UnsupportedError(ServiceError):
     """A part of a protocol that this server does not have, or that is not switched on."""
 
 
 class ModelRefusedError(ServiceError):
     """A model that was to be loaded is not fit to be served. The message says why."""
+
+
+class RepositoryUnusableError(ServiceError):
+    """The folder of models cannot be changed, or what is declared in it cannot be read. The message says why."""
+
+
+class UnauthenticatedError(ServiceError):
+    """Nobody knows who calls: there is no key, or it is wrong, revoked or expired. Which of these is not told."""
+
+    def __init__(self) -> None:
+        super().__init__("send a valid key as `authorization: Bearer KEY`, or use a certificate that is known here")
+
+
+class NotAllowedError(ServiceError):
+    """It is known who calls, and that caller may not."""
+
+    def __init__(self, group: str) -> None:
+        super().__init__(f"this caller may not call methods of the group {group!r}")
+        self.group = group
+
+
+class CallerLimitError(ServiceError):
+    """The caller has as many calls under way as it may have, or has made as many as it may make."""
+
+    def __init__(self, reason: str, retry_s: float, facts: Mapping[str, str]) -> None:
+        super().__init__(f"{reason}; wait, then retry")
+        self.retry_s = retry_s
+        self.facts = facts
+        """The limit, by the name that callers are told."""
 
 
 class StartError(Exception):

@@ -14,6 +14,8 @@ from taxon.choice import Choice
 from taxon.service.errors import DeadlineTooShortError, FieldInvalidError
 from taxon.service.models.model import Model
 from taxon.service.models.repository import Repository
+from taxon.service.models.routing import Outcome, Routed, Routing, outcome_of
+from taxon.service.models.shadowing import Shadowing
 from taxon.service.ranking import Ranked
 from taxon.service.scheduling.admission import Permits
 from taxon.service.scheduling.batching import Scored
@@ -23,6 +25,8 @@ from taxon.service.workers.executor import Executor, Payload
 
 # Inputs of one call that are worked on at once: enough to fill batches, few enough to leave permits to other callers.
 CALL_CONCURRENCY = 32
+# A deadline travels in whole milliseconds, and its clock is another one.
+LATE_S = 0.02
 STAGES = ("preprocess", "queue", "inference", "total")
 
 
@@ -43,12 +47,16 @@ class Pipeline:
         repository: Repository,
         permits: Permits,
         executor: Executor,
+        routing: Routing,
+        shadowing: Shadowing,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._repository = repository
         self._permits = permits
         self._executor = executor
+        self._routing = routing
+        self._shadowing = shadowing
         self._metrics = metrics
         self._clock = clock
 
@@ -71,17 +79,57 @@ class Pipeline:
             PictureError: See `taxon.bundle.picture_limits`.
         """
         arrived = self._clock()
-        model = self._repository.find_classifier(choice.model_name, choice.model_version)
-        key, statistics = model.number, self._metrics.statistics
+        found = self._repository.find_classifier(choice.model_name, choice.model_version)
+        routed = self.route(found, choice.model_version, choice.routing_key)
+        model = routed.model
         try:
-            scored = await self.run(model, checked(given, model), deadline)
-        except (Exception, asyncio.CancelledError):
-            statistics.failed(key, self._clock() - arrived)
+            payload = checked(given, model)
+            scored = await self.run(model, payload, deadline)
+        except (Exception, asyncio.CancelledError) as error:
+            self.failed(routed, error, self._clock() - arrived, deadline)
             raise
-        statistics.answered(key, 1, scored.total_s, scored.preprocess_s, scored.queue_s, scored.inference_s)
+        self.answered(routed, 1, scored, scored.total_s)
+        self._shadowing.copy(routed, payload, scored)
         if model.ranking is None:
             raise TypeError("a classifier has a ranking")
         return Answer(model.ranking.rank(scored.scores, choice.max_results, choice.min_score), model, scored)
+
+    def route(self, found: Model, version: str, key: str, *, tensors: bool = False) -> Routed:
+        """See `Routing.route`."""
+        return self._routing.route(found, version, key, tensors=tensors)
+
+    def answered(
+        self, routed: Routed, input_count: int, slowest: Scored, total_s: float, output_s: float = 0.0
+    ) -> None:
+        """Counts an answered call.
+
+        Args:
+            routed: Where it went.
+            input_count: Of its inputs.
+            slowest: What its slowest input took.
+            total_s: From its arrival to its answer.
+            output_s: Of that, for writing the answer.
+        """
+        self._metrics.statistics.answered(
+            routed.model.number,
+            input_count,
+            total_s,
+            slowest.preprocess_s,
+            slowest.queue_s,
+            slowest.inference_s,
+            output_s,
+        )
+        self._ended(routed, "answer", total_s)
+
+    def failed(self, routed: Routed, error: BaseException, total_s: float, deadline: float) -> None:
+        """Counts a call that found its model and was not answered."""
+        self._metrics.statistics.failed(routed.model.number, total_s)
+        # gRPC ends a call at its deadline by cancelling it, mostly before it is told so here.
+        self._ended(routed, outcome_of(error, late=self._clock() > deadline - LATE_S), total_s)
+
+    def _ended(self, routed: Routed, outcome: Outcome, total_s: float) -> None:
+        self._metrics.count_version(routed.model.name, routed.model.version, routed.part, outcome)
+        self._routing.ended(routed, outcome, total_s)
 
     async def run(self, model: Model, payload: Payload, deadline: float, priority: int = 0) -> Scored:
         """As `classify`, for a model that has been found, and without ranking.
@@ -101,7 +149,7 @@ class Pipeline:
                 raise DeadlineTooShortError(0.0, self._clock() - arrived) from None
         total_s = self._clock() - arrived
         spent = scored.preprocess_s, scored.queue_s, scored.inference_s, total_s
-        self._metrics.stage_seconds.observe(model.name, zip(STAGES, spent, strict=True))
+        self._metrics.stage_seconds.observe(model.name, model.version, zip(STAGES, spent, strict=True))
         self._metrics.statistics.ran(model.number, scored.batch_size, scored.inference_s)
         return scored._replace(total_s=total_s)
 

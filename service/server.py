@@ -21,14 +21,19 @@ from taxon.bundle import atomic_files, signing
 from taxon.bundle.picture_limits import Limits
 from taxon.bundle.signing import KeyFileError
 from taxon.service import config
+from taxon.service.access.entry import Entry, EntryFiles
+from taxon.service.access.expiry import expires
+from taxon.service.access.page import readers
 from taxon.service.api.classification import MAX_BATCH_ENTRIES
 from taxon.service.config import Settings
 from taxon.service.errors import StartError
+from taxon.service.fronts.admin_front import AdminFront, admin_front
 from taxon.service.fronts.front import Front, Shared, memory_of
 from taxon.service.fronts.hub import Hub
 from taxon.service.machine import available_cores, keep_freed_memory, private_bytes
 from taxon.service.models.control import ModelControl
 from taxon.service.models.repository import Repository
+from taxon.service.models.rollback import Rollback
 from taxon.service.models.watch import Watch
 from taxon.service.runtime.device import Device, choose_device
 from taxon.service.scheduling.arena import Arena
@@ -36,7 +41,8 @@ from taxon.service.scheduling.board import Board
 from taxon.service.scheduling.memory import Memory
 from taxon.service.telemetry import logs
 from taxon.service.telemetry.families import Added
-from taxon.service.telemetry.metrics import Metrics, MetricsPage
+from taxon.service.telemetry.metrics import Metrics
+from taxon.service.telemetry.page import MetricsPage
 from taxon.service.telemetry.statistics import Figures, Key
 from taxon.service.workers.executor import Executor
 from taxon.service.workers.layout import layout
@@ -47,6 +53,7 @@ from taxon.service.workers.worker_slots import Patience
 
 # Who signals a process and its group signals the process twice.
 SAME_SIGNAL_S = 0.5
+LOOPBACK = "127.0.0.1"
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +67,9 @@ def main(argv: list[str]) -> int:
     except pydantic.ValidationError as error:
         faults: dict[str, list[str]] = {}
         for fault in error.errors():  # of a setting that takes a word or a number there are two
-            faults.setdefault(str(fault["loc"][0]) if fault["loc"] else "", []).append(fault["msg"])
+            faults.setdefault(str(fault["loc"][0]) if fault["loc"] else "", []).append(
+                fault["msg"].removeprefix("Value error, ")
+            )
         for setting, reasons in faults.items():
             sys.stderr.write(f"taxon serve: {setting + ': ' if setting else ''}{', or '.join(reasons)}\n")
         return 2
@@ -98,6 +107,7 @@ class Server:
         device = choose_device(settings.device, settings.cuda_graphs, settings.engine_cache)
         if settings.require_signature:
             signing.checker(settings.require_signature)  # a wrong file ends the start, not every worker
+        self._entry_files = EntryFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca, settings.keys)
         self._cores = available_cores()
         self._layout = layout(
             device,
@@ -110,12 +120,17 @@ class Server:
         )
         self.metrics = Metrics()
         self.repository = Repository(self._refresh)
+        self._rollback = Rollback(self.repository, self.metrics.count_rollback)
         self._stop = asyncio.Event()
         self._stopped_at = 0.0
         self.loaded = asyncio.Event()
         """Set once every model has been tried."""
+        self._page: MetricsPage | None = None
+        self._admin: AdminFront | None = None
         self.metrics_port: int | None = None
         """Where the metrics page is, once `serve` has begun."""
+        self.admin_port: int | None = None
+        """Where the admin service is, once `serve` has begun."""
         self._built = False
         board = Board(self._layout.fronts)
         memory = memory_of(settings)
@@ -131,6 +146,7 @@ class Server:
         )
         self._control = ModelControl(settings.models, self.repository, self.pool, self.metrics.on_batch)
         self.fronts = self._speak(board, arenas, memory)
+        self._let_in(self._entry_files.entry)
         self._readings = self._page_registry()
         self._measure()
         self._built = True
@@ -159,12 +175,17 @@ class Server:
         for signum in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(signum, self.stop)
         settings = self._settings
-        page = None if settings.metrics_port is None else self._open_page(settings.metrics_port)
+        page = self._page = None if settings.metrics_port is None else self._open_page(settings.metrics_port)
         self.metrics_port = page.port if page else None
         working: list[asyncio.Task[None]] = []
         stopped = asyncio.create_task(self._stop.wait())
         try:
-            working = [asyncio.create_task(self._load()), asyncio.create_task(self._control.watch_labels())]
+            if settings.admin_port is not None:
+                self._admin = admin_front(settings, self.repository, self._control, self.metrics)
+                self._admin.let_in(self._entry_files.entry)
+                self.admin_port = await self._admin.start(f"{settings.admin_host}:{settings.admin_port}")
+            working = [asyncio.create_task(self._load()), asyncio.create_task(self._control.watch_traffic())]
+            working.append(asyncio.create_task(self._entry_files.watch(self._let_in)))
             if settings.watch_seconds and settings.model_control == "none":
                 watch = Watch(settings.models, self.repository, self._control)
                 working.append(asyncio.create_task(watch.run(settings.watch_seconds)))
@@ -173,7 +194,10 @@ class Server:
             port = await self.fronts.start(settings.listen)
             if settings.port_file:
                 _write_port(settings.port_file, port)
-            log.info("listening", port=port, metrics_port=self.metrics_port, **asdict(self._layout))
+            if settings.insecure and settings.tls_cert is None:
+                log.warning("nothing is encrypted, as told by --insecure", listen=settings.listen)
+            ports = {"port": port, "metrics_port": self.metrics_port, "admin_port": self.admin_port}
+            log.info("listening", **ports, **asdict(self._layout))
             done, _ = await asyncio.wait([stopped, *working], return_when=asyncio.FIRST_COMPLETED)
             while stopped not in done:
                 for task in done:
@@ -185,6 +209,8 @@ class Server:
         finally:
             for task in (stopped, *working):
                 task.cancel()
+            if self._admin:
+                await self._admin.close()
             self._control.close()
             await self.pool.close()
             await self.fronts.close()
@@ -225,7 +251,9 @@ class Server:
         )
         known = self.repository.known
         states = ((state.name, state.version, state.state) for state in self.repository.index() if state.version)
-        self.metrics.show_versions(states, known.defaults, known.labels)
+        labels = {name: traffic.labels for name, traffic in known.traffic.items()}
+        trials = ((trial.name, trial.version, trial.role, trial.state, trial.share) for trial in known.trials.values())
+        self.metrics.show_versions(states, known.defaults, labels, trials)
 
     def _measure(self) -> None:
         """Has the page show what it asks for at every scrape."""
@@ -242,14 +270,31 @@ class Server:
     def _speak(self, board: Board, arenas: list[Arena], memory: Memory) -> Front | Hub:
         line, apart = self.pool.dispatcher, self._layout.decoders > 0
         if self._layout.fronts > 1:
-            return Hub(self._settings, line, self._control, board, arenas, decodes_apart=apart)
+            return Hub(
+                self._settings,
+                line,
+                self._control,
+                board,
+                arenas,
+                decodes_apart=apart,
+                report=self._rollback.take,
+            )
         executor = Executor(line, arenas[0], memory, decodes_apart=apart)
 
         async def statistics() -> Mapping[Key, Figures]:
             return self.metrics.statistics.all
 
-        shared = Shared(self.repository, executor, self._control, board, memory, statistics)
+        shared = Shared(self.repository, executor, self._control, board, memory, statistics, self._rollback.take)
         return Front(self._settings, shared, self.metrics)
+
+    def _let_in(self, entry: Entry) -> None:
+        self.fronts.let_in(entry)
+        if self._admin:
+            self._admin.let_in(entry)
+        if entry.certificate:
+            self.metrics.certificate_expiry.labels("server").set(expires(entry.certificate.chain).timestamp())
+        if self._page:
+            self._page.let_in(*readers(entry))
 
     def _page_registry(self) -> CollectorRegistry:
         """What the metrics page shows: this process's metrics, and those of fronts of their own."""
@@ -267,8 +312,9 @@ class Server:
         return registry
 
     def _open_page(self, port: int) -> MetricsPage:
+        reachable = self._settings.insecure or self._settings.tls_cert is not None
         try:
-            return MetricsPage(self._readings, port)
+            return MetricsPage(self._readings, "" if reachable else LOOPBACK, port, *readers(self._entry_files.entry))
         except OSError as error:
             raise StartError(f"--metrics-port {port} cannot be bound: {error.strerror}") from error
 

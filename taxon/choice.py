@@ -15,3 +15,5 @@ class Choice:
     """Zero for the server's usual number."""
     min_score: float | None = None
     """The lowest score to return, in [0, 1]; None for all."""
+    routing_key: str = ""
+    """Calls of the same key go to the same version while a canary is on trial; empty: to either."""

@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from taxon import csv_rows, labelled_folder, picture_files, ranges
+from taxon import connection, csv_rows, labelled_folder, picture_files, ranges
 from taxon.choice import Choice
 from taxon.client import DEFAULT_TIMEOUT_S, AsyncClient
+from taxon.connection import Connection
 from taxon.csv_rows import Fields
 from taxon.errors import TaxonError
 from taxon.picture_files import EXTENSIONS, check_name, composed, printable
@@ -75,11 +76,10 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_intermixed_args(argv)
     try:
         inputs = find_inputs(options.paths, labelled=options.labelled)
+        server = connection.from_options(options)
         choice = Choice(options.model, options.version, options.max_results, options.min_score)
         rows = asyncio.run(
-            classify_inputs(
-                inputs, options.server, choice, options.timeout_s, options.concurrency, labelled=options.labelled
-            )
+            classify_inputs(inputs, server, choice, options.timeout_s, options.concurrency, labelled=options.labelled)
         )
     except (OSError, ValueError) as error:
         sys.stderr.write(f"taxon classify: {error}\n")
@@ -142,7 +142,13 @@ def _in_folder(folder: Path, *, labelled: bool) -> list[Input]:
 
 
 async def classify_inputs(
-    inputs: Sequence[Input], server: str, choice: Choice, timeout_s: float, concurrency: int, *, labelled: bool = False
+    inputs: Sequence[Input],
+    server: Connection,
+    choice: Choice,
+    timeout_s: float,
+    concurrency: int,
+    *,
+    labelled: bool = False,
 ) -> list[Row]:
     """Sends every input, `concurrency` at a time; the rows are in their order.
 
@@ -151,7 +157,13 @@ async def classify_inputs(
     """
     slots = asyncio.Semaphore(concurrency)
     taken = pb.FeaturesInput()
-    async with AsyncClient(server, timeout_s=timeout_s) as client:
+    async with AsyncClient(
+        server.target,
+        timeout_s=timeout_s,
+        credentials=server.credentials,
+        key=server.key,
+        server_name=server.server_name,
+    ) as client:
         if labelled or any(given.fields is not None for given in inputs):
             try:
                 model = await client.get_model(choice.model_name, choice.model_version)
@@ -251,7 +263,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH", help="a picture, a folder of pictures, or a CSV file"
     )
-    parser.add_argument("--server", default="localhost:50051", help="host:port")
     parser.add_argument("--model", default="", help="name of the model; empty for the server's only one")
     parser.add_argument("--version", default="", help="a number or a label such as stable; empty for the default")
     parser.add_argument(
@@ -267,4 +278,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print one JSON object per input instead of a table")
     parser.add_argument("--timeout-s", type=ranges.seconds, default=DEFAULT_TIMEOUT_S, help="seconds per input")
     parser.add_argument("--concurrency", type=ranges.whole(1, MOST_AT_ONCE), default=8, help="inputs under way at once")
+    connection.add_options(parser)
     return parser

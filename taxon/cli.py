@@ -40,9 +40,11 @@ COMMANDS = {
     "label": Command(
         "training.commands.catalog:label_main", "training", "point a label such as candidate at a version"
     ),
+    "traffic": Command("traffic:main", "", "let a version answer a share of the calls, or only be compared"),
     "sign": Command("sign:main", "signing", "sign a version, for services that require it"),
     "serve": Command("service.server:main", "cpu", "answer classification requests over gRPC"),
     "health": Command("service.api.health:main", "cpu", "ask a server whether it is serving; the exit code answers"),
+    "keys": Command("service.access.keys_main:main", "cpu", "say who may call a server, and what"),
     "classify": Command("classify:main", "", "send pictures to a server and print the answers"),
     "demo": Command("demo:main", "training,cpu", "train, export, serve and classify handwritten digits"),
 }

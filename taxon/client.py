@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from taxon.connection import ChannelOptions, Connection
 from taxon.errors import TaxonError, from_call, from_status, too_large
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1 import classification_service_pb2_grpc as pb_grpc
@@ -42,7 +43,7 @@ SERVICE_CONFIG = {
         }
     ],
 }
-CHANNEL_OPTIONS = [
+CHANNEL_OPTIONS: ChannelOptions = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
@@ -64,9 +65,14 @@ class Client:
     Args:
         target: `host:port`, or any gRPC target; `dns:///name:port` spreads calls over every address.
         timeout_s: Seconds that a call may take unless it says otherwise.
-        credentials: For TLS; without them the connection is not encrypted.
+        credentials: For TLS, as `taxon.connection.tls` makes them; without them the connection is not encrypted.
+        key: Made by `taxon keys add`, for servers that ask for one. Without TLS it is sent to this machine only.
+        server_name: The name that the server's certificate must have, if it is not the target's.
 
     Every call raises `taxon.errors.TaxonError`: its subclass says what to do, its `reason` why.
+
+    Raises:
+        ValueError: The key would be sent over a network in the open.
     """
 
     def __init__(
@@ -75,12 +81,12 @@ class Client:
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         credentials: grpc.ChannelCredentials | None = None,
+        key: str | None = None,
+        server_name: str = "",
     ) -> None:
-        self._channel = (
-            grpc.secure_channel(target, credentials, CHANNEL_OPTIONS)
-            if credentials
-            else grpc.insecure_channel(target, CHANNEL_OPTIONS)
-        )
+        connection = Connection(target, credentials, key, server_name)
+        self._channel = connection.channel(CHANNEL_OPTIONS)
+        self._metadata = connection.metadata
         self._stub = pb_grpc.ClassificationServiceStub(self._channel)
         self._timeout_s = timeout_s
 
@@ -93,6 +99,7 @@ class Client:
         version: str = "",
         max_results: int = 0,
         min_score: float | None = None,
+        routing_key: str = "",
         timeout_s: float | None = None,
     ) -> pb.ClassifyResponse:
         """Returns the most likely classes of one picture or feature vector, best first.
@@ -104,9 +111,10 @@ class Client:
             version: Empty for the default one.
             max_results: 0 for the server's default, 5.
             min_score: The lowest score to return, in [0, 1].
+            routing_key: Such as a user: while a canary is on trial, calls of the same key go to the same version.
             timeout_s: Seconds; the client's default if None.
         """
-        request = classify_request(picture, features, model, version, max_results, min_score)
+        request = classify_request(picture, features, model, version, max_results, min_score, routing_key)
         return self._answer(_classify(request), timeout_s)
 
     def classify_batch(
@@ -134,7 +142,7 @@ class Client:
                     return answer
                 _check_size(request)
                 timeout = self._timeout_s if timeout_s is None else timeout_s
-                response = getattr(self._stub, rpc)(request, timeout=timeout)
+                response = getattr(self._stub, rpc)(request, timeout=timeout, metadata=self._metadata)
 
     def close(self) -> None:
         """Closes the connection; calls in flight are cancelled."""
@@ -158,12 +166,12 @@ class AsyncClient:
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         credentials: grpc.ChannelCredentials | None = None,
+        key: str | None = None,
+        server_name: str = "",
     ) -> None:
-        self._channel = (
-            grpc.aio.secure_channel(target, credentials, CHANNEL_OPTIONS)
-            if credentials
-            else grpc.aio.insecure_channel(target, CHANNEL_OPTIONS)
-        )
+        connection = Connection(target, credentials, key, server_name)
+        self._channel = connection.aio_channel(CHANNEL_OPTIONS)
+        self._metadata = connection.metadata
         self._stub = pb_grpc.ClassificationServiceStub(self._channel)
         self._timeout_s = timeout_s
 
@@ -176,10 +184,11 @@ class AsyncClient:
         version: str = "",
         max_results: int = 0,
         min_score: float | None = None,
+        routing_key: str = "",
         timeout_s: float | None = None,
     ) -> pb.ClassifyResponse:
         """As `Client.classify`."""
-        request = classify_request(picture, features, model, version, max_results, min_score)
+        request = classify_request(picture, features, model, version, max_results, min_score, routing_key)
         return await self._answer(_classify(request), timeout_s)
 
     async def classify_batch(
@@ -207,7 +216,7 @@ class AsyncClient:
                     return answer
                 _check_size(request)
                 timeout = self._timeout_s if timeout_s is None else timeout_s
-                response = await getattr(self._stub, rpc)(request, timeout=timeout)
+                response = await getattr(self._stub, rpc)(request, timeout=timeout, metadata=self._metadata)
 
     async def close(self) -> None:
         """Closes the connection; calls in flight are cancelled."""
@@ -229,6 +238,7 @@ def classify_request(
     version: str = "",
     max_results: int = 0,
     min_score: float | None = None,
+    routing_key: str = "",
 ) -> pb.ClassifyRequest:
     """Builds the message for one input; the arguments are those of `Client.classify`.
 
@@ -239,7 +249,13 @@ def classify_request(
     """
     if (picture is None) == (features is None):
         raise ValueError("give either a picture or features")
-    request = pb.ClassifyRequest(model_name=model, model_version=version, max_results=max_results, min_score=min_score)
+    request = pb.ClassifyRequest(
+        model_name=model,
+        model_version=version,
+        max_results=max_results,
+        min_score=min_score,
+        routing_key=routing_key,
+    )
     if features is not None:
         request.features.values.extend(features)
     elif isinstance(picture, bytes):

@@ -20,6 +20,7 @@ from rich.markup import escape
 from taxon.bundle import store
 from taxon.choice import Choice
 from taxon.classify import Row, classify_inputs, find_inputs, to_table
+from taxon.connection import Connection
 
 ROWS_SHOWN = 12
 START_TIMEOUT_S = 30
@@ -40,7 +41,8 @@ def main(argv: list[str]) -> int:
         _taxon(console, "export", run, "--models", models, "--name", "digits")
         with _serving(console, models, folder) as server:
             pictures = find_inputs([digits / "val"], labelled=True)
-            rows = asyncio.run(classify_inputs(pictures, server, Choice(max_results=3), timeout_s=10, concurrency=16))
+            asked = classify_inputs(pictures, Connection(server), Choice(max_results=3), timeout_s=10, concurrency=16)
+            rows = asyncio.run(asked)
             rows = [dataclasses.replace(row, path=row.path.relative_to(digits)) for row in rows]
     except subprocess.CalledProcessError as error:
         console.print(

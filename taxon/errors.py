@@ -65,8 +65,12 @@ class ModelNotFoundError(TaxonError):
     """No such model or version is loaded."""
 
 
+class AccessError(TaxonError):
+    """The server does not know who calls, or that caller may not: use another key."""
+
+
 class OverloadedError(TaxonError):
-    """The server has too much to do: wait `retry_after_s`, then retry."""
+    """The server has too much to do, or this caller asks too much of it: wait `retry_after_s`, then retry."""
 
 
 class UnavailableError(TaxonError):
@@ -84,6 +88,8 @@ class ServerError(TaxonError):
 KINDS: dict[grpc.StatusCode, type[TaxonError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidInputError,
     grpc.StatusCode.NOT_FOUND: ModelNotFoundError,
+    grpc.StatusCode.UNAUTHENTICATED: AccessError,
+    grpc.StatusCode.PERMISSION_DENIED: AccessError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineError,

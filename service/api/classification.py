@@ -4,8 +4,6 @@ Checks what the messages' comments promise; decides nothing else.
 """
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Sequence
 
 import structlog
@@ -15,10 +13,13 @@ from taxon.bundle.manifest import GRAPH_OUTPUT
 from taxon.choice import Choice
 from taxon.service.api import statuses
 from taxon.service.api.guard import Context, deadline, new_id
+from taxon.service.api.pages import page_size, read_token, write_token
 from taxon.service.api.request_view import RequestView
 from taxon.service.errors import FieldInvalidError
 from taxon.service.models.model import Model
 from taxon.service.models.repository import Repository
+from taxon.service.models.routing import MAX_KEY_BYTES
+from taxon.service.models.trials import TrafficTrial
 from taxon.service.pipeline import Answer, Pipeline
 from taxon.service.scheduling.picture_size import Encoded
 from taxon.service.telemetry.metrics import Metrics
@@ -27,11 +28,10 @@ from taxon.v1 import classification_service_pb2_grpc as pb_grpc
 
 SERVICE = "taxon.v1.ClassificationService"
 MAX_BATCH_ENTRIES = 256
-DEFAULT_PAGE_SIZE = 50
-MAX_PAGE_SIZE = 1000
 MAX_PAGE_BYTES = 3 * 2**20
 """gRPC's clients take messages of 4 MiB unless they are told otherwise."""
 TASKS = {"single_label": pb.TASK_SINGLE_LABEL, "multi_label": pb.TASK_MULTI_LABEL}
+ROLES = {"canary": pb.TRAFFIC_ROLE_CANARY, "shadow": pb.TRAFFIC_ROLE_SHADOW}
 MEASURES = {"score": pb.UNKNOWN_MEASURE_SCORE, "familiarity": pb.UNKNOWN_MEASURE_FAMILIARITY}
 
 log = structlog.get_logger(__name__)
@@ -54,10 +54,8 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
 
     async def ListModels(self, request: pb.ListModelsRequest, _: Context) -> pb.ListModelsResponse:  # noqa: N802
         """Lists every loaded version, as many in a page as a client's usual limit lets through."""
-        if request.page_size < 0:
-            raise FieldInvalidError("page_size", "must not be negative")
-        size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-        after = _read_token(request.page_token)
+        size = page_size(request.page_size)
+        after = read_token(request.page_token)
         listed = [model for model in self._repository.listing() if model.manifest and _key(model) > after]
         page, byte_count = pb.ListModelsResponse(), 0
         for model in listed[:size]:
@@ -67,7 +65,7 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
                 break
             page.models.append(message)
         if len(page.models) < len(listed):
-            page.next_page_token = _write_token(_key(listed[len(page.models) - 1]))
+            page.next_page_token = write_token(_key(listed[len(page.models) - 1]))
         return page
 
     async def Classify(  # noqa: N802
@@ -141,7 +139,13 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
                 for trial in model.description.trials
             ),
             unknown_measure=None if threshold is None else MEASURES[manifest.thresholds.unknown_by],
+            traffic_trial=trial_message(self._repository.trial(manifest.name, manifest.version)),
         )
+
+
+def trial_message(trial: TrafficTrial | None) -> pb.TrafficTrial | None:
+    """A version's trial, if it is on one."""
+    return None if trial is None else pb.TrafficTrial(role=ROLES[trial.role], share=trial.share, reason=trial.reason)
 
 
 def _shortened(model: pb.Model) -> pb.Model:
@@ -171,7 +175,14 @@ def _choice(request: pb.ClassifyRequest) -> Choice:
     min_score = request.min_score if request.HasField("min_score") else None
     if min_score is not None and not 0.0 <= min_score <= 1.0:  # NaN is outside too
         raise FieldInvalidError("min_score", "must be in [0.0, 1.0]")
-    return Choice(request.model_name, request.model_version, request.max_results, min_score)
+    return Choice(request.model_name, request.model_version, request.max_results, min_score, _key_of(request))
+
+
+def _key_of(request: pb.ClassifyRequest) -> str:
+    key = request.routing_key
+    if len(key) > MAX_KEY_BYTES or len(key.encode()) > MAX_KEY_BYTES:
+        raise FieldInvalidError("routing_key", f"must have at most {MAX_KEY_BYTES} bytes")
+    return key
 
 
 def _response(answer: Answer) -> pb.ClassifyResponse:
@@ -205,18 +216,3 @@ def _put(duration: Duration, seconds: float) -> None:
 
 def _key(model: Model) -> tuple[str, int]:
     return model.name, model.version
-
-
-def _write_token(key: tuple[str, int]) -> str:
-    return base64.urlsafe_b64encode(f"{key[0]}/{key[1]}".encode()).decode()
-
-
-def _read_token(token: str) -> tuple[str, int]:
-    """The last key of the previous page; a page starts behind it even if that model has gone since."""
-    if not token:
-        return "", 0
-    try:
-        name, version = base64.b64decode(token, altchars=b"-_", validate=True).decode().split("/")
-        return name, int(version)
-    except (binascii.Error, ValueError):
-        raise FieldInvalidError("page_token", "is not a token of this service") from None

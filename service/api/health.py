@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from taxon import ranges
+from taxon import connection, ranges
 
 SERVICES = ("", "taxon.v1.ClassificationService", "inference.GRPCInferenceService")
 Response = health_pb2.HealthCheckResponse
@@ -89,9 +89,10 @@ class Readiness(health_pb2_grpc.HealthServicer):
 
 
 def main(argv: list[str]) -> int:
-    """`taxon health`: returns 0 if the server is SERVING, or becomes so within `--wait-s`, else 1."""
+    """`taxon health`: returns 0 if the server is SERVING, or becomes so within `--wait-s`, else 1; 2 if called
+    wrongly.
+    """
     parser = argparse.ArgumentParser("taxon health", description="Exits with 0 if the server is SERVING.")
-    parser.add_argument("--server", default="localhost:50051", help="HOST:PORT of the server (%(default)s)")
     parser.add_argument("--service", default="", help="service name to ask for; empty means the whole server")
     parser.add_argument(
         "--timeout-s", type=ranges.seconds, default=2.0, help="seconds to wait for an answer (%(default)s)"
@@ -102,9 +103,15 @@ def main(argv: list[str]) -> int:
         default=0.0,
         help="seconds to wait until it is SERVING (%(default)s)",
     )
+    connection.add_options(parser, key=False)
     arguments = parser.parse_args(argv)
+    try:
+        server = connection.from_options(arguments)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"taxon health: {error}\n")
+        return 2
     request = health_pb2.HealthCheckRequest(service=arguments.service)
-    with grpc.insecure_channel(arguments.server) as channel:
+    with server.channel([]) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             if arguments.wait_s:

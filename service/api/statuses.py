@@ -18,13 +18,17 @@ from grpc_status import rpc_status
 from taxon.bundle.manifest import BundleError
 from taxon.bundle.picture_limits import PictureTooLargeError, PictureUndecodableError
 from taxon.service.errors import (
+    CallerLimitError,
     DeadlineTooShortError,
     FieldInvalidError,
     InferenceFailedError,
     ModelNotFoundError,
     ModelRefusedError,
+    NotAllowedError,
     NotServingError,
     QueueFullError,
+    RepositoryUnusableError,
+    UnauthenticatedError,
     UnsupportedError,
 )
 
@@ -106,6 +110,14 @@ def _deadline(error: DeadlineTooShortError) -> Facts:
     )
 
 
+def _not_allowed(error: NotAllowedError) -> Facts:
+    return Facts({"group": error.group})
+
+
+def _caller_limit(error: CallerLimitError) -> Facts:
+    return Facts({**error.facts}, (_retry(error.retry_s),))
+
+
 def _nothing(_: Exception) -> Facts:
     return Facts()
 
@@ -121,6 +133,10 @@ TABLE: Mapping[type[Exception], Row] = {
     DeadlineTooShortError: Row(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_TOO_SHORT", _deadline),
     UnsupportedError: Row(grpc.StatusCode.UNIMPLEMENTED, "UNSUPPORTED", _nothing),
     ModelRefusedError: Row(grpc.StatusCode.FAILED_PRECONDITION, "MODEL_REFUSED", _nothing),
+    RepositoryUnusableError: Row(grpc.StatusCode.FAILED_PRECONDITION, "REPOSITORY_UNUSABLE", _nothing),
+    UnauthenticatedError: Row(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED", _nothing),
+    NotAllowedError: Row(grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED", _not_allowed),
+    CallerLimitError: Row(grpc.StatusCode.RESOURCE_EXHAUSTED, "CALLER_LIMIT_EXCEEDED", _caller_limit),
     # A bundle that turns out bad while it answers is the operator's affair; the caller may try a replica.
     BundleError: Row(grpc.StatusCode.UNAVAILABLE, "NOT_SERVING", lambda _: Facts({}, (_retry(1.0),))),
 }

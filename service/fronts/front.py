@@ -5,6 +5,7 @@ processes of their own; all parts that they must agree on are given to them.
 import asyncio
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc
@@ -12,6 +13,10 @@ import structlog
 
 from taxon.bundle.picture_limits import Limits
 from taxon.inference.open_inference_service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from taxon.service.access.door import Door
+from taxon.service.access.entry import Entry
+from taxon.service.access.gate import Gate
+from taxon.service.access.usage import CallerLimits
 from taxon.service.api import reflection, statuses
 from taxon.service.api.classification import SERVICE, ClassificationService
 from taxon.service.api.early_refusal import EarlyRefusal
@@ -20,10 +25,11 @@ from taxon.service.api.health import Readiness
 from taxon.service.api.reception import Reception
 from taxon.service.api.request_view import RequestView
 from taxon.service.config import Settings
-from taxon.service.errors import StartError
 from taxon.service.fronts.leaving import AGE_SPREAD, Arrivals, stop_listening
 from taxon.service.machine import memory_limit
 from taxon.service.models.repository import Known, Repository
+from taxon.service.models.routing import Routing, Seen
+from taxon.service.models.shadowing import Shadowing
 from taxon.service.open_inference.inference import Inference
 from taxon.service.open_inference.service import SERVICE as OPEN_INFERENCE
 from taxon.service.open_inference.service import Control, Limit, OpenInferenceService, to_status
@@ -41,6 +47,13 @@ MODEL_INFER = f"/{OPEN_INFERENCE}/ModelInfer"
 HEALTH = "grpc.health.v1.Health"
 GRACE_S = 5.0
 """Beyond the longest call, before a connection that has reached its age is closed."""
+HANDSHAKE_MS = 10_000
+"""For TLS and the first frames of a connection; by gRPC's own limit, two minutes, silent ones would pile up."""
+MAX_PENDING_COUNT = 8192
+MAX_OPEN_COUNT = 16_384
+"""Calls at once, also of those who watch health or have opened calls and send nothing: each takes some 22 kB."""
+MAX_HEADER_BYTES = 16_384
+"""Of all headers of a call together."""
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +68,8 @@ class Shared:
     board: Board
     memory: Memory
     statistics: ReadStatistics
+    report: Callable[[Seen], None]
+    """Told what becomes of calls while a canary is on trial."""
 
 
 class Front:
@@ -78,10 +93,13 @@ class Front:
         self.readiness = Readiness()
         permits = Permits(settings.max_queued_requests, shared.board, number, shared.executor.predicted_wait_s)
         metrics.in_flight.set_function(lambda: shared.board.held_of(number))
-        pipeline = Pipeline(shared.repository, permits, shared.executor, metrics)
+        routing = Routing(shared.repository, shared.report)
+        shadowing = Shadowing(shared.repository, shared.executor, metrics)
+        pipeline = Pipeline(shared.repository, permits, shared.executor, routing, shadowing, metrics)
         classification = ClassificationService(pipeline, shared.repository, metrics, settings.max_call_seconds)
         open_inference = OpenInferenceService(
             Inference(pipeline, shared.repository),
+            pipeline,
             shared.repository,
             shared.control,
             metrics,
@@ -89,7 +107,12 @@ class Front:
             lambda: self.readiness.serving,
             Limit(settings.max_call_seconds, settings.max_queued_requests, settings.model_control == "explicit"),
         )
-        self._server = grpc.aio.server(options=_channel_options(settings, shares_port=shares_port))
+        self._door = door(settings, metrics, shared.board, number)
+        self._server = grpc.aio.server(
+            interceptors=self._door.interceptors,
+            options=_channel_options(settings, shares_port=shares_port),
+            maximum_concurrent_rpcs=max(MAX_OPEN_COUNT, 2 * settings.max_connections),
+        )
         self._arrivals = Arrivals()
         self._port = 0
         reception = Reception(shared.memory.queued_bytes, settings.max_message_bytes)
@@ -120,23 +143,26 @@ class Front:
         if settings.reflection:
             reflection.register(server, [SERVICE, OPEN_INFERENCE, HEALTH])
 
+    def let_in(self, entry: Entry) -> None:
+        """Asks this of those who come from now on. Must have been called before `start`."""
+        self._door.let_in(entry)
+
     async def start(self, address: str) -> int:
         """Listens. Returns the port.
 
         Raises:
             StartError: The address cannot be bound.
         """
-        try:
-            self._port = self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise StartError(f"--listen {address} cannot be bound: {error}") from error
+        self._port = self._door.bind(self._server, address)
         await self._server.start()
         return self._port
 
     def update(self, known: Known, serving: bool) -> None:
         """Takes over what is known of the models, and tells everybody who asks or watches whether the server serves."""
         self._repository.known = known
-        self.metrics.statistics.keep({model.number for model in self._repository.listing()})
+        models = self._repository.listing()
+        self.metrics.statistics.keep({model.number for model in models})
+        self.metrics.keep_versions({(model.name, model.version) for model in models})
         self.readiness.set_serving(serving)
 
     async def drain(self) -> None:
@@ -153,6 +179,14 @@ class Front:
     async def close(self) -> None:
         """Ends at once. Without effect after a drain."""
         await self._server.stop(None)
+
+
+def door(settings: Settings, metrics: Metrics, board: Board, number: int) -> Door:
+    """That of a port which counts what callers do at a place of a board."""
+    if settings.keys is None:
+        return Door(None)
+    limits = CallerLimits(settings.max_caller_calls, settings.max_caller_calls_per_second)
+    return Door(Gate(limits, lambda reason, caller: metrics.refused_calls.labels(reason, caller).inc(), board, number))
 
 
 def memory_of(settings: Settings) -> Memory:
@@ -187,8 +221,15 @@ def _channel_options(settings: Settings, *, shares_port: bool) -> list[tuple[str
         ("grpc.http2.min_ping_interval_without_data_ms", round(settings.min_ping_seconds * 1e3)),
         ("grpc.keepalive_time_ms", round(settings.keepalive_seconds * 1e3)),
         ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+        # One limit; between gRPC's usual two it is a matter of chance whether a call comes in.
+        ("grpc.max_metadata_size", MAX_HEADER_BYTES),
+        ("grpc.absolute_max_metadata_size", MAX_HEADER_BYTES),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
+        # Calls that have come and were not looked at yet; beyond gRPC's own 1,000 it cancels some, whoever made them.
+        ("grpc.server.max_pending_requests", MAX_PENDING_COUNT),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_PENDING_COUNT),
         # Two servers on one port would share its calls by chance; the fronts of one server share them by purpose.
         ("grpc.so_reuseport", int(shares_port)),
     ]

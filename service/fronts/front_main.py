@@ -10,7 +10,7 @@ from typing import Any
 from taxon.service.config import Settings
 from taxon.service.fronts.asking import Asking
 from taxon.service.fronts.front import Front, Shared, memory_of
-from taxon.service.fronts.front_protocol import Ask, Delivered, Drain, Listening, Told, Update
+from taxon.service.fronts.front_protocol import Ask, Delivered, Drain, LetIn, Listening, Told, Update
 from taxon.service.fronts.remote import RemoteControl, RemotePool
 from taxon.service.machine import keep_freed_memory
 from taxon.service.models.repository import Repository
@@ -37,7 +37,7 @@ class FrontProcess:
         decodes_apart: bool,
     ) -> None:
         self._settings = settings
-        self._ended = asyncio.Event()
+        self._ended, self._told_whom = asyncio.Event(), asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
         self._channel = Channel(owner, self._receive, self._ended.set)
         self._asking = Asking(self._channel.send, self._answer)
@@ -46,11 +46,20 @@ class FrontProcess:
         memory = memory_of(settings)
         executor = Executor(self._pool, arena, memory, number, decodes_apart=decodes_apart)
         control = RemoteControl(self._asking)
-        shared = Shared(Repository(), executor, control, board, memory, lambda: self._asking.ask("statistics"))
+        shared = Shared(
+            Repository(),
+            executor,
+            control,
+            board,
+            memory,
+            lambda: self._asking.ask("statistics"),
+            self._channel.send_soon,
+        )
         self._front = Front(settings, shared, self._metrics, number, shares_port=True)
 
     async def serve(self) -> None:
         """Until drained, or until the owner has gone."""
+        await self._told_whom.wait()
         await self._front.start(self._settings.listen)
         self._channel.send(Listening())
         await self._ended.wait()
@@ -60,6 +69,9 @@ class FrontProcess:
         match message:
             case Delivered():
                 self._pool.delivered(message)
+            case LetIn():
+                self._front.let_in(message.entry)
+                self._told_whom.set()
             case Update():
                 self._front.update(message.known, message.serving)
             case Ask():

@@ -4,6 +4,7 @@ workers; the inputs lie in each front's own arena.
 
 from typing import Any, Literal, NamedTuple
 
+from taxon.service.access.entry import Entry
 from taxon.service.models.repository import Known
 from taxon.service.scheduling.arena import Input
 from taxon.service.scheduling.batching import Outcome
@@ -11,6 +12,12 @@ from taxon.service.scheduling.batching import Outcome
 
 class Listening(NamedTuple):
     """Front → owner: it speaks gRPC."""
+
+
+class LetIn(NamedTuple):
+    """Owner → front: what is asked of those who come, from now on. The first message: before it, nobody is let in."""
+
+    entry: Entry
 
 
 class Update(NamedTuple):
@@ -31,6 +38,8 @@ class Submit(NamedTuple):
     priority: int
     decoding_bytes: int
     """See `Job`."""
+    background: bool = False
+    """The same."""
 
 
 class Leave(NamedTuple):

@@ -6,18 +6,20 @@ One queue, one readiness, one metrics page, one drain: all of them are here; a f
 import asyncio
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
 from prometheus_client.core import Metric
 
+from taxon.service.access.entry import Entry
 from taxon.service.config import Settings
 from taxon.service.errors import StartError
 from taxon.service.fronts.asking import Asking
-from taxon.service.fronts.front_protocol import Ask, Delivered, Drain, Leave, Listening, Submit, Told, Update
+from taxon.service.fronts.front_protocol import Ask, Delivered, Drain, Leave, LetIn, Listening, Submit, Told, Update
 from taxon.service.models.control import ModelControl
 from taxon.service.models.repository import Known
+from taxon.service.models.routing import Seen
 from taxon.service.scheduling.arena import Arena
 from taxon.service.scheduling.batching import Job, Outcome
 from taxon.service.scheduling.board import Board
@@ -71,6 +73,7 @@ class Hub:
         arenas: Sequence[Arena],
         *,
         decodes_apart: bool,
+        report: Callable[[Seen], None],
     ) -> None:
         """Starts nothing yet.
 
@@ -81,6 +84,7 @@ class Hub:
             board: What all fronts read.
             arenas: One for each front.
             decodes_apart: See `Executor`.
+            report: Told what becomes of calls while a canary is on trial.
         """
         self._settings = settings
         self._line = line
@@ -88,9 +92,11 @@ class Hub:
         self._board = board
         self._arenas = arenas
         self._decodes_apart = decodes_apart
+        self._report = report
         self._loop = asyncio.get_running_loop()
         self._fronts: dict[int, FrontHandle] = {}
         self._places = Places("front", len(arenas), self._start)
+        self._entry = Entry()
         self._update: Update | None = None
         self._telling = False
         self._reserved: socket.socket | None = None
@@ -120,6 +126,12 @@ class Hub:
             count = len(self._arenas)
             raise StartError(f"{count - len(self.pids)} of {count} fronts did not start; see the log") from None
         return bound
+
+    def let_in(self, entry: Entry) -> None:
+        """Tells every front what is asked of those who come, from now on."""
+        self._entry = entry
+        for front in self._fronts.values():
+            front.process.send(LetIn(entry))
 
     def update(self, known: Known, serving: bool) -> None:
         """Tells every front what is known of the models, and whether the server serves."""
@@ -180,6 +192,7 @@ class Hub:
         words = [number, len(self._arenas), int(self._decodes_apart), self._settings.model_dump_json()]
         descriptors = self._board.descriptor, self._arenas[number].descriptor
         front = self._fronts[number] = FrontHandle(number, descriptors, [*map(str, words)], self)
+        front.process.send(LetIn(self._entry))
         if self._update:
             front.process.send(self._update)
 
@@ -214,6 +227,8 @@ class Hub:
                 self._submit(front, message)
             case Leave():
                 self._leave(front, message.number)
+            case Seen():
+                self._report(message)
             case Ask():
                 front.asking.asked(message)
             case Told():
@@ -242,6 +257,7 @@ class Hub:
             deliver,
             message.priority,
             decoding_bytes=message.decoding_bytes,
+            background=message.background,
         )
         try:
             self._line.submit(job)

@@ -21,7 +21,8 @@ class RemotePool:
             job.bring(job)
         number = id(job)
         self._jobs[number] = job
-        self._channel.send_soon(Submit(number, job.model, job.input, job.deadline, job.priority, job.decoding_bytes))
+        told = job.model, job.input, job.deadline, job.priority, job.decoding_bytes, job.background
+        self._channel.send_soon(Submit(number, *told))
 
     def leave(self, job: Job) -> None:
         """See `Line`."""

@@ -1,4 +1,6 @@
-"""Loads and unloads models, and follows their labels. Knows folders and the pool of workers; not the wire."""
+"""Loads and unloads models, and follows what is declared of their traffic. Knows folders and the pool of workers; not
+the wire.
+"""
 
 import asyncio
 import re
@@ -9,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from taxon.bundle.traffic import Traffic
 from taxon.service.errors import FieldInvalidError, ModelNotFoundError, ModelRefusedError
 from taxon.service.models import folder
 from taxon.service.models.folder import NAME_PATTERN, Found
@@ -19,8 +22,8 @@ from taxon.service.workers.worker_protocol import Loaded
 
 # Models that are proved at the same time: more would only share the cores.
 MOST_AT_ONCE = 2
-LABELS_PERIOD_S = 0.2
-# A folder can change twice within one tick of its file system's clock: labels so young are read again.
+TRAFFIC_PERIOD_S = 0.2
+# A file can change twice within one tick of its file system's clock: what is so young is read again.
 SETTLED_NS = 1_000_000_000
 
 log = structlog.get_logger(__name__)
@@ -49,7 +52,7 @@ class ModelControl:
         self._pool = pool
         self._on_batch = on_batch
         self._turn = asyncio.Lock()
-        self._labels_seen_ns: dict[str, int] = {}
+        self._traffic_seen: dict[str, tuple[int, ...]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def load_all(self) -> None:
@@ -146,32 +149,35 @@ class ModelControl:
             if model.number == number:
                 self._repository.retire(model, reason)
 
-    async def watch_labels(self) -> None:
-        """Follows the labels of all models: the default changes with them, and a version that one names is loaded.
-        By polling, which works on network file systems too.
+    async def watch_traffic(self) -> None:
+        """Follows what is declared for all models: the default, the labels, canary and shadow change with it, and a
+        version that it names is loaded. By polling, which works on network file systems too.
         """
         while True:
-            await asyncio.sleep(LABELS_PERIOD_S)
-            names = sorted({state.name for state in self._repository.index()})
-            for name, labels in (await asyncio.to_thread(self._changed_labels, names)).items():
-                if labels != self._repository.known.labels.get(name, {}):
-                    self._repository.label(name, labels)
-                missing = set(labels.values()) - set(self._repository.versions(name))
-                tried = {state.version for state in self._repository.index() if state.name == name}
-                if missing - tried:
-                    await self._finish(self._load_in_turn([name], missing - tried))
+            await asyncio.sleep(TRAFFIC_PERIOD_S)
+            await self.look_at_traffic()
 
-    def _changed_labels(self, names: Iterable[str]) -> dict[str, dict[str, int]]:
+    async def look_at_traffic(self) -> None:
+        """Looks once."""
+        names = sorted({state.name for state in self._repository.index()})
+        for name, traffic in (await asyncio.to_thread(self._changed_traffic, names)).items():
+            self._repository.declare(name, traffic)
+            missing = traffic.versions - set(self._repository.versions(name))
+            tried = {state.version for state in self._repository.index() if state.name == name}
+            if missing - tried:
+                await self._finish(self._load_in_turn([name], missing - tried))
+
+    def _changed_traffic(self, names: Iterable[str]) -> dict[str, Traffic]:
         changed = {}
         for name in names:
-            changed_ns = folder.labels_changed_ns(self._root, name)
-            if changed_ns == self._labels_seen_ns.get(name, 0):
+            seen = folder.traffic_print(self._root, name)
+            if seen == self._traffic_seen.get(name, (0,)):
                 continue
-            labels = folder.labels(self._root, name)
-            if labels is not None:  # else the last ones hold
-                changed[name] = labels
-            if time.time_ns() - changed_ns > SETTLED_NS:
-                self._labels_seen_ns[name] = changed_ns
+            traffic = folder.declared(self._root, name)
+            if traffic is not None:  # else the last one holds
+                changed[name] = traffic
+            if time.time_ns() - seen[0] > SETTLED_NS:
+                self._traffic_seen[name] = seen
         return changed
 
     async def _load(self, names: Sequence[str] | None, only: Container[int] | None = None) -> None:
@@ -201,11 +207,11 @@ class ModelControl:
             if (one.name, one.version) not in served:
                 repository.note(VersionState(one.name, one.version, "LOADING"))
         for name in dict.fromkeys(one.name for one in chosen):
-            labels = await asyncio.to_thread(folder.labels, self._root, name)
-            if labels is not None:
-                repository.label(name, labels)
-            elif name not in repository.known.labels:
-                repository.label(name, folder.UNREADABLE)
+            traffic = await asyncio.to_thread(folder.declared, self._root, name)
+            if traffic is not None:
+                repository.declare(name, traffic)
+            elif name not in repository.known.traffic:
+                repository.declare(name, folder.UNREADABLE)
         turns = asyncio.Semaphore(MOST_AT_ONCE)
 
         async def load(one: Found) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import structlog
 
-from taxon.bundle import store, version_labels
+from taxon.bundle import store, traffic
 from taxon.bundle.manifest import BundleError
+from taxon.bundle.traffic import STABLE, Traffic
 from taxon.picture_files import is_passed_over, printable
 from taxon.service.models.config_pbtxt import read_config
 from taxon.service.runtime.description import GraphConfig
@@ -18,7 +19,7 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 VERSION_PATTERN = r"[1-9][0-9]{0,17}"
 
 # No version has this number: nothing is the default as long as nobody can read what is.
-UNREADABLE = {version_labels.STABLE: 0}
+UNREADABLE = Traffic.model_construct(labels={STABLE: 0})
 
 BROKEN = "is a symbolic link that leads nowhere"
 
@@ -125,7 +126,7 @@ def _versions(root: Path, name: str) -> list[Found]:
     except OSError as error:
         log.warning("folder is left out, it cannot be read", folder=str(folder), reason=str(error))
         return []
-    stable = (labels(root, name) or {}).get(version_labels.STABLE)
+    stable = (declared(root, name) or UNREADABLE).labels.get(STABLE)
     if bundles:
         return [Found(name, version, None) for version in _ordered(bundles, stable)]
     if not graphs:
@@ -143,18 +144,23 @@ def _ordered(versions: Sequence[int], first: int | None) -> list[int]:
     return sorted(versions, key=lambda version: (version != first, -version))
 
 
-def labels(root: Path, name: str) -> dict[str, int] | None:
-    """The labels of a model; None if they cannot be read, and the log says so. Blocks."""
+def declared(root: Path, name: str) -> Traffic | None:
+    """Which version of a model is to answer what; None if it cannot be read, and the log says so. Blocks."""
     try:
-        return version_labels.read(root, name)
+        if not (root / name).is_dir():  # most likely its file system is away: nobody has taken the labels back
+            return None
+        return traffic.read(root, name)
     except (BundleError, OSError) as error:
-        log.error("version labels cannot be read", model=name, reason=str(error))
+        log.error("traffic cannot be read", model=name, reason=str(error))
         return None
 
 
-def labels_changed_ns(root: Path, name: str) -> int:
-    """When the labels of a model last changed; 0 if it has none. Blocks."""
-    try:
-        return (root / name / version_labels.FOLDER).stat().st_mtime_ns
-    except OSError:
-        return 0
+def traffic_print(root: Path, name: str) -> tuple[int, ...]:
+    """Changes with what is declared for a model: the time, in ns, first; 0 if nothing is. Blocks."""
+    for path in (root / name / traffic.FILE, root / name / traffic.FOLDER):
+        try:
+            found = path.stat()
+        except OSError:
+            continue
+        return found.st_mtime_ns, found.st_ino, found.st_size
+    return (0,)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from taxon.bundle import version_labels
+from taxon.bundle.traffic import STABLE, Traffic
 from taxon.service.errors import FieldInvalidError, ModelNotFoundError, NotServingError
 from taxon.service.models.model import NO_VERSION, Model, VersionState
+from taxon.service.models.trials import Role, Stopped, TrafficTrial, trial_of
 
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
@@ -24,9 +25,14 @@ class Known:
 
     models: dict[str, dict[int, Model]] = field(default_factory=dict)
     states: dict[tuple[str, int], VersionState] = field(default_factory=dict)
-    labels: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    traffic: dict[str, Traffic] = field(default_factory=dict)
+    """What is declared for each model."""
     defaults: dict[str, int] = field(default_factory=dict)
     """The version that answers calls which name none, by model."""
+    trials: dict[tuple[str, Role], TrafficTrial] = field(default_factory=dict)
+    """What has become of the declared canaries and shadows."""
+    stopped: dict[str, Stopped] = field(default_factory=dict)
+    """Canaries that were rolled back, by model."""
     loading: bool = True
     """Whether the first load of the whole folder is still under way."""
 
@@ -67,19 +73,45 @@ class Repository:
     def note(self, state: VersionState) -> None:
         """Remembers the state of a version."""
         self.known.states[state.name, state.version] = state
-        self._choose_default(state.name)
-        self._on_change()
+        self._choose(state.name)
 
     def forget(self, name: str, version: int) -> None:
         """Drops the state of a version that has gone from the folder."""
         self.known.states.pop((name, version), None)
+        self._choose(name)
+
+    def declare(self, name: str, traffic: Traffic) -> None:
+        """Takes over what is declared for a model."""
+        if traffic != self.known.traffic.get(name):
+            self.known.traffic[name] = traffic
+            self._choose(name)
+
+    def roll_back(self, name: str, reason: str) -> None:
+        """Gives the canary's traffic back to the default, until the canary is declared anew or loaded again."""
+        canary = self.known.traffic[name].canary
+        if canary is None:
+            return
+        self.known.stopped[name] = Stopped(canary, self.known.models[name][canary.version].number, reason)
+        self._choose(name)
+
+    def _choose(self, name: str) -> None:
+        self._choose_default(name)
+        self._choose_trials(name)
         self._on_change()
 
-    def label(self, name: str, labels: Mapping[str, int]) -> None:
-        """Takes over the labels of a model."""
-        self.known.labels[name] = labels
-        self._choose_default(name)
-        self._on_change()
+    def _choose_trials(self, name: str) -> None:
+        known, traffic = self.known, self.known.traffic.get(name, Traffic())
+        served = known.models.get(name, {})
+        roles: tuple[Role, ...] = ("canary", "shadow")
+        for role, declared in zip(roles, (traffic.canary, traffic.shadow), strict=True):
+            before, after = known.trials.pop((name, role), None), None
+            if declared is not None:
+                version = declared.version
+                state = known.states.get((name, version))
+                after = trial_of(declared, name, served.get(version), state, known.stopped.get(name))
+                known.trials[name, role] = after
+            if after != before:
+                _tell_of_trial(before, after)
 
     def finish_loading(self) -> None:
         """The first load of the whole folder is over."""
@@ -92,7 +124,7 @@ class Repository:
         """
         defaults, served = self.known.defaults, self.known.models.get(name, {})
         before = defaults.get(name)
-        stable = self.known.labels.get(name, {}).get(version_labels.STABLE)
+        stable = self._labels(name).get(STABLE)
         chosen = max(served, default=None) if stable is None else stable
         if chosen in served:
             defaults[name] = chosen
@@ -160,7 +192,11 @@ class Repository:
     def _number(self, name: str, version: str) -> int | None:
         if not version:
             return self.known.defaults.get(name)
-        return int(version) if VERSION.fullmatch(version) else self.known.labels.get(name, {}).get(version)
+        return int(version) if VERSION.fullmatch(version) else self._labels(name).get(version)
+
+    def _labels(self, name: str) -> Mapping[str, int]:
+        traffic = self.known.traffic.get(name)
+        return traffic.labels if traffic else {}
 
     def _why_missing(self, name: str, version: str) -> Exception:
         """What is still being loaded may yet come."""
@@ -174,7 +210,7 @@ class Repository:
         if "LOADING" in states or (known.loading and not known.states):  # the folder has not even been listed
             return NotServingError(f"model {name!r} is being loaded")
         if not version and name in known.models:
-            stable = known.labels.get(name, {}).get(version_labels.STABLE)
+            stable = self._labels(name).get(STABLE)
             return NotServingError(f"version {stable} of {name!r}, which is labelled stable, is not served")
         return ModelNotFoundError(name, version)
 
@@ -185,6 +221,13 @@ class Repository:
     def default_version(self, name: str) -> int | None:
         """The version that answers calls which name none."""
         return self.known.defaults.get(name)
+
+    def trial(self, name: str, version: int) -> TrafficTrial | None:
+        """The trial that a version is on."""
+        for trial in self.known.trials.values():
+            if (trial.name, trial.version) == (name, version):
+                return trial
+        return None
 
     def listing(self) -> Sequence[Model]:
         """Every served version, by name and version."""
@@ -199,8 +242,29 @@ class Repository:
         """Whether a version, or any if none is given, is served or in the folder."""
         return any(key[0] == name and version in ("", str(key[1])) for key in self.known.states if key[1] != NO_VERSION)
 
+    def refused(self) -> Sequence[VersionState]:
+        """Versions that were found and may not be served, by name and version."""
+        states = [state for state in self.index() if state.version != NO_VERSION]
+        return [state for state in states if state.state == "UNAVAILABLE" and state.reason != "unloaded"]
+
     @property
     def refused_count(self) -> int:
-        """Versions that were found and may not be served."""
-        states = [state for state in self.known.states.values() if state.version != NO_VERSION]
-        return sum(state.state == "UNAVAILABLE" and state.reason != "unloaded" for state in states)
+        """How many were found and may not be served."""
+        return len(self.refused())
+
+
+def _tell_of_trial(before: TrafficTrial | None, after: TrafficTrial | None) -> None:
+    trial = after or before
+    if trial is None:
+        return
+    facts = {"model": trial.name, "version": trial.version, "role": trial.role}
+    if after is None:
+        log.info("trial is over", **facts)
+    elif after.state == "RUNNING":
+        log.info("trial is under way", **facts, share=after.share)
+    elif after.state == "LOADING":
+        log.info("trial begins once its version is loaded", **facts)
+    elif after.state == "ROLLED_BACK":
+        log.error("canary was rolled back, the default answers", **facts, reason=after.reason)
+    else:
+        log.warning("trial is not under way, its version is not served", **facts, reason=after.reason)

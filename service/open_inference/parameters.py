@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from taxon.inference.open_inference_service_pb2 import InferParameter, ModelInferRequest
 from taxon.service.errors import FieldInvalidError, UnsupportedError
+from taxon.service.models.routing import MAX_KEY_BYTES
 from taxon.service.open_inference.tensors import shown
 from taxon.service.runtime.tensor_types import TensorSpec
 
 ENABLE_FINAL_RESPONSE = "triton_enable_empty_final_response"
+ROUTING_KEY = "routing_key"
 RESERVED_PREFIX = "triton_"
 MAX_TIMEOUT_US = 2**53
 
@@ -21,6 +23,8 @@ class Wishes:
     """1 is the most urgent, 0 the default."""
     timeout_s: float | None
     """How long it may take; None: as long as any."""
+    routing_key: str = ""
+    """See `Routing.route`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,8 @@ def read_parameters(parameters: Mapping[str, InferParameter]) -> Wishes:
         if name.startswith(RESERVED_PREFIX) and name != ENABLE_FINAL_RESPONSE:
             raise FieldInvalidError("parameters", f"{shown(name)} is reserved")
     timeout_us = _whole(parameters, "timeout")
-    return Wishes(_whole(parameters, "priority"), min(timeout_us, MAX_TIMEOUT_US) / 1e6 if timeout_us else None)
+    timeout_s = min(timeout_us, MAX_TIMEOUT_US) / 1e6 if timeout_us else None
+    return Wishes(_whole(parameters, "priority"), timeout_s, _key(parameters))
 
 
 def read_outputs(request: ModelInferRequest, specs: Sequence[TensorSpec]) -> list[WantedOutput]:
@@ -78,6 +83,17 @@ def read_outputs(request: ModelInferRequest, specs: Sequence[TensorSpec]) -> lis
                 raise FieldInvalidError(f"{path}.parameters.classification", "must be a positive int64_param")
         wanted.append(WantedOutput(path, index, count))
     return wanted
+
+
+def _key(parameters: Mapping[str, InferParameter]) -> str:
+    if ROUTING_KEY not in parameters:  # a protobuf map would make an entry
+        return ""
+    parameter = parameters[ROUTING_KEY]
+    if parameter.WhichOneof("parameter_choice") != "string_param":
+        raise FieldInvalidError(f"parameters.{ROUTING_KEY}", "must be a string_param")
+    if len(parameter.string_param.encode()) > MAX_KEY_BYTES:
+        raise FieldInvalidError(f"parameters.{ROUTING_KEY}", f"must have at most {MAX_KEY_BYTES} bytes")
+    return parameter.string_param
 
 
 def _whole(parameters: Mapping[str, InferParameter], name: str) -> int:

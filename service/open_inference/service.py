@@ -26,6 +26,7 @@ from taxon.service.errors import (
 )
 from taxon.service.models.config_pbtxt import PLATFORM
 from taxon.service.models.repository import Repository
+from taxon.service.models.routing import Routed
 from taxon.service.open_inference.inference import Inference
 from taxon.service.open_inference.messages import (
     infer_response,
@@ -35,6 +36,7 @@ from taxon.service.open_inference.messages import (
 )
 from taxon.service.open_inference.parameters import read_outputs, read_parameters
 from taxon.service.open_inference.tensors import read_inputs
+from taxon.service.pipeline import Pipeline
 from taxon.service.telemetry.metrics import Metrics
 from taxon.service.telemetry.statistics import Figures, ReadStatistics
 
@@ -91,6 +93,7 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
     def __init__(
         self,
         inference: Inference,
+        pipeline: Pipeline,
         repository: Repository,
         control: Control,
         metrics: Metrics,
@@ -99,10 +102,10 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
         limit: Limit,
     ) -> None:
         self._inference = inference
+        self._pipeline = pipeline
         self._repository = repository
         self._control = control
         self._requests = metrics.requests
-        self._statistics = metrics.statistics
         self._read_statistics = read_statistics
         self._is_ready = is_ready
         self._limit = limit
@@ -256,11 +259,12 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
 
     async def _infer_counted(self, request: pb.ModelInferRequest, until: float) -> pb.ModelInferResponse:
         arrived = time.monotonic()
-        model = self._inference.find(request.model_name, request.model_version)
-        key = model.number
+        found = self._inference.find(request.model_name, request.model_version)
+        routed = Routed(found, "named")
         try:
-            description = model.description
             wishes = read_parameters(request.parameters)
+            routed = self._pipeline.route(found, request.model_version, wishes.routing_key, tensors=True)
+            model, description = routed.model, routed.model.description
             wanted = read_outputs(request, description.outputs)
             if wishes.timeout_s is not None:
                 until = min(until, arrived + wishes.timeout_s)
@@ -268,12 +272,9 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
             inferred = await self._inference.infer(model, tensors, until, wishes.priority)
             encoding = time.monotonic()
             response = infer_response(request.id, description, inferred, wanted)
-        except (Exception, asyncio.CancelledError):
-            self._statistics.failed(key, time.monotonic() - arrived)
+        except (Exception, asyncio.CancelledError) as error:
+            self._pipeline.failed(routed, error, time.monotonic() - arrived, until)
             raise
         now = time.monotonic()
-        slow = inferred.slowest
-        self._statistics.answered(
-            key, inferred.input_count, now - arrived, slow.preprocess_s, slow.queue_s, slow.inference_s, now - encoding
-        )
+        self._pipeline.answered(routed, inferred.input_count, inferred.slowest, now - arrived, now - encoding)
         return response

@@ -7,7 +7,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from taxon.service.errors import InferenceFailedError
+from taxon.service.errors import InferenceFailedError, NotFiniteError
 
 log = structlog.get_logger(__name__)
 
@@ -55,4 +55,4 @@ def _checked(row: NDArray[Any]) -> NDArray[Any] | Exception:
     # Rows of named tensors are their callers' own business: a model may well answer with NaN there.
     if row.dtype.names is not None or np.isfinite(row).all():
         return row
-    return InferenceFailedError("the model's scores for this input are not numbers")
+    return NotFiniteError("the model's scores for this input are not numbers")

@@ -61,6 +61,8 @@ class Job:
     """Whether it is let in against the estimates, to teach them."""
     decode_s: float = 0.0
     """What a decoder has spent on it."""
+    background: bool = False
+    """Whether it is a copy for which nobody waits: it comes in only where a worker would be idle."""
     bring: Callable[["Job"], None] | None = None
     """Writes it into its block, once a worker is to have it; None: it is there. May raise a `ServiceError`."""
 

@@ -1,11 +1,13 @@
 """A few numbers that all fronts of a server read without asking: how many permits each holds, how long a new input
-would wait. Shared memory; one writer for each number.
+would wait, what each caller has under way. Shared memory; one writer for each number.
 """
 
 import mmap
 import os
 
 NUMBER_BYTES = 8
+PLACES = 4096
+"""Callers that are counted apart."""
 
 
 class Board:
@@ -20,11 +22,13 @@ class Board:
         """
         if descriptor is None:
             descriptor = os.memfd_create("taxon-board")
-            os.ftruncate(descriptor, mmap.PAGESIZE)
+            os.ftruncate(descriptor, mmap.PAGESIZE + 2 * front_count * PLACES * NUMBER_BYTES)
         self.descriptor = descriptor
         self._front_count = front_count
-        self._map = mmap.mmap(descriptor, mmap.PAGESIZE)
+        self._map = mmap.mmap(descriptor, 0)
         self._numbers = memoryview(self._map).cast("d")
+        callers = self._numbers[mmap.PAGESIZE // NUMBER_BYTES :]
+        self._under_way, self._made = callers[: front_count * PLACES], callers[front_count * PLACES :]
 
     def held_count(self) -> int:
         """Permits that all fronts hold together."""
@@ -41,8 +45,26 @@ class Board:
         self._numbers[1 + front] += count
 
     def forget(self, front: int) -> None:
-        """A front that has died holds nothing."""
+        """A front that has died holds nothing, and no call is under way in it."""
         self._numbers[1 + front] = 0
+        for place in range(front * PLACES, (front + 1) * PLACES):
+            self._under_way[place] = 0
+
+    def under_way_count(self, place: int) -> int:
+        """Calls of one caller that all fronts have under way together."""
+        return int(sum(self._under_way[place::PLACES]))
+
+    def made_count(self, place: int) -> int:
+        """Calls that one caller has made since the start, at all fronts together."""
+        return int(sum(self._made[place::PLACES]))
+
+    def begin(self, front: int, place: int, count: int) -> None:
+        """Adds to the calls of one caller that one front has under way."""
+        self._under_way[front * PLACES + place] += count
+
+    def make(self, front: int, place: int) -> None:
+        """Counts a call that one caller has made at one front."""
+        self._made[front * PLACES + place] += 1
 
     @property
     def predicted_wait_s(self) -> float:

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from taxon.service.errors import DeadlineTooShortError, InferenceFailedError, NotServingError
+from taxon.service.errors import DeadlineTooShortError, NotServingError, QueueFullError, WorkerEndedError
 from taxon.service.scheduling.admission import Queues
 from taxon.service.scheduling.arena import Input
 from taxon.service.scheduling.batching import Job, Outcome, Scored, brought
@@ -17,6 +17,8 @@ from taxon.service.workers.layout import Layout
 from taxon.service.workers.worker_protocol import Decode, Decoded, Done, Run
 from taxon.service.workers.worker_slot import Batch, WorkerSlot
 from taxon.service.workers.worker_slots import WorkerSlots
+
+IDLE_RETRY_S = 1.0
 
 
 class Dispatcher:
@@ -80,7 +82,7 @@ class Dispatcher:
 
     def _run_again(self, job: Job, *, fatal: bool) -> None:
         """What may have ended a worker is run once more, alone; what has is given to no other."""
-        if fatal:
+        if fatal or job.background:
             job.deliver(_fatal())
         elif job.suspect:
             job.deliver(_died())
@@ -121,10 +123,24 @@ class Dispatcher:
         queue = self._queues.get(job.model)
         if queue is None:
             raise NotServingError("the model is being unloaded")
+        if job.background and (job.alone or not self._has_idle_worker(job.model)):
+            raise QueueFullError(
+                "copies come in only where a worker is idle",
+                IDLE_RETRY_S,
+                queued_count=self.waiting_count,
+                max_queued_count=0,
+            )
         decoding_s = self._queues.decoding_s(self._layout.decoders) if queue.is_decoded_apart(job) else 0.0
         self._queues.admit(queue, job, self._slots.serving_count, self._busy_s() + decoding_s)
         queue.insert(job)
         self.give()
+
+    def _has_idle_worker(self, model: int) -> bool:
+        """Whether one has nothing to do, and where there are several another one too, for whoever comes next."""
+        serving = [slot for slot in self._slots if slot.serves]
+        idle = [slot for slot in serving if not slot.batches and slot.loading is None]
+        able = any(model in slot.models for slot in idle)
+        return able and not self.waiting_count and len(idle) >= min(2, len(serving))
 
     def leave(self, job: Job) -> None:
         """The caller of a job has left. One that waits leaves its queue at once; whoever works on one looks at its
@@ -246,8 +262,8 @@ def _died() -> NotServingError:
     return NotServingError("the worker that held this call died")
 
 
-def _fatal() -> InferenceFailedError:
-    return InferenceFailedError("a worker ended over this input")
+def _fatal() -> WorkerEndedError:
+    return WorkerEndedError("a worker ended over this input")
 
 
 def _places(jobs: Sequence[Job]) -> tuple[list[Input], list[float]]:

@@ -59,7 +59,14 @@ class Executor:
         self._loop = asyncio.get_running_loop()
 
     async def submit(
-        self, model: int, payload: Payload, deadline: float, priority: int = 0, room_bytes: int = 0
+        self,
+        model: int,
+        payload: Payload,
+        deadline: float,
+        priority: int = 0,
+        room_bytes: int = 0,
+        *,
+        background: bool = False,
     ) -> Scored:
         """Waits for the scores of one input. Cancelling the call keeps it from being run.
 
@@ -69,6 +76,7 @@ class Executor:
             deadline: Point of `time.monotonic()`.
             priority: 1 is the most urgent, 0 less urgent than any other.
             room_bytes: Of the array that an encoded picture becomes.
+            background: See `Job`.
 
         Raises:
             ServiceError: See `service.errors`.
@@ -118,6 +126,7 @@ class Executor:
             deliver,
             priority,
             decoding_bytes=decoding_bytes,
+            background=background,
             bring=bring,
         )
         try:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from taxon.bundle import atomic_files, version_labels
+from taxon.bundle import atomic_files, traffic
 from taxon.bundle.manifest import BundleError
 from taxon.bundle.reading import reading
 
@@ -23,15 +23,15 @@ def last(root: Path, name: str, published: Iterable[int]) -> int:
         root: The repository.
         name: Of the model, whose folder exists.
         published: The versions that are there. Where the mark is missing (an older release published, or somebody
-            removed it) they and the labels say what is taken.
+            removed it) they and what labels and trials name say what is taken.
 
     Raises:
-        BundleError: The mark, or in its absence a label, cannot be read or holds no number.
+        BundleError: The mark, or in its absence what is declared, cannot be read or is not valid.
     """
     highest = max(published, default=0)
     mark = root / name / MARK
     if not mark.exists():
-        return max(highest, *version_labels.read(root, name).values(), 0)
+        return max(highest, *traffic.read(root, name).versions, 0)
     with reading(mark):
         text = mark.read_text(encoding="ascii", errors="replace").strip()
     if not re.fullmatch(r"[0-9]{1,18}", text):

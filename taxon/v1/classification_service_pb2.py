@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%taxon/v1/classification_service.proto\x12\x08taxon.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\"\x9c\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x17\n\x0f\x64\x65\x66\x61ult_version\x18\x03 \x01(\x08\x12\x1c\n\x04task\x18\x04 \x01(\x0e\x32\x0e.taxon.v1.Task\x12\x0e\n\x06labels\x18\x05 \x03(\t\x12#\n\x05input\x18\x06 \x01(\x0b\x32\x14.taxon.v1.ModelInput\x12\x0f\n\x07variant\x18\x07 \x01(\t\x12\x1a\n\x12\x65xecution_provider\x18\x08 \x01(\t\x12\x19\n\x11unknown_threshold\x18\t \x01(\x02\x12-\n\x07metrics\x18\n \x03(\x0b\x32\x1c.taxon.v1.Model.MetricsEntry\x12.\n\x0evariant_trials\x18\x0b \x03(\x0b\x32\x16.taxon.v1.VariantTrial\x12\x31\n\x0funknown_measure\x18\x0c \x01(\x0e\x32\x18.taxon.v1.UnknownMeasure\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"@\n\x0cVariantTrial\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x0f\n\x07speedup\x18\x02 \x01(\x01\x12\x0e\n\x06reason\x18\x03 \x01(\t\"h\n\nModelInput\x12%\n\x05image\x18\x01 \x01(\x0b\x32\x14.taxon.v1.ImageInputH\x00\x12+\n\x08\x66\x65\x61tures\x18\x02 \x01(\x0b\x32\x17.taxon.v1.FeaturesInputH\x00\x42\x06\n\x04kind\"B\n\nImageInput\x12\x0e\n\x06height\x18\x01 \x01(\x05\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x15\n\rchannel_count\x18\x03 \x01(\x05\"=\n\rFeaturesInput\x12\x15\n\rfeature_count\x18\x01 \x01(\x05\x12\x15\n\rfeature_names\x18\x02 \x03(\t\"H\n\x0fGetModelRequest\x12\x18\n\nmodel_name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rmodel_version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"2\n\x10GetModelResponse\x12\x1e\n\x05model\x18\x01 \x01(\x0b\x32\x0f.taxon.v1.Model\"F\n\x11ListModelsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"N\n\x12ListModelsResponse\x12\x1f\n\x06models\x18\x01 \x03(\x0b\x32\x0f.taxon.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xdd\x01\n\x0f\x43lassifyRequest\x12\x18\n\nmodel_name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rmodel_version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x05image\x18\x03 \x01(\x0c\x42\x04\xe2\x41\x01\x01H\x00\x12,\n\x08\x66\x65\x61tures\x18\x04 \x01(\x0b\x32\x12.taxon.v1.FeaturesB\x04\xe2\x41\x01\x01H\x00\x12\x19\n\x0bmax_results\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1c\n\tmin_score\x18\x06 \x01(\x02\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x07\n\x05inputB\x0c\n\n_min_score\" \n\x08\x46\x65\x61tures\x12\x14\n\x06values\x18\x01 \x03(\x02\x42\x04\xe2\x41\x01\x02\"\xfa\x01\n\x10\x43lassifyResponse\x12\x31\n\x0f\x63lassifications\x18\x01 \x03(\x0b\x32\x18.taxon.v1.Classification\x12\x0f\n\x07unknown\x18\x02 \x01(\x08\x12\x12\n\nmodel_name\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12\x0f\n\x07variant\x18\x05 \x01(\t\x12(\n\x06timing\x18\x06 \x01(\x0b\x32\x18.taxon.v1.ClassifyTiming\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x18\n\x0b\x66\x61miliarity\x18\x08 \x01(\x02H\x00\x88\x01\x01\x42\x0e\n\x0c_familiarity\"C\n\x0e\x43lassification\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0b\x63lass_index\x18\x02 \x01(\x05\x12\r\n\x05score\x18\x03 \x01(\x02\"\xf9\x01\n\x0e\x43lassifyTiming\x12\x36\n\x13preprocess_duration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0equeue_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12inference_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0etotal_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nbatch_size\x18\x05 \x01(\x05\"I\n\x14\x42\x61tchClassifyRequest\x12\x31\n\x08requests\x18\x01 \x03(\x0b\x32\x19.taxon.v1.ClassifyRequestB\x04\xe2\x41\x01\x02\"G\n\x15\x42\x61tchClassifyResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.taxon.v1.BatchClassifyResult\"u\n\x13\x42\x61tchClassifyResult\x12.\n\x08response\x18\x01 \x01(\x0b\x32\x1a.taxon.v1.ClassifyResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome*I\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x15\n\x11TASK_SINGLE_LABEL\x10\x01\x12\x14\n\x10TASK_MULTI_LABEL\x10\x02*m\n\x0eUnknownMeasure\x12\x1f\n\x1bUNKNOWN_MEASURE_UNSPECIFIED\x10\x00\x12\x19\n\x15UNKNOWN_MEASURE_SCORE\x10\x01\x12\x1f\n\x1bUNKNOWN_MEASURE_FAMILIARITY\x10\x02*\x8f\x03\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_FIELD_INVALID\x10\x01\x12\"\n\x1e\x45RROR_REASON_IMAGE_UNDECODABLE\x10\x02\x12 \n\x1c\x45RROR_REASON_IMAGE_TOO_LARGE\x10\x03\x12 \n\x1c\x45RROR_REASON_MODEL_NOT_FOUND\x10\x04\x12\x1b\n\x17\x45RROR_REASON_QUEUE_FULL\x10\x05\x12\x1c\n\x18\x45RROR_REASON_NOT_SERVING\x10\x06\x12!\n\x1d\x45RROR_REASON_INFERENCE_FAILED\x10\x07\x12#\n\x1f\x45RROR_REASON_DEADLINE_TOO_SHORT\x10\x08\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\t\x12\x1c\n\x18\x45RROR_REASON_UNSUPPORTED\x10\n\x12\x1e\n\x1a\x45RROR_REASON_MODEL_REFUSED\x10\x0b\x32\xcc\x02\n\x15\x43lassificationService\x12\x46\n\x08GetModel\x12\x19.taxon.v1.GetModelRequest\x1a\x1a.taxon.v1.GetModelResponse\"\x03\x90\x02\x01\x12L\n\nListModels\x12\x1b.taxon.v1.ListModelsRequest\x1a\x1c.taxon.v1.ListModelsResponse\"\x03\x90\x02\x01\x12\x46\n\x08\x43lassify\x12\x19.taxon.v1.ClassifyRequest\x1a\x1a.taxon.v1.ClassifyResponse\"\x03\x90\x02\x01\x12U\n\rBatchClassify\x12\x1e.taxon.v1.BatchClassifyRequest\x1a\x1f.taxon.v1.BatchClassifyResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%taxon/v1/classification_service.proto\x12\x08taxon.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\"\xcb\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x17\n\x0f\x64\x65\x66\x61ult_version\x18\x03 \x01(\x08\x12\x1c\n\x04task\x18\x04 \x01(\x0e\x32\x0e.taxon.v1.Task\x12\x0e\n\x06labels\x18\x05 \x03(\t\x12#\n\x05input\x18\x06 \x01(\x0b\x32\x14.taxon.v1.ModelInput\x12\x0f\n\x07variant\x18\x07 \x01(\t\x12\x1a\n\x12\x65xecution_provider\x18\x08 \x01(\t\x12\x19\n\x11unknown_threshold\x18\t \x01(\x02\x12-\n\x07metrics\x18\n \x03(\x0b\x32\x1c.taxon.v1.Model.MetricsEntry\x12.\n\x0evariant_trials\x18\x0b \x03(\x0b\x32\x16.taxon.v1.VariantTrial\x12\x31\n\x0funknown_measure\x18\x0c \x01(\x0e\x32\x18.taxon.v1.UnknownMeasure\x12-\n\rtraffic_trial\x18\r \x01(\x0b\x32\x16.taxon.v1.TrafficTrial\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"R\n\x0cTrafficTrial\x12#\n\x04role\x18\x01 \x01(\x0e\x32\x15.taxon.v1.TrafficRole\x12\r\n\x05share\x18\x02 \x01(\x01\x12\x0e\n\x06reason\x18\x03 \x01(\t\"@\n\x0cVariantTrial\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x0f\n\x07speedup\x18\x02 \x01(\x01\x12\x0e\n\x06reason\x18\x03 \x01(\t\"h\n\nModelInput\x12%\n\x05image\x18\x01 \x01(\x0b\x32\x14.taxon.v1.ImageInputH\x00\x12+\n\x08\x66\x65\x61tures\x18\x02 \x01(\x0b\x32\x17.taxon.v1.FeaturesInputH\x00\x42\x06\n\x04kind\"B\n\nImageInput\x12\x0e\n\x06height\x18\x01 \x01(\x05\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x15\n\rchannel_count\x18\x03 \x01(\x05\"=\n\rFeaturesInput\x12\x15\n\rfeature_count\x18\x01 \x01(\x05\x12\x15\n\rfeature_names\x18\x02 \x03(\t\"H\n\x0fGetModelRequest\x12\x18\n\nmodel_name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rmodel_version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"2\n\x10GetModelResponse\x12\x1e\n\x05model\x18\x01 \x01(\x0b\x32\x0f.taxon.v1.Model\"F\n\x11ListModelsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"N\n\x12ListModelsResponse\x12\x1f\n\x06models\x18\x01 \x03(\x0b\x32\x0f.taxon.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf8\x01\n\x0f\x43lassifyRequest\x12\x18\n\nmodel_name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rmodel_version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x15\n\x05image\x18\x03 \x01(\x0c\x42\x04\xe2\x41\x01\x01H\x00\x12,\n\x08\x66\x65\x61tures\x18\x04 \x01(\x0b\x32\x12.taxon.v1.FeaturesB\x04\xe2\x41\x01\x01H\x00\x12\x19\n\x0bmax_results\x18\x05 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1c\n\tmin_score\x18\x06 \x01(\x02\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x19\n\x0brouting_key\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x42\x07\n\x05inputB\x0c\n\n_min_score\" \n\x08\x46\x65\x61tures\x12\x14\n\x06values\x18\x01 \x03(\x02\x42\x04\xe2\x41\x01\x02\"\xfa\x01\n\x10\x43lassifyResponse\x12\x31\n\x0f\x63lassifications\x18\x01 \x03(\x0b\x32\x18.taxon.v1.Classification\x12\x0f\n\x07unknown\x18\x02 \x01(\x08\x12\x12\n\nmodel_name\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12\x0f\n\x07variant\x18\x05 \x01(\t\x12(\n\x06timing\x18\x06 \x01(\x0b\x32\x18.taxon.v1.ClassifyTiming\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x18\n\x0b\x66\x61miliarity\x18\x08 \x01(\x02H\x00\x88\x01\x01\x42\x0e\n\x0c_familiarity\"C\n\x0e\x43lassification\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0b\x63lass_index\x18\x02 \x01(\x05\x12\r\n\x05score\x18\x03 \x01(\x02\"\xf9\x01\n\x0e\x43lassifyTiming\x12\x36\n\x13preprocess_duration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0equeue_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12inference_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0etotal_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nbatch_size\x18\x05 \x01(\x05\"I\n\x14\x42\x61tchClassifyRequest\x12\x31\n\x08requests\x18\x01 \x03(\x0b\x32\x19.taxon.v1.ClassifyRequestB\x04\xe2\x41\x01\x02\"G\n\x15\x42\x61tchClassifyResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.taxon.v1.BatchClassifyResult\"u\n\x13\x42\x61tchClassifyResult\x12.\n\x08response\x18\x01 \x01(\x0b\x32\x1a.taxon.v1.ClassifyResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome*]\n\x0bTrafficRole\x12\x1c\n\x18TRAFFIC_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13TRAFFIC_ROLE_CANARY\x10\x01\x12\x17\n\x13TRAFFIC_ROLE_SHADOW\x10\x02*I\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x15\n\x11TASK_SINGLE_LABEL\x10\x01\x12\x14\n\x10TASK_MULTI_LABEL\x10\x02*m\n\x0eUnknownMeasure\x12\x1f\n\x1bUNKNOWN_MEASURE_UNSPECIFIED\x10\x00\x12\x19\n\x15UNKNOWN_MEASURE_SCORE\x10\x01\x12\x1f\n\x1bUNKNOWN_MEASURE_FAMILIARITY\x10\x02*\xa3\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_FIELD_INVALID\x10\x01\x12\"\n\x1e\x45RROR_REASON_IMAGE_UNDECODABLE\x10\x02\x12 \n\x1c\x45RROR_REASON_IMAGE_TOO_LARGE\x10\x03\x12 \n\x1c\x45RROR_REASON_MODEL_NOT_FOUND\x10\x04\x12\x1b\n\x17\x45RROR_REASON_QUEUE_FULL\x10\x05\x12\x1c\n\x18\x45RROR_REASON_NOT_SERVING\x10\x06\x12!\n\x1d\x45RROR_REASON_INFERENCE_FAILED\x10\x07\x12#\n\x1f\x45RROR_REASON_DEADLINE_TOO_SHORT\x10\x08\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\t\x12\x1c\n\x18\x45RROR_REASON_UNSUPPORTED\x10\n\x12\x1e\n\x1a\x45RROR_REASON_MODEL_REFUSED\x10\x0b\x12 \n\x1c\x45RROR_REASON_UNAUTHENTICATED\x10\x0c\x12\"\n\x1e\x45RROR_REASON_PERMISSION_DENIED\x10\r\x12&\n\"ERROR_REASON_CALLER_LIMIT_EXCEEDED\x10\x0e\x12$\n ERROR_REASON_REPOSITORY_UNUSABLE\x10\x0f\x32\xcc\x02\n\x15\x43lassificationService\x12\x46\n\x08GetModel\x12\x19.taxon.v1.GetModelRequest\x1a\x1a.taxon.v1.GetModelResponse\"\x03\x90\x02\x01\x12L\n\nListModels\x12\x1b.taxon.v1.ListModelsRequest\x1a\x1c.taxon.v1.ListModelsResponse\"\x03\x90\x02\x01\x12\x46\n\x08\x43lassify\x12\x19.taxon.v1.ClassifyRequest\x1a\x1a.taxon.v1.ClassifyResponse\"\x03\x90\x02\x01\x12U\n\rBatchClassify\x12\x1e.taxon.v1.BatchClassifyRequest\x1a\x1f.taxon.v1.BatchClassifyResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,6 +56,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLASSIFYREQUEST'].fields_by_name['max_results']._serialized_options = b'\342A\001\001'
   _globals['_CLASSIFYREQUEST'].fields_by_name['min_score']._loaded_options = None
   _globals['_CLASSIFYREQUEST'].fields_by_name['min_score']._serialized_options = b'\342A\001\001'
+  _globals['_CLASSIFYREQUEST'].fields_by_name['routing_key']._loaded_options = None
+  _globals['_CLASSIFYREQUEST'].fields_by_name['routing_key']._serialized_options = b'\342A\001\001'
   _globals['_FEATURES'].fields_by_name['values']._loaded_options = None
   _globals['_FEATURES'].fields_by_name['values']._serialized_options = b'\342A\001\002'
   _globals['_BATCHCLASSIFYREQUEST'].fields_by_name['requests']._loaded_options = None
@@ -68,48 +70,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLASSIFICATIONSERVICE'].methods_by_name['Classify']._serialized_options = b'\220\002\001'
   _globals['_CLASSIFICATIONSERVICE'].methods_by_name['BatchClassify']._loaded_options = None
   _globals['_CLASSIFICATIONSERVICE'].methods_by_name['BatchClassify']._serialized_options = b'\220\002\001'
-  _globals['_TASK']._serialized_start=2236
-  _globals['_TASK']._serialized_end=2309
-  _globals['_UNKNOWNMEASURE']._serialized_start=2311
-  _globals['_UNKNOWNMEASURE']._serialized_end=2420
-  _globals['_ERRORREASON']._serialized_start=2423
-  _globals['_ERRORREASON']._serialized_end=2822
+  _globals['_TRAFFICROLE']._serialized_start=2394
+  _globals['_TRAFFICROLE']._serialized_end=2487
+  _globals['_TASK']._serialized_start=2489
+  _globals['_TASK']._serialized_end=2562
+  _globals['_UNKNOWNMEASURE']._serialized_start=2564
+  _globals['_UNKNOWNMEASURE']._serialized_end=2673
+  _globals['_ERRORREASON']._serialized_start=2676
+  _globals['_ERRORREASON']._serialized_end=3223
   _globals['_MODEL']._serialized_start=142
-  _globals['_MODEL']._serialized_end=554
-  _globals['_MODEL_METRICSENTRY']._serialized_start=508
-  _globals['_MODEL_METRICSENTRY']._serialized_end=554
-  _globals['_VARIANTTRIAL']._serialized_start=556
-  _globals['_VARIANTTRIAL']._serialized_end=620
-  _globals['_MODELINPUT']._serialized_start=622
-  _globals['_MODELINPUT']._serialized_end=726
-  _globals['_IMAGEINPUT']._serialized_start=728
-  _globals['_IMAGEINPUT']._serialized_end=794
-  _globals['_FEATURESINPUT']._serialized_start=796
-  _globals['_FEATURESINPUT']._serialized_end=857
-  _globals['_GETMODELREQUEST']._serialized_start=859
-  _globals['_GETMODELREQUEST']._serialized_end=931
-  _globals['_GETMODELRESPONSE']._serialized_start=933
-  _globals['_GETMODELRESPONSE']._serialized_end=983
-  _globals['_LISTMODELSREQUEST']._serialized_start=985
-  _globals['_LISTMODELSREQUEST']._serialized_end=1055
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1057
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1135
-  _globals['_CLASSIFYREQUEST']._serialized_start=1138
-  _globals['_CLASSIFYREQUEST']._serialized_end=1359
-  _globals['_FEATURES']._serialized_start=1361
-  _globals['_FEATURES']._serialized_end=1393
-  _globals['_CLASSIFYRESPONSE']._serialized_start=1396
-  _globals['_CLASSIFYRESPONSE']._serialized_end=1646
-  _globals['_CLASSIFICATION']._serialized_start=1648
-  _globals['_CLASSIFICATION']._serialized_end=1715
-  _globals['_CLASSIFYTIMING']._serialized_start=1718
-  _globals['_CLASSIFYTIMING']._serialized_end=1967
-  _globals['_BATCHCLASSIFYREQUEST']._serialized_start=1969
-  _globals['_BATCHCLASSIFYREQUEST']._serialized_end=2042
-  _globals['_BATCHCLASSIFYRESPONSE']._serialized_start=2044
-  _globals['_BATCHCLASSIFYRESPONSE']._serialized_end=2115
-  _globals['_BATCHCLASSIFYRESULT']._serialized_start=2117
-  _globals['_BATCHCLASSIFYRESULT']._serialized_end=2234
-  _globals['_CLASSIFICATIONSERVICE']._serialized_start=2825
-  _globals['_CLASSIFICATIONSERVICE']._serialized_end=3157
+  _globals['_MODEL']._serialized_end=601
+  _globals['_MODEL_METRICSENTRY']._serialized_start=555
+  _globals['_MODEL_METRICSENTRY']._serialized_end=601
+  _globals['_TRAFFICTRIAL']._serialized_start=603
+  _globals['_TRAFFICTRIAL']._serialized_end=685
+  _globals['_VARIANTTRIAL']._serialized_start=687
+  _globals['_VARIANTTRIAL']._serialized_end=751
+  _globals['_MODELINPUT']._serialized_start=753
+  _globals['_MODELINPUT']._serialized_end=857
+  _globals['_IMAGEINPUT']._serialized_start=859
+  _globals['_IMAGEINPUT']._serialized_end=925
+  _globals['_FEATURESINPUT']._serialized_start=927
+  _globals['_FEATURESINPUT']._serialized_end=988
+  _globals['_GETMODELREQUEST']._serialized_start=990
+  _globals['_GETMODELREQUEST']._serialized_end=1062
+  _globals['_GETMODELRESPONSE']._serialized_start=1064
+  _globals['_GETMODELRESPONSE']._serialized_end=1114
+  _globals['_LISTMODELSREQUEST']._serialized_start=1116
+  _globals['_LISTMODELSREQUEST']._serialized_end=1186
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1188
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1266
+  _globals['_CLASSIFYREQUEST']._serialized_start=1269
+  _globals['_CLASSIFYREQUEST']._serialized_end=1517
+  _globals['_FEATURES']._serialized_start=1519
+  _globals['_FEATURES']._serialized_end=1551
+  _globals['_CLASSIFYRESPONSE']._serialized_start=1554
+  _globals['_CLASSIFYRESPONSE']._serialized_end=1804
+  _globals['_CLASSIFICATION']._serialized_start=1806
+  _globals['_CLASSIFICATION']._serialized_end=1873
+  _globals['_CLASSIFYTIMING']._serialized_start=1876
+  _globals['_CLASSIFYTIMING']._serialized_end=2125
+  _globals['_BATCHCLASSIFYREQUEST']._serialized_start=2127
+  _globals['_BATCHCLASSIFYREQUEST']._serialized_end=2200
+  _globals['_BATCHCLASSIFYRESPONSE']._serialized_start=2202
+  _globals['_BATCHCLASSIFYRESPONSE']._serialized_end=2273
+  _globals['_BATCHCLASSIFYRESULT']._serialized_start=2275
+  _globals['_BATCHCLASSIFYRESULT']._serialized_end=2392
+  _globals['_CLASSIFICATIONSERVICE']._serialized_start=3226
+  _globals['_CLASSIFICATIONSERVICE']._serialized_end=3558
 # @@protoc_insertion_point(module_scope)

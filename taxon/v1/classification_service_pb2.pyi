@@ -12,6 +12,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class TrafficRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TRAFFIC_ROLE_UNSPECIFIED: _ClassVar[TrafficRole]
+    TRAFFIC_ROLE_CANARY: _ClassVar[TrafficRole]
+    TRAFFIC_ROLE_SHADOW: _ClassVar[TrafficRole]
+
 class Task(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     TASK_UNSPECIFIED: _ClassVar[Task]
@@ -38,6 +44,13 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
     ERROR_REASON_UNSUPPORTED: _ClassVar[ErrorReason]
     ERROR_REASON_MODEL_REFUSED: _ClassVar[ErrorReason]
+    ERROR_REASON_UNAUTHENTICATED: _ClassVar[ErrorReason]
+    ERROR_REASON_PERMISSION_DENIED: _ClassVar[ErrorReason]
+    ERROR_REASON_CALLER_LIMIT_EXCEEDED: _ClassVar[ErrorReason]
+    ERROR_REASON_REPOSITORY_UNUSABLE: _ClassVar[ErrorReason]
+TRAFFIC_ROLE_UNSPECIFIED: TrafficRole
+TRAFFIC_ROLE_CANARY: TrafficRole
+TRAFFIC_ROLE_SHADOW: TrafficRole
 TASK_UNSPECIFIED: Task
 TASK_SINGLE_LABEL: Task
 TASK_MULTI_LABEL: Task
@@ -56,9 +69,13 @@ ERROR_REASON_DEADLINE_TOO_SHORT: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
 ERROR_REASON_UNSUPPORTED: ErrorReason
 ERROR_REASON_MODEL_REFUSED: ErrorReason
+ERROR_REASON_UNAUTHENTICATED: ErrorReason
+ERROR_REASON_PERMISSION_DENIED: ErrorReason
+ERROR_REASON_CALLER_LIMIT_EXCEEDED: ErrorReason
+ERROR_REASON_REPOSITORY_UNUSABLE: ErrorReason
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "default_version", "task", "labels", "input", "variant", "execution_provider", "unknown_threshold", "metrics", "variant_trials", "unknown_measure")
+    __slots__ = ("name", "version", "default_version", "task", "labels", "input", "variant", "execution_provider", "unknown_threshold", "metrics", "variant_trials", "unknown_measure", "traffic_trial")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -78,6 +95,7 @@ class Model(_message.Message):
     METRICS_FIELD_NUMBER: _ClassVar[int]
     VARIANT_TRIALS_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_MEASURE_FIELD_NUMBER: _ClassVar[int]
+    TRAFFIC_TRIAL_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     default_version: bool
@@ -90,7 +108,18 @@ class Model(_message.Message):
     metrics: _containers.ScalarMap[str, float]
     variant_trials: _containers.RepeatedCompositeFieldContainer[VariantTrial]
     unknown_measure: UnknownMeasure
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., default_version: bool = ..., task: _Optional[_Union[Task, str]] = ..., labels: _Optional[_Iterable[str]] = ..., input: _Optional[_Union[ModelInput, _Mapping]] = ..., variant: _Optional[str] = ..., execution_provider: _Optional[str] = ..., unknown_threshold: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., variant_trials: _Optional[_Iterable[_Union[VariantTrial, _Mapping]]] = ..., unknown_measure: _Optional[_Union[UnknownMeasure, str]] = ...) -> None: ...
+    traffic_trial: TrafficTrial
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., default_version: bool = ..., task: _Optional[_Union[Task, str]] = ..., labels: _Optional[_Iterable[str]] = ..., input: _Optional[_Union[ModelInput, _Mapping]] = ..., variant: _Optional[str] = ..., execution_provider: _Optional[str] = ..., unknown_threshold: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., variant_trials: _Optional[_Iterable[_Union[VariantTrial, _Mapping]]] = ..., unknown_measure: _Optional[_Union[UnknownMeasure, str]] = ..., traffic_trial: _Optional[_Union[TrafficTrial, _Mapping]] = ...) -> None: ...
+
+class TrafficTrial(_message.Message):
+    __slots__ = ("role", "share", "reason")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    role: TrafficRole
+    share: float
+    reason: str
+    def __init__(self, role: _Optional[_Union[TrafficRole, str]] = ..., share: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class VariantTrial(_message.Message):
     __slots__ = ("variant", "speedup", "reason")
@@ -159,20 +188,22 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("model_name", "model_version", "image", "features", "max_results", "min_score")
+    __slots__ = ("model_name", "model_version", "image", "features", "max_results", "min_score", "routing_key")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     MAX_RESULTS_FIELD_NUMBER: _ClassVar[int]
     MIN_SCORE_FIELD_NUMBER: _ClassVar[int]
+    ROUTING_KEY_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: str
     image: bytes
     features: Features
     max_results: int
     min_score: float
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., image: _Optional[bytes] = ..., features: _Optional[_Union[Features, _Mapping]] = ..., max_results: _Optional[int] = ..., min_score: _Optional[float] = ...) -> None: ...
+    routing_key: str
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., image: _Optional[bytes] = ..., features: _Optional[_Union[Features, _Mapping]] = ..., max_results: _Optional[int] = ..., min_score: _Optional[float] = ..., routing_key: _Optional[str] = ...) -> None: ...
 
 class Features(_message.Message):
     __slots__ = ("values",)

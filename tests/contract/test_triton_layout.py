@@ -48,7 +48,7 @@ def test_versions_are_numbers_and_nothing_else_is_one(models):
     """Triton takes folders named by a number without leading zeros for versions, and passes over the rest."""
     assert [path.name for path in models.iterdir()] == ["toy"]
     names = {path.name for path in (models / "toy").iterdir()}
-    assert names == {"1", "2", "labels", "promotions.jsonl", ".last_version"}
+    assert names == {"1", "2", "traffic.json", "promotions.jsonl", ".last_version"}
     assert all((models / "toy" / version / "model.onnx").is_file() for version in ("1", "2"))
 
 

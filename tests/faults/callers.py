@@ -20,6 +20,8 @@ class Callers:
     options: list = field(default_factory=list)
     count: int = 4
     pause_s: float = 0.0
+    batches: bool = False
+    """Whether they send messages that are received in turns."""
     lost: list = field(default_factory=list)
     seconds: list = field(default_factory=list)
     """Of every call that was answered."""
@@ -43,13 +45,19 @@ class Callers:
     def p99_s(self):
         return float(np.quantile(self.seconds, 0.99))
 
+    def ask(self, stub):
+        request = pb.ClassifyRequest(image=RED)
+        if self.batches:
+            return stub.BatchClassify(pb.BatchClassifyRequest(requests=[request]), timeout=10).results[0].response
+        return stub.Classify(request, timeout=10)
+
     def call(self):
         with grpc.insecure_channel(self.target, [*self.options, ("grpc.use_local_subchannel_pool", 1)]) as channel:
-            classify = ClassificationServiceStub(channel).Classify
+            stub = ClassificationServiceStub(channel)
             while not self.over.wait(self.pause_s):
                 began = time.monotonic()
                 try:
-                    assert classify(pb.ClassifyRequest(image=RED), timeout=10).classifications[0].label == "red"
+                    assert self.ask(stub).classifications[0].label == "red"
                     self.seconds.append(time.monotonic() - began)
                 except grpc.RpcError as error:
                     self.lost.append(f"{error.code().name}: {error.details()}")

@@ -21,17 +21,18 @@ SECONDS = 5.0
 MARGIN_S = 0.05
 
 
-def neighbours(server):
+def neighbours(server, *, batches=False):
     """Who call now and then, as most do, and retry nothing."""
-    return Callers(server.address, count=3, pause_s=0.03)
+    return Callers(server.address, count=3, pause_s=0.03, batches=batches)
 
 
 @contextlib.contextmanager
-def unnoticed(server, name):
+def unnoticed(server, name, *, batches=False):
     """What goes on inside costs neighbours nothing."""
-    with neighbours(server) as before:
+    with neighbours(server, batches=batches) as before:
         time.sleep(SECONDS)
-    with neighbours(server) as meanwhile:
+    with neighbours(server, batches=batches) as meanwhile:
+        time.sleep(0.5)
         yield
     sys.stdout.write(
         f"{name}: {meanwhile.answered} answered, {len(meanwhile.lost)} lost, "
@@ -73,6 +74,17 @@ def test_answers_that_are_never_taken(serve):
         for stream in range(1, 4001, 2):
             connection.sendall(opening(stream) + message(stream, REQUEST))
         time.sleep(SECONDS)
+
+
+def test_calls_that_are_opened_and_send_nothing(serve):
+    """Each holds a turn of the largest message until it is taken away; four hold all."""
+    server = serve("--workers", "1")
+    with contextlib.ExitStack() as stack, unnoticed(server, "silent", batches=True):
+        for _ in range(10):
+            connection = drained(stack.enter_context(connect(server.address)))
+            path = "/taxon.v1.ClassificationService/BatchClassify"
+            connection.sendall(b"".join(opening(stream, path) for stream in range(1, 201, 2)))
+        time.sleep(2 * SECONDS)
 
 
 def test_a_thousand_idle_connections(serve):

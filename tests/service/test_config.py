@@ -45,6 +45,7 @@ def test_values_out_of_range(argv):
         ("threads", "1000000"),
         ("listen", "[::]:65536"),
         ("metrics_port", "65536"),
+        ("admin_port", "65536"),
         ("max_run_seconds", "0"),
         ("max_run_seconds", "1e300"),
         ("max_load_seconds", "nan"),
@@ -92,6 +93,45 @@ def test_kubernetes_service_links_are_explained(monkeypatch):
     monkeypatch.setenv("TAXON_PORT", "tcp://10.0.0.7:50051")
     monkeypatch.setenv("TAXON_SERVICE_HOST", "10.0.0.7")
     parse([])  # a Service named taxon does no harm
-    monkeypatch.setenv("TAXON_METRICS_PORT", "tcp://10.0.0.7:9090")
-    with pytest.raises(ValidationError, match="enableServiceLinks"):
-        parse([])
+    for port in ("METRICS", "ADMIN"):
+        with monkeypatch.context() as patch:
+            patch.setenv(f"TAXON_{port}_PORT", "tcp://10.0.0.7:9090")
+            with pytest.raises(ValidationError, match="enableServiceLinks"):
+                parse([])
+
+
+@pytest.mark.parametrize(
+    ("listen", "flags", "fault"),
+    [
+        ("[::]:50051", [], "--listen [::]:50051 can be reached from other machines"),
+        ("0.0.0.0:0", [], "--insecure"),
+        ("10.0.0.7:50051", [], "--insecure"),
+        ("taxon.example:50051", [], "--insecure"),
+        ("[::]:50051", ["--insecure"], ""),
+        ("[::]:50051", ["--tls-cert", "c", "--tls-key", "k"], ""),
+        ("127.0.0.1:50051", [], ""),
+        ("127.0.0.2:50051", [], ""),
+        ("[::1]:50051", [], ""),
+        ("localhost:50051", [], ""),
+        ("localhost:50051", ["--admin-port", "0", "--admin-host", "0.0.0.0"], "--admin-host 0.0.0.0:0 can be reached"),
+        ("localhost:50051", ["--admin-host", "0.0.0.0"], ""),
+        ("localhost:50051", ["--tls-cert", "c"], "--tls-cert and --tls-key go together"),
+        ("localhost:50051", ["--tls-key", "k"], "--tls-cert and --tls-key go together"),
+        ("localhost:50051", ["--tls-client-ca", "a"], "--tls-client-ca needs --tls-cert"),
+        ("localhost:50051", ["--max-caller-calls", "3"], "--max-caller-calls-per-second need --keys"),
+        ("localhost:50051", ["--max-caller-calls-per-second", "3", "--keys", "k"], ""),
+    ],
+)
+def test_what_is_not_encrypted_must_be_said_aloud(listen, flags, fault, capsys):
+    words = ["--listen", listen, *flags]
+    if not fault:
+        assert parse(words).listen == listen
+        return
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("taxon serve: --")
+    assert fault in said
+
+
+def test_the_default_stays_on_this_machine():
+    assert parse([]).listen == "127.0.0.1:50051"

@@ -67,7 +67,7 @@ async def test_a_version_that_nobody_promoted_never_answers_by_default(serve, mo
             versions.add(await answered_by())
         assert versions == {"1", "3"}
         version_labels.write(models, "colors", "stable", 9)  # there is no such version
-        await until(lambda: running.server.repository.known.labels["colors"]["stable"] == 9)
+        await until(lambda: running.server.repository.known.traffic["colors"].labels["stable"] == 9)
         assert await answered_by() == "3"
         assert await answered_by(model_version="2") == "2"
 

@@ -92,7 +92,7 @@ async def test_metrics_page(serve, models):
         page = await asyncio.to_thread(read)
     assert 'taxon_requests_total{method="Classify",outcome="OK"} 1.0' in page
     assert 'taxon_requests_total{method="Classify",outcome="IMAGE_UNDECODABLE"} 1.0' in page
-    assert 'taxon_stage_seconds_count{model="colors",stage="inference"} 1.0' in page
+    assert 'taxon_stage_seconds_count{model="colors",stage="inference",version="1"} 1.0' in page
     assert "taxon_in_flight_inputs 0.0" in page
     assert "taxon_queued_inputs 0.0" in page
     assert "taxon_serving 1.0" in page
@@ -133,7 +133,7 @@ async def test_a_taken_port_is_said_to_be_taken(serve, models):
     async with serve(models):
         port = (models.parent / "port").read_text().strip()
         with pytest.raises(StartError, match=f":{port} cannot be bound"):
-            await server.Server(parse(["--models", str(models), "--listen", f"[::]:{port}"])).serve()
+            await server.Server(parse(["--models", str(models), "--listen", f"[::]:{port}", "--insecure"])).serve()
 
 
 async def test_a_port_file_that_cannot_be_written_is_named(models, tmp_path):

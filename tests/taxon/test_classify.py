@@ -14,6 +14,7 @@ from rich.console import Console
 from taxon.choice import Choice
 from taxon.classify import Input, Row, classify_inputs, find_inputs, main, to_json, to_table
 from taxon.client import AsyncClient
+from taxon.connection import Connection
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1 import classification_service_pb2_grpc as pb_grpc
 
@@ -132,11 +133,11 @@ def test_only_what_needs_the_model_asks_for_it(cats, tmp_path, monkeypatch):
     path = tmp_path / "1.png"
     path.write_bytes(b"something")
     monkeypatch.setattr(AsyncClient, "get_model", lambda *_, **__: pytest.fail("the model was asked for"))
-    (row,) = asyncio.run(classify_inputs([Input(path, label="cat")], cats, Choice(), 5.0, 1))
+    (row,) = asyncio.run(classify_inputs([Input(path, label="cat")], Connection(cats), Choice(), 5.0, 1))
     assert row.label == "cat"
     monkeypatch.undo()
     with pytest.raises(ValueError, match=r"1 of 1 inputs have no true label, the first .*1\.png"):
-        asyncio.run(classify_inputs([Input(path)], cats, Choice(), 5.0, 1, labelled=True))
+        asyncio.run(classify_inputs([Input(path)], Connection(cats), Choice(), 5.0, 1, labelled=True))
 
 
 def test_the_accuracy_counts_what_was_not_answered_as_wrong(cats, folder, capsys):

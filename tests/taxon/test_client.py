@@ -99,12 +99,13 @@ def test_a_picture_may_be_bytes_or_a_path(scripted, tmp_path):
     with Client(address) as client:
         client.classify(b"JPEG")
         client.classify(path)
-        client.classify(str(path), model="pets", version="7", max_results=2, min_score=0.0)
+        client.classify(str(path), model="pets", version="7", max_results=2, min_score=0.0, routing_key="u")
     assert [request.image for request in servicer.requests] == [b"JPEG"] * 3
     assert not servicer.requests[0].HasField("min_score")
     last = servicer.requests[-1]
     assert (last.model_name, last.model_version, last.max_results) == ("pets", "7", 2)
     assert last.HasField("min_score")
+    assert [request.routing_key for request in servicer.requests] == ["", "", "u"]
 
 
 def test_features_instead_of_a_picture(scripted):

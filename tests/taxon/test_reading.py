@@ -83,16 +83,22 @@ def test_a_signature_that_cannot_be_read_is_named(bundle, monkeypatch, tmp_path)
         store.read(tmp_path, "pets", 1, check)
 
 
+def write_labels(root, *names):
+    """In the form of earlier releases."""
+    (root / "pets" / "labels").mkdir()
+    for name in names:
+        (root / "pets" / "labels" / name).write_text("1\n")
+
+
 def test_a_label_that_cannot_be_read_is_named(bundle, monkeypatch, tmp_path):
-    version_labels.write(tmp_path, "pets", "stable", 1)
+    write_labels(tmp_path, "stable")
     failing(monkeypatch, "stable", errno.ESTALE)
     with pytest.raises(BundleError, match=r"labels/stable cannot be read: Stale file handle"):
         version_labels.read(tmp_path, "pets")
 
 
 def test_a_label_that_is_taken_away_meanwhile_is_none(bundle, monkeypatch, tmp_path):
-    for label in ("stable", "candidate"):
-        version_labels.write(tmp_path, "pets", label, 1)
+    write_labels(tmp_path, "stable", "candidate")
     failing(monkeypatch, "stable", errno.ENOENT)
     assert version_labels.read(tmp_path, "pets") == {"candidate": 1}
 
@@ -125,7 +131,7 @@ def test_what_another_user_may_not_read_hides_nothing_else(bundle, tmp_path):
     """Real permissions, as a user who is not root."""
     for _ in range(2):
         publish(tmp_path)
-    version_labels.write(tmp_path, "pets", "stable", 1)
+    write_labels(tmp_path, "stable")
     for folder in ("private/1", "lost+found"):
         (tmp_path / folder).mkdir(parents=True)
     closed = [tmp_path / path for path in ("private", "lost+found", "pets/2", "pets/labels")]
@@ -152,6 +158,6 @@ def test_what_another_user_may_not_read_hides_nothing_else(bundle, tmp_path):
         "pets/2/manifest.json cannot be read: Permission denied",
         "private/1/manifest.json cannot be read: Permission denied",
         "pets/labels cannot be read: Permission denied",
-        "private/labels cannot be read: Permission denied",
+        "private/traffic.json cannot be read: Permission denied",
         "3",
     ]

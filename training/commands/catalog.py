@@ -66,13 +66,14 @@ def to_table(rows: list[dict[str, Any]]) -> Table:
     for column in ("model", "version", "labels", "accuracy", "calibration", "unknown below", "variants", "from"):
         table.add_column(column, no_wrap=column in ("model", "labels"))
     for row in rows:
+        roles = " ".join([*row["labels"], *(f"{role} {share:.3g}" for role, share in row["trials"].items())])
         if row["error"]:
-            table.add_row(row["name"], str(row["version"]), " ".join(row["labels"]), f"[red]{escape(row['error'])}[/]")
+            table.add_row(row["name"], str(row["version"]), roles, f"[red]{escape(row['error'])}[/]")
             continue
         table.add_row(
             row["name"],
             str(row["version"]),
-            " ".join(row["labels"]),
+            roles,
             _percent(row["accuracy"]),
             "" if row["calibration_error"] is None else f"{row['calibration_error']:.3f}",
             "" if row["unknown_threshold"] is None else f"{row['unknown_threshold']:.2f}",

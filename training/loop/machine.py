@@ -108,7 +108,7 @@ def choose_machine(device: str, *, threads: int, deterministic: bool) -> Machine
                 raise TrainingError("--device cuda: torch finds no working CUDA device; use --device cpu or auto")
             if world > 1:
                 chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-            if chosen.index is None:
+            elif ":" not in device:  # which will not do below
                 chosen = torch.device("cuda", torch.cuda.current_device())
             torch.cuda.set_device(chosen)
     except RuntimeError as error:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from taxon.bundle import store, version_labels
+from taxon.bundle import store, traffic
 from taxon.bundle.manifest import BundleError, Manifest
 
 
@@ -11,15 +11,17 @@ def entries(root: Path, name: str) -> list[dict[str, Any]]:
     """One plain dictionary per version, newest first; a damaged bundle has only `error` beside its place.
 
     Raises:
-        BundleError: A label file is damaged.
+        BundleError: What is declared of its traffic cannot be read.
     """
-    labels = version_labels.read(root, name)
+    declared = traffic.read(root, name)
+    trials = {"canary": declared.canary, "shadow": declared.shadow}
     rows = []
     for version in reversed(store.versions(root, name)):
         row: dict[str, Any] = {
             "name": name,
             "version": version,
-            "labels": [label for label, labelled in labels.items() if labelled == version],
+            "labels": [label for label, labelled in declared.labels.items() if labelled == version],
+            "trials": {role: trial.share for role, trial in trials.items() if trial and trial.version == version},
             "error": None,
         }
         try:

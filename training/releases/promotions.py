@@ -1,25 +1,17 @@
 """Which version of a model is the default, and what was it before.
 
-The label file `labels/stable` is the truth; `promotions.jsonl` beside the versions records every change and why. A
-change is recorded before the label moves, so a process that dies between the two leaves an entry that nothing
-followed: the next one does not start where it ends, nor is the label there.
+The label `stable` is the truth; every change of it is recorded first, see `default_history`.
 """
 
-import fcntl
-import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from taxon.bundle import store, version_labels
+from taxon.bundle import default_history, store, version_labels
 from taxon.bundle.manifest import BundleError
 from taxon.bundle.store import Bundle
 from taxon.training.errors import TrainingError
-
-HISTORY = "promotions.jsonl"
 
 
 class PromotionError(TrainingError):
@@ -62,7 +54,7 @@ def promote(
         if (now := current_version(root, name, version)) != current:
             raise PromotionError(f"the default of {name} went from {current} to {now} meanwhile: compare again")
         entry = {"action": "promote", "from": current, "to": version, "reason": reason, "comparison": figures}
-        _record(root, name, entry)
+        default_history.record(root, name, entry)
         version_labels.write(root, name, version_labels.STABLE, version)
 
 
@@ -77,14 +69,14 @@ def rollback(root: Path, name: str, reason: str = "") -> int:
     """
     with _alone(root, name):
         current = version_labels.read(root, name).get(version_labels.STABLE)
-        defaults = _defaults_before(history(root, name), current)
+        defaults = _defaults_before(default_history.read(root, name), current)
         if current is None or not defaults or (earlier := defaults[-1]) is None:
             raise PromotionError(f"{name} has no earlier default to go back to")
         try:
             existing(root, name, earlier)
         except (PromotionError, BundleError) as error:
             raise PromotionError(f"the default before cannot serve: {error}; `taxon promote` another one") from error
-        _record(root, name, {"action": "rollback", "from": current, "to": earlier, "reason": reason})
+        default_history.record(root, name, {"action": "rollback", "from": current, "to": earlier, "reason": reason})
         version_labels.write(root, name, version_labels.STABLE, earlier)
         return earlier
 
@@ -104,41 +96,15 @@ def _defaults_before(entries: list[dict[str, Any]], current: int | None) -> list
 
 @contextmanager
 def _alone(root: Path, name: str) -> Iterator[None]:
-    """Waits until no other process changes this model's default. The lock ends with the process that holds it.
+    """See `default_history.alone`.
 
     Raises:
         PromotionError: The repository has no such model.
     """
     if name not in store.names(root):
         raise PromotionError(f"{root} has no model {name}")
-    with (root / name / HISTORY).open("a", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with default_history.alone(root, name):
         yield
-
-
-def history(root: Path, name: str) -> list[dict[str, Any]]:
-    """All promotions and rollbacks of a model, oldest first. A last line that was cut off is passed over."""
-    path = root / name / HISTORY
-    entries = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            entries.append(json.loads(line))
-        except ValueError:
-            continue  # the process died while it wrote this line, so the label was not moved
-    return entries
-
-
-def _record(root: Path, name: str, entry: dict[str, Any]) -> None:
-    line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), **entry})
-    with (root / name / HISTORY).open("a", encoding="utf-8") as file:
-        file.write(f"\n{line}\n" if _cut_off(root / name / HISTORY) else f"{line}\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _cut_off(path: Path) -> bool:
-    content = path.read_bytes()
-    return bool(content) and not content.endswith(b"\n")
 
 
 def existing(root: Path, name: str, version: int) -> Bundle:

@@ -7,8 +7,6 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
-from taxon.service.api.reception import Reception
-from taxon.service.errors import DeadlineTooShortError
 from taxon.v1 import classification_service_pb2 as pb
 from tests.fakes import COLORS, picture
 from tests.service.thread_workers import gated
@@ -62,69 +60,6 @@ async def test_a_call_without_a_message_is_told_so(serve, models, refused):
             call = running.channel.stream_unary(name)(timeout=10)
             await call.done_writing()
             assert (await refused(call)).code is Code.INVALID_ARGUMENT
-
-
-@pytest.mark.parametrize(("byte_count", "most"), [(90, 2), (20, 6), (2, 20)])
-async def test_large_messages_are_received_in_turns(byte_count, most):
-    """However many callers send them at once; those that turn out to be small leave room for others."""
-    reception, sizes = Reception(200, 100), []
-    received = 0
-
-    class Call:
-        async def read(self):
-            return pb.ClassifyRequest(image=bytes(byte_count - 2))
-
-    async def work():
-        nonlocal received
-        async with reception.message(Call()) as message:
-            assert message.ByteSize() == byte_count
-            received += 1
-            sizes.append(received)
-            await asyncio.sleep(0.01)
-            received -= 1
-
-    await asyncio.gather(*(work() for _ in range(20)))
-    assert max(sizes) == most
-    assert len(sizes) == 20
-
-
-async def test_who_leaves_while_waiting_for_a_turn_takes_none_away():
-    reception = Reception(100, 100)
-
-    class Call:
-        async def read(self):
-            return pb.ClassifyRequest(image=bytes(98))
-
-    async def work():
-        async with reception.message(Call()):
-            await asyncio.sleep(0.01)
-
-    first, left, third = (asyncio.create_task(work()) for _ in range(3))
-    await asyncio.sleep(0)
-    left.cancel()
-    await asyncio.gather(first, third)
-    with pytest.raises(asyncio.CancelledError):
-        await left
-
-
-async def test_a_caller_who_sends_nothing_loses_his_turn(monkeypatch):
-    monkeypatch.setattr("taxon.service.api.reception.TURN_S", 0.01)
-    reception = Reception(1, 1)
-
-    class Silent:
-        async def read(self):
-            await asyncio.Event().wait()
-
-    with pytest.raises(DeadlineTooShortError):
-        async with reception.message(Silent()):
-            pass
-
-    class Late:
-        async def read(self):
-            return b"late"
-
-    async with reception.message(Late()) as message:
-        assert message == b"late"
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,16 @@ ROWS = [
     ),
     (errors.UnsupportedError("x"), Code.UNIMPLEMENTED, "UNSUPPORTED", {}, []),
     (errors.ModelRefusedError("x"), Code.FAILED_PRECONDITION, "MODEL_REFUSED", {}, []),
+    (errors.RepositoryUnusableError("x"), Code.FAILED_PRECONDITION, "REPOSITORY_UNUSABLE", {}, []),
+    (errors.UnauthenticatedError(), Code.UNAUTHENTICATED, "UNAUTHENTICATED", {}, []),
+    (errors.NotAllowedError("admin"), Code.PERMISSION_DENIED, "PERMISSION_DENIED", {"group": "admin"}, []),
+    (
+        errors.CallerLimitError("x", 0.5, {"maxConcurrentCalls": "3"}),
+        Code.RESOURCE_EXHAUSTED,
+        "CALLER_LIMIT_EXCEEDED",
+        {"maxConcurrentCalls": "3"},
+        ["RetryInfo"],
+    ),
 ]
 
 

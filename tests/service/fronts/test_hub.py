@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from taxon.service.access.callers import Callers
+from taxon.service.access.entry import Entry
 from taxon.service.config import parse
 from taxon.service.errors import NotServingError, QueueFullError, StartError
 from taxon.service.fronts import hub
@@ -16,6 +18,7 @@ from taxon.service.fronts.front_protocol import (
     Delivered,
     Drain,
     Leave,
+    LetIn,
     Listening,
     Submit,
     Told,
@@ -23,6 +26,7 @@ from taxon.service.fronts.front_protocol import (
 )
 from taxon.service.fronts.hub import Hub
 from taxon.service.models.repository import Known
+from taxon.service.models.routing import Seen
 from taxon.service.scheduling.arena import Arena, Input
 from taxon.service.scheduling.batching import Scored
 from taxon.service.scheduling.board import Board
@@ -120,7 +124,16 @@ class Opened:
         self.line, self.control, self.board = Line(), Control(), Board(2)
         self.arenas = [Arena(8192), Arena(8192)]
         settings = parse(["--listen", "127.0.0.1:0", *flags])
-        self.hub = Hub(settings, self.line, self.control, self.board, self.arenas, decodes_apart=False)
+        self.seen = []
+        self.hub = Hub(
+            settings,
+            self.line,
+            self.control,
+            self.board,
+            self.arenas,
+            decodes_apart=False,
+            report=self.seen.append,
+        )
 
     async def start(self):
         starting = asyncio.create_task(self.hub.start("127.0.0.1:0"))
@@ -198,6 +211,15 @@ async def test_what_may_not_come_in_is_told_its_front(one):
     front = FakeFront.started[0]
     front.say(Submit(5, 7, Input(0, 0, 1), 1e12, 0, 0))
     assert front.told(Delivered) == [Delivered(5, one.line.refusal)]
+
+
+async def test_a_copy_is_one_for_the_owner_too_and_what_a_canary_does_is_told(one):
+    front = FakeFront.started[0]
+    front.say(Submit(5, 7, Input(0, 0, 1), 1e12, 0, 0, True))
+    assert one.line.jobs[-1].background
+    seen = Seen("colors", 7, "answer", 0.1)
+    front.say(seen)
+    assert one.seen == [seen]
 
 
 async def test_who_leaves_is_told_of_unless_it_is_over(one):
@@ -295,6 +317,7 @@ async def test_a_front_finds_its_own_program_wherever_the_server_was_started(tmp
     words = ["0", "1", "0", settings.model_dump_json()]
     front = ChildProcess(hub.PROGRAM, [board.descriptor, arena.descriptor], words, messages.put_nowait, ended.set)
     async with asyncio.timeout(60):
+        front.send(LetIn(Entry()))
         assert await messages.get() == Listening()
         front.send(Ask(4, "statistics"))
         assert await messages.get() == Told(4, {})
@@ -304,3 +327,15 @@ async def test_a_front_finds_its_own_program_wherever_the_server_was_started(tmp
     front.close()
     assert front.wait() == 0
     arena.close()
+
+
+async def test_who_is_let_in_is_told_first_and_again_when_it_changes(one):
+    """Also to a front that starts later."""
+    first = FakeFront.started[0]
+    assert first.channel.told[0] == LetIn(Entry())
+    changed = Entry(callers=Callers())
+    one.hub.let_in(changed)
+    assert [front.told(LetIn)[-1] for front in FakeFront.started] == [LetIn(changed)] * 2
+    first.die()
+    await until(lambda: len(FakeFront.started) == 3)
+    assert FakeFront.started[2].channel.told[0] == LetIn(changed)

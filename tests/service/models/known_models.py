@@ -12,5 +12,5 @@ def model(name="colors", version=1, manifest=MANIFEST, number=None):
     return Model(version if number is None else number, description, manifest, None, 0)
 
 
-def graph(name="simple", version=1):
-    return model(name, version, None)
+def graph(name="simple", version=1, number=None):
+    return model(name, version, None, number)

@@ -7,8 +7,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from taxon.bundle import version_labels
-from taxon.service.models import folder
-from taxon.service.models.folder import Found, labels, labels_changed_ns, scan
+from taxon.bundle.traffic import Traffic
+from taxon.service.models.folder import Found, declared, scan, traffic_print
 from taxon.service.runtime.description import GraphConfig
 from tests.fakes import toy_bundle
 from tests.tensor_models import simple
@@ -209,25 +209,31 @@ def test_a_bundles_configuration_is_for_triton_and_not_read(models):
 def test_labels_are_read(models):
     version_labels.write(models, "colors", "stable", 1)
     version_labels.write(models, "colors", "canary", 7)
-    assert labels(models, "colors") == {"stable": 1, "canary": 7}
-    assert labels(models, "birds") == {}
+    assert declared(models, "colors").labels == {"stable": 1, "canary": 7}
+    (models / "birds").mkdir()
+    assert declared(models, "birds") == Traffic()
+
+
+def test_a_model_whose_folder_is_away_has_not_lost_its_labels(models):
+    assert declared(models, "birds") is None
 
 
 def test_labels_that_cannot_be_read_are_told_and_are_not_the_same_as_none(models):
-    version_labels.write(models, "colors", "stable", 1)
+    (models / "colors" / "labels").mkdir()
     (models / "colors" / "labels" / "odd").write_text("nonsense")
     with capture_logs() as events:
-        assert labels(models, "colors") is None
+        assert declared(models, "colors") is None
         assert found(models) == [("colors", 1)]
     assert "must hold a version number" in events[0]["reason"]
 
 
 def test_a_change_of_labels_shows(models):
-    assert labels_changed_ns(models, "colors") == 0
-    version_labels.write(models, "colors", "stable", 1)
-    first = labels_changed_ns(models, "colors")
-    assert first > 0
-    while labels_changed_ns(models, "colors") == first:  # until its file system's clock ticks
-        version_labels.write(models, "colors", "stable", 2)
-    assert labels_changed_ns(models, "colors") > first
-    assert folder.labels(models, "colors") == {"stable": 2}
+    assert traffic_print(models, "colors") == (0,)
+    (models / "colors" / "labels").mkdir()
+    (models / "colors" / "labels" / "stable").write_text("3")
+    seen = [traffic_print(models, "colors")]
+    for stable in (1, 2):
+        version_labels.write(models, "colors", "stable", stable)
+        seen.append(traffic_print(models, "colors"))
+    assert len(set(seen)) == 3
+    assert declared(models, "colors").labels == {"stable": 2}

@@ -16,12 +16,13 @@ from tests.waiting import until
 @pytest.fixture
 async def followed(tmp_path, monkeypatch):
     """A repository of two versions, whose labels are followed."""
-    monkeypatch.setattr(control, "LABELS_PERIOD_S", 0.001)
+    monkeypatch.setattr(control, "TRAFFIC_PERIOD_S", 0.001)
     repository = Repository()
     repository.publish(model("colors", 1))
     repository.publish(model("colors", 2))
+    (tmp_path / "colors").mkdir()
     version_labels.write(tmp_path, "colors", "stable", 1)
-    following = asyncio.create_task(ModelControl(tmp_path, repository, None, None).watch_labels())
+    following = asyncio.create_task(ModelControl(tmp_path, repository, None, None).watch_traffic())
     await until(lambda: repository.default_version("colors") == 1)
     yield repository
     following.cancel()
@@ -33,18 +34,18 @@ async def test_the_default_follows_the_label(followed, tmp_path):
     await until(lambda: followed.default_version("colors") == 2)
     version_labels.remove(tmp_path, "colors", "stable")
     version_labels.write(tmp_path, "colors", "canary", 1)
-    await until(lambda: followed.known.labels["colors"] == {"canary": 1})
+    await until(lambda: followed.known.traffic["colors"].labels == {"canary": 1})
     assert followed.find("colors", "canary").version == 1
     assert followed.default_version("colors") == 2
 
 
 async def test_labels_that_cannot_be_read_leave_the_last_ones(followed, tmp_path):
     """Else the latest version would answer, which nobody promoted."""
-    odd = tmp_path / "colors" / "labels" / "odd"
+    file = tmp_path / "colors" / "traffic.json"
     with capture_logs() as events:
-        odd.write_text("nonsense")
+        file.write_text("nonsense")
         await until(lambda: len(events) >= 2)  # read twice
     assert followed.default_version("colors") == 1
-    odd.unlink()
+    file.unlink()
     version_labels.write(tmp_path, "colors", "stable", 2)
     await until(lambda: followed.default_version("colors") == 2)

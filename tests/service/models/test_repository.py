@@ -3,6 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
+from taxon.bundle.traffic import Traffic
 from taxon.service.errors import FieldInvalidError, ModelNotFoundError, NotServingError
 from taxon.service.models.model import VersionState
 from taxon.service.models.repository import Repository
@@ -15,6 +16,10 @@ def repository():
     made = Repository()
     made.finish_loading()
     return made
+
+
+def label(repository, name, labels):
+    repository.declare(name, Traffic(labels=labels))
 
 
 def publish(repository, *versions, name="colors"):
@@ -44,24 +49,24 @@ def test_without_a_label_the_latest_answers(repository):
 def test_the_labelled_version_answers(repository):
     publish(repository, 1, 2, 3)
     for stable in (1, 3, 2):
-        repository.label("colors", {"stable": stable})
+        label(repository, "colors", {"stable": stable})
         assert default(repository) == stable
 
 
 def test_while_the_labelled_one_is_not_served_the_last_default_answers(repository):
     """2 failed the gate, and 3 was promoted before this server has it: 2 must never answer by its number."""
     publish(repository, 1, 2)
-    repository.label("colors", {"stable": 1})
-    repository.label("colors", {"stable": 3})
+    label(repository, "colors", {"stable": 1})
+    label(repository, "colors", {"stable": 3})
     assert default(repository) == 1
     repository.publish(model("colors", 3))
     assert default(repository) == 3
-    repository.label("colors", {"stable": 9})
+    label(repository, "colors", {"stable": 9})
     assert default(repository) == 3
 
 
 def test_what_nobody_promoted_does_not_answer_while_the_labelled_one_is_loaded(repository):
-    repository.label("colors", {"stable": 1})
+    label(repository, "colors", {"stable": 1})
     publish(repository, 3, 2)
     assert default(repository) is None
     publish(repository, 1)
@@ -70,7 +75,7 @@ def test_what_nobody_promoted_does_not_answer_while_the_labelled_one_is_loaded(r
 
 def test_what_nobody_promoted_does_not_answer_when_the_labelled_one_goes(repository):
     publish(repository, 1, 2, 3)
-    repository.label("colors", {"stable": 2})
+    label(repository, "colors", {"stable": 2})
     repository.retire(repository.find("colors", "2"), "lost")
     assert default(repository) is None
     assert repository.find("colors", "3").version == 3  # by its number, whoever wants it
@@ -80,7 +85,7 @@ def test_the_caller_is_told_which_version_is_missing(repository):
     publish(repository, 1)
     repository.retire(repository.find("colors", "1"), "unloaded")
     publish(repository, 2)
-    repository.label("colors", {"stable": 1})
+    label(repository, "colors", {"stable": 1})
     repository.retire(repository.find("colors", "2"), "unloaded")
     publish(repository, 2)
     with pytest.raises(NotServingError, match="version 1 of 'colors', which is labelled stable, is not served"):
@@ -89,16 +94,16 @@ def test_the_caller_is_told_which_version_is_missing(repository):
 
 def test_when_the_last_default_goes_as_well_nothing_answers(repository):
     publish(repository, 1, 2)
-    repository.label("colors", {"stable": 1})
-    repository.label("colors", {"stable": 3})
+    label(repository, "colors", {"stable": 1})
+    label(repository, "colors", {"stable": 3})
     repository.retire(repository.find("colors", "1"), "lost")
     assert default(repository) is None
 
 
 def test_without_the_label_the_latest_answers_again(repository):
     publish(repository, 1, 2)
-    repository.label("colors", {"stable": 1})
-    repository.label("colors", {"canary": 1})
+    label(repository, "colors", {"stable": 1})
+    label(repository, "colors", {"canary": 1})
     assert default(repository) == 2
 
 
@@ -111,7 +116,7 @@ def test_without_a_label_the_next_latest_follows_one_that_goes(repository):
 def test_labels_of_one_model_say_nothing_of_another(repository):
     publish(repository, 1, 2)
     publish(repository, 1, 2, name="other")
-    repository.label("other", {"stable": 1})
+    label(repository, "other", {"stable": 1})
     assert default(repository) == 2
     assert default(repository, "other") == 1
 
@@ -119,19 +124,19 @@ def test_labels_of_one_model_say_nothing_of_another(repository):
 def test_a_changed_default_is_told_once_with_the_one_before(repository):
     with capture_logs() as events:
         publish(repository, 1)
-        repository.label("colors", {"stable": 1})
-        repository.label("colors", {"stable": 1})
+        label(repository, "colors", {"stable": 1})
+        label(repository, "colors", {"stable": 1})
         publish(repository, 2)
-        repository.label("colors", {"stable": 2})
+        label(repository, "colors", {"stable": 2})
     changes = [(event["before"], event["version"]) for event in events if event["event"] == "default version"]
     assert changes == [(None, 1), (1, 2)]
 
 
 def test_a_label_that_names_what_is_not_served_is_warned_of(repository):
     publish(repository, 1)
-    repository.label("colors", {"stable": 1})
+    label(repository, "colors", {"stable": 1})
     with capture_logs() as events:
-        repository.label("colors", {"stable": 7})
+        label(repository, "colors", {"stable": 7})
     (event,) = events
     assert (event["log_level"], event["version"], event["serving"]) == ("warning", 7, 1)
 
@@ -141,7 +146,7 @@ def test_a_label_that_names_what_is_not_served_is_warned_of(repository):
 
 def test_versions_are_named_by_number_or_by_label(repository):
     publish(repository, 1, 2, 3)
-    repository.label("colors", {"stable": 3, "canary": 1})
+    label(repository, "colors", {"stable": 3, "canary": 1})
     assert repository.find("colors", "2").version == 2
     assert repository.find("colors", "canary").version == 1
     assert repository.find("colors", "stable").version == 3
@@ -295,7 +300,7 @@ def test_every_change_is_told():
     for change in (
         lambda: repository.publish(one),
         lambda: repository.note(VersionState("colors", 2, "LOADING")),
-        lambda: repository.label("colors", {"stable": 1}),
+        lambda: label(repository, "colors", {"stable": 1}),
         lambda: repository.finish_loading(),
         lambda: repository.retire(one, "lost"),
         lambda: repository.forget("colors", 2),

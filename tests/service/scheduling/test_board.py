@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from taxon.service.scheduling.board import Board
+from taxon.service.scheduling.board import PLACES, Board
 
 
 def test_a_new_board_holds_nothing():
@@ -32,3 +32,20 @@ def test_what_one_process_writes_all_that_map_the_board_read():
     board.predicted_wait_s = 0.25
     assert board.held_count() == mapped.held_count() == 7
     assert mapped.predicted_wait_s == 0.25
+
+
+@pytest.mark.parametrize("front_count", [1, 3])
+def test_calls_are_counted_for_each_caller_at_all_fronts_together(front_count):
+    board = Board(front_count)
+    mapped = Board(front_count, os.dup(board.descriptor))
+    for front in range(front_count):
+        for place in (0, PLACES - 1):
+            board.begin(front, place, 2)
+            mapped.begin(front, place, -1)
+            mapped.make(front, place)
+    for place, count in ((0, front_count), (1, 0), (PLACES - 1, front_count)):
+        assert board.under_way_count(place) == mapped.made_count(place) == count
+    board.forget(0)
+    assert mapped.under_way_count(0) == front_count - 1
+    assert mapped.made_count(0) == front_count
+    assert board.held_count() == 0

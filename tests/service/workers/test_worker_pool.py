@@ -366,3 +366,54 @@ async def test_whose_input_is_worked_on_is_told_when_that_is_over(opened):
     assert not running.outcomes
     one.workers[0].run(DeadlineTooShortError(0.0, 0.0))
     assert isinstance(running.outcome, DeadlineTooShortError)
+
+
+# Copies, for which nobody waits
+
+
+def copied(model):
+    return job(model, background=True)
+
+
+async def test_a_copy_comes_in_only_where_a_worker_stays_idle(opened):
+    one = opened(workers=3)
+    model = await one.load()
+    one.submit(copied(model))
+    one.submit(job(model))
+    with pytest.raises(QueueFullError, match="idle"):
+        one.submit(copied(model))
+    (asked,) = one.submit(job(model))  # whoever asks himself has the last one
+    assert [len(one.workers[number].owes) for number in range(3)] == [1, 1, 1]
+    for number in range(3):
+        one.workers[number].run()
+    assert asked.outcome.batch_size == 1
+    one.submit(copied(model))
+
+
+async def test_a_single_worker_takes_a_copy_when_it_has_nothing_else(opened):
+    one = opened()
+    model = await one.load()
+    one.submit(copied(model))
+    with pytest.raises(QueueFullError):
+        one.submit(copied(model))
+    one.submit(job(model), job(model))
+    one.workers[0].run()
+    with pytest.raises(QueueFullError):
+        one.submit(copied(model))
+
+
+async def test_a_large_copy_never_comes_in(opened):
+    one = opened(workers=3)
+    model = await one.load()
+    with pytest.raises(QueueFullError):
+        one.submit(job(model, background=True, decoding_bytes=1))
+
+
+async def test_a_copy_that_ends_its_worker_is_not_run_again(opened):
+    one = opened(workers=2)
+    model = await one.load()
+    (held,) = one.submit(copied(model))
+    (dead,) = [worker for worker in one.workers.living if worker.owes]
+    dead.die(-9)
+    assert isinstance(held.outcome, InferenceFailedError)
+    assert not [worker for worker in one.workers.living if worker.told(Run)]

@@ -9,16 +9,23 @@ from taxon.bundle import picture_limits
 from taxon.bundle.picture_limits import Limits, PictureError, PictureTooLargeError, PictureUndecodableError
 from taxon.service import errors
 from taxon.service.errors import (
+    CallerLimitError,
     DeadlineTooShortError,
     FieldInvalidError,
     InferenceFailedError,
+    MessageLateError,
     ModelNotFoundError,
     ModelRefusedError,
+    NotAllowedError,
+    NotFiniteError,
     NotServingError,
     QueueFullError,
+    RepositoryUnusableError,
     ServiceError,
     StartError,
+    UnauthenticatedError,
     UnsupportedError,
+    WorkerEndedError,
 )
 from taxon.service.runtime.description import Description, GraphConfig, Trial
 from taxon.service.runtime.device import CUDA, TENSORRT, Device
@@ -50,6 +57,13 @@ ERRORS = [
     DeadlineTooShortError(0.05, 0.25),
     UnsupportedError("no such part"),
     ModelRefusedError("a golden differs"),
+    NotFiniteError("the scores are not numbers"),
+    WorkerEndedError("a worker ended over this input"),
+    RepositoryUnusableError("read-only"),
+    MessageLateError(2.5),
+    UnauthenticatedError(),
+    NotAllowedError("admin"),
+    CallerLimitError("8 calls are under way", 0.5, {"maxCallCount": "8"}),
     StartError("no device"),
     PictureUndecodableError("damaged", "PNG"),
     PictureTooLargeError(9_000_000, Limits()),

@@ -1,6 +1,7 @@
 import json
 
-from taxon.bundle import version_labels
+from taxon.bundle import traffic, version_labels
+from taxon.bundle.traffic import Canary, Shadow
 from taxon.training.commands import catalog
 
 
@@ -14,6 +15,17 @@ def test_models_lists_versions_with_labels_and_lineage(repository, capsys):
     assert rows[0]["run_id"] == "run-1"
     assert catalog.main(["--models", str(repository)]) == 0
     assert "candidate" in capsys.readouterr().out
+
+
+def test_models_lists_versions_on_trial(repository, capsys):
+    version_labels.write(repository, "toy", "stable", 1)
+    trials = {"canary": Canary(version=2, share=0.05), "shadow": Shadow(version=3, share=1.0)}
+    traffic.change(repository, "toy", lambda before: before.changed(**trials))
+    assert catalog.main(["--models", str(repository), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["trials"] for row in rows] == [{"shadow": 1.0}, {"canary": 0.05}, {}]
+    assert catalog.main(["--models", str(repository)]) == 0
+    assert "canary 0.05" in capsys.readouterr().out
 
 
 def test_a_model_that_is_not_there_is_said(repository, capsys):

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from taxon.bundle import store, version_labels
+from taxon.bundle import default_history, store, version_labels
 from taxon.training.commands import catalog, promote
 from taxon.training.exporting import bundling
 from taxon.training.exporting.bundling import Settings
@@ -43,7 +43,7 @@ def test_force_is_recorded_with_its_reason_and_the_figures(repository):
     call(repository, 1)
     assert call(repository, 2, "--force", "the other breaks on Tuesdays") == 0
     assert stable(repository) == 2
-    last = promotions.history(repository, "toy")[-1]
+    last = default_history.read(repository, "toy")[-1]
     assert (last["from"], last["to"], last["reason"]) == (1, 2, "the other breaks on Tuesdays")
     assert last["comparison"]["difference"] < 0
 
@@ -136,7 +136,7 @@ def test_a_path_is_no_name(repository, capsys, name):
     assert promote.rollback_main([name, *models]) == 2
     assert catalog.label_main([name, "3", "candidate", *models]) == 2
     assert version_labels.read(repository, "toy") == {"stable": 1}
-    assert len(promotions.history(repository, "toy")) == 1
+    assert len(default_history.read(repository, "toy")) == 1
 
 
 def test_the_label_stable_is_not_set_by_hand(repository, capsys):
@@ -168,7 +168,7 @@ def test_a_default_that_cannot_be_read_is_replaced_by_force_only(repository, cap
     assert said.startswith("taxon promote: compared with nothing: ")
     assert complaint in said
     assert stable(repository) == 3
-    last = promotions.history(repository, "toy")[-1]
+    last = default_history.read(repository, "toy")[-1]
     assert (last["from"], last["to"], last["reason"], last["comparison"]) == (1, 3, "the disk of 1 broke", None)
 
 

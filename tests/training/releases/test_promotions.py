@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from taxon.bundle import version_labels
+from taxon.bundle import default_history, version_labels
 from taxon.training.releases import promotions
 from taxon.training.releases.promotions import PromotionError
 from tests.taxon.test_store import publish
@@ -71,7 +71,7 @@ def test_a_killed_promotion_leaves_one_version_or_the_other(repository):
         process.wait()
         process.stdout.close()
         assert stable(repository) in (1, 3)
-        assert all(entry["to"] in (1, 3) for entry in promotions.history(repository, "pets"))
+        assert all(entry["to"] in (1, 3) for entry in default_history.read(repository, "pets"))
     before = stable(repository)
     assert rollback(repository) == 4 - before
 
@@ -125,7 +125,7 @@ def test_a_line_cut_off_by_a_crash_does_not_hide_the_next(repository):
     path = repository / "pets" / "promotions.jsonl"
     path.write_text(path.read_text() + '{"action": "promo')
     promote(repository, 3)
-    assert [entry["to"] for entry in promotions.history(repository, "pets")] == [1, 3]
+    assert [entry["to"] for entry in default_history.read(repository, "pets")] == [1, 3]
 
 
 def test_of_promotions_at_once_one_wins_and_the_others_are_told_to_compare_again(repository):
@@ -149,7 +149,7 @@ def test_of_promotions_at_once_one_wins_and_the_others_are_told_to_compare_again
     assert (len(won), len(told)) == (1, 5)
     assert stable(repository) == won[0]
     assert all("meanwhile" in reason or "already" in reason for reason in told)
-    assert len(promotions.history(repository, "pets")) == 2
+    assert len(default_history.read(repository, "pets")) == 2
     assert rollback(repository) == 1
 
 
@@ -166,7 +166,7 @@ def test_a_full_disk_leaves_the_default_as_it_was(repository, monkeypatch):
             with pytest.raises(OSError, match="No space"):
                 change()
             assert stable(repository) == 2
-    assert [path.name for path in (repository / "pets" / "labels").iterdir()] == ["stable"]
+    assert list((repository / "pets").glob("*traffic*")) == [repository / "pets" / "traffic.json"]
     assert rollback(repository) == 1
 
 

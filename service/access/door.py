@@ -1,0 +1,42 @@
+"""The door of one port: who is let in, and behind which certificate."""
+
+import grpc
+
+from taxon.service.access.certificates import Credentials, bind
+from taxon.service.access.entry import Entry
+from taxon.service.access.gate import Gate
+
+
+class Door:
+    """Stands before all services of a server."""
+
+    def __init__(self, gate: Gate | None) -> None:
+        """Closed, until `let_in`.
+
+        Args:
+            gate: Asks who calls. None: everybody is let in.
+        """
+        self._gate = gate
+        self._credentials: Credentials | None = None
+
+    @property
+    def interceptors(self) -> list[grpc.aio.ServerInterceptor]:
+        """What the server is built with."""
+        return [self._gate] if self._gate else []
+
+    def let_in(self, entry: Entry) -> None:
+        """Asks this of those who come from now on. Must have been called before `bind`."""
+        if self._gate and entry.callers:
+            self._gate.let_in(entry.callers, entry.places)
+        if entry.certificate and self._credentials:
+            self._credentials.replace(entry.certificate)
+        elif entry.certificate:
+            self._credentials = Credentials(entry.certificate)
+
+    def bind(self, server: grpc.aio.Server, address: str, flag: str = "--listen") -> int:
+        """Has a server that has not started listen. Returns the port.
+
+        Raises:
+            StartError: The address cannot be bound, or gRPC cannot use the certificate.
+        """
+        return bind(server, address, self._credentials, flag)
