@@ -39,7 +39,7 @@ from taxon.service.machine import available_cores
 
 PEERS = Path(__file__).parent / "peers"
 TAXON, AIO, MOSEC, TRITON, ECHO = "taxon", "plain grpc.aio", "mosec", "triton", "echo"
-CALLERS = 64
+CALLERS, FEW_CALLERS = 64, 16
 CONNECTIONS = 16
 """Enough that the kernel spreads them over all processes of a port."""
 START_TIMEOUT_S = 60.0
@@ -126,6 +126,8 @@ def saturate(pid: int, plan: dict, seconds: float) -> dict[str, float]:
 def figures(pid: int, plan: dict, limit: float, options: argparse.Namespace) -> dict[str, float | None]:
     """One server's figures of one round."""
     found: dict[str, float | None] = dict(saturate(pid, plan, options.seconds))
+    few = load(**plan, seconds=options.seconds, callers=FEW_CALLERS, deadline_s=10.0)
+    found[f"closed{FEW_CALLERS}_per_s"] = few["answered_per_s"]
     for fraction in options.fractions:
         told = load(**plan, seconds=options.seconds, rate=fraction * limit)
         name = f"open{round(fraction * 100)}"

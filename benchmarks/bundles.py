@@ -1,6 +1,6 @@
 """The bundles that the benchmarks serve: real architectures with random weights, which cost what trained ones do.
 
-python -m benchmarks.bundles FOLDER [MODEL…]
+python -m benchmarks.bundles FOLDER [--int8] [MODEL…]
 """
 
 import sys
@@ -33,14 +33,16 @@ def photo(seed: int, size: tuple[int, int] = (500, 375), noise: float = 20.0) ->
     return Image.fromarray(np.clip(smooth + grain, 0, 255).astype(np.uint8))
 
 
-def build(root: Path, name: str, half_too: bool = False) -> None:
-    """Publishes one of `MODELS` unless it is there, if wanted with an fp16 variant."""
+def build(root: Path, name: str, half_too: bool = False, int8_too: bool = False) -> None:
+    """Publishes one of `MODELS` unless it is there, if wanted with an fp16 and an int8 variant: all convolutions and
+    products in eight bits, whatever that does to answers that mean nothing. What it costs is what trained ones cost.
+    """
     if store.versions(root, name):
         return
     import onnxruntime
     import torch
 
-    from taxon.training.exporting import graph, half
+    from taxon.training.exporting import graph, half, quantise
     from taxon.training.network import model
 
     architecture, pixels, class_count = MODELS[name]
@@ -62,6 +64,7 @@ def build(root: Path, name: str, half_too: bool = False) -> None:
             (scores,) = session.run(None, {"image": image[None]})
             goldens.append(Golden(file=file, scores=tuple(scores[0].tolist()), tolerance=0.02))
         files = {"fp32": "model.onnx", **({"fp16": "model.fp16.onnx"} if half_too else {})}
+        files |= {"int8": "model.int8.onnx"} if int8_too else {}
         draft = Manifest(
             name=name,
             version=1,
@@ -76,13 +79,20 @@ def build(root: Path, name: str, half_too: bool = False) -> None:
         graph.tidy(folder / "model.onnx", draft.contract())
         if half_too:
             half.write_half(folder / "model.onnx", folder / files["fp16"])
+        if int8_too:
+            quantise.prepare(folder / "model.onnx", root / f"{name}.prepared.onnx")
+            some = np.stack([decode((folder / golden.file).read_bytes(), pixels) for golden in goldens])
+            quantise.write_int8(root / f"{name}.prepared.onnx", folder / files["int8"], some, quantise.PLANS[0])
+            (root / f"{name}.prepared.onnx").unlink()
         store.publish(folder, draft)
 
 
 def main(argv: list[str]) -> None:
-    for name in argv[1:] or MODELS:
-        build(Path(argv[0]), name)
-        print(f"{argv[0]}/{name}")
+    int8_too = "--int8" in argv
+    root, *names = (word for word in argv if word != "--int8")
+    for name in names or MODELS:
+        build(Path(root), name, int8_too=int8_too)
+        print(f"{root}/{name}")
 
 
 if __name__ == "__main__":
