@@ -99,7 +99,7 @@ class Front:
             lambda: self.readiness.serving,
             Limit(settings.max_call_seconds, settings.max_queued_requests, settings.model_control == "explicit"),
         )
-        self._gate = None if settings.keys is None else _gate(settings, metrics, shared.board, number)
+        self._gate = gate_of(settings, metrics, shared.board, number)
         self._server = grpc.aio.server(
             interceptors=[self._gate] if self._gate else None,
             options=_channel_options(settings, shares_port=shares_port),
@@ -177,7 +177,10 @@ class Front:
         await self._server.stop(None)
 
 
-def _gate(settings: Settings, metrics: Metrics, board: Board, number: int) -> Gate:
+def gate_of(settings: Settings, metrics: Metrics, board: Board, number: int) -> Gate | None:
+    """What stands before the services of one front; None: everybody is let in."""
+    if settings.keys is None:
+        return None
     limits = CallerLimits(settings.max_caller_calls, settings.max_caller_calls_per_second)
     return Gate(limits, lambda reason, caller: metrics.refused_calls.labels(reason, caller).inc(), board, number)
 
