@@ -50,7 +50,7 @@ def read_certificate(chain: Path, key: Path, client_ca: Path | None) -> Certific
     if read.client_ca is not None:
         try:
             http_context(read)
-        except (ssl.SSLError, ValueError) as error:
+        except (ValueError, OSError) as error:  # those of ssl are OSErrors
             raise StartError(f"--tls-client-ca {client_ca} holds no certificate in PEM") from error
     return read
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
@@ -22,6 +22,7 @@ LOOK_S = 1.0
 """How long a change may go unseen. Files are read as a whole: events are not to be had on network file systems, and the
 time of a file says nothing where it is a link into a folder that is replaced, as in Kubernetes.
 """
+Part = TypeVar("Part")
 
 log = structlog.get_logger(__name__)
 
@@ -52,31 +53,46 @@ class EntryFiles:
         self._tls_key = tls_key
         self._tls_client_ca = tls_client_ca
         self._keys = keys
-        self._refused = ""
+        self._refused: dict[Callable[[], Any], str] = {}
+        """Why what a reader read last is not used."""
         self.entry = Entry()
         """As of the last look."""
         self._free = deque(range(PLACES))
-        self.entry = self._placed(self._read())
+        self.entry = self._placed(Entry(self._certificate(), self._callers()))
         _look_at_the_end(self.entry)
 
     async def watch(self, tell: Callable[[Entry], None]) -> None:
-        """Looks for ever. What has changed and cannot be used is logged once, and what was there before stays."""
+        """Looks for ever. What has changed and cannot be used is logged once, and what was there before stays: a bad
+        certificate does not keep a key from being revoked.
+        """
+        is_told = True
         while True:
             await asyncio.sleep(LOOK_S)
-            try:
-                entry = await asyncio.to_thread(self._read)
-            except StartError as error:
-                if str(error) != self._refused:
-                    log.error("what lets callers in has changed and is not used", reason=str(error))
-                self._refused = str(error)
-                continue
-            self._refused = ""
-            if entry.certificate != self.entry.certificate:
-                _look_at_the_end(entry)
-            if entry[:2] != self.entry[:2]:
-                self.entry = self._placed(entry)
+            certificate = await self._again(self._certificate, self.entry.certificate)
+            known = await self._again(self._callers, self.entry.callers)
+            if (certificate, known) != self.entry[:2]:
+                if certificate != self.entry.certificate:
+                    _look_at_the_end(Entry(certificate))
+                self.entry, is_told = self._placed(Entry(certificate, known)), False
                 log.info("what lets callers in has changed")
-                tell(self.entry)
+            if not is_told:
+                try:
+                    tell(self.entry)
+                except OSError as error:  # no descriptor is left: there may be one at the next look
+                    log.error("what lets callers in cannot be used now", reason=error.strerror)
+                else:
+                    is_told = True
+
+    async def _again(self, read: Callable[[], Part], last: Part) -> Part:
+        try:
+            part = await asyncio.to_thread(read)
+        except StartError as error:
+            if self._refused.get(read) != str(error):
+                log.error("what lets callers in has changed and is not used", reason=str(error))
+            self._refused[read] = str(error)
+            return last
+        self._refused.pop(read, None)
+        return part
 
     def _placed(self, entry: Entry) -> Entry:
         """Callers that stay keep their place. One that has become free is the last to be given again: calls of its last
@@ -89,11 +105,13 @@ class EntryFiles:
         places |= {name: self._free.popleft() for name in names if name not in places}
         return entry._replace(places=places)
 
-    def _read(self) -> Entry:
-        certificate = None
-        if self._tls_cert is not None and self._tls_key is not None:
-            certificate = read_certificate(self._tls_cert, self._tls_key, self._tls_client_ca)
-        return Entry(certificate, None if self._keys is None else callers.read(self._keys))
+    def _certificate(self) -> Certificate | None:
+        if self._tls_cert is None or self._tls_key is None:
+            return None
+        return read_certificate(self._tls_cert, self._tls_key, self._tls_client_ca)
+
+    def _callers(self) -> Callers | None:
+        return None if self._keys is None else callers.read(self._keys)
 
 
 def _look_at_the_end(entry: Entry) -> None:
