@@ -107,11 +107,7 @@ class Front:
             lambda: self.readiness.serving,
             Limit(settings.max_call_seconds, settings.max_queued_requests, settings.model_control == "explicit"),
         )
-<<<<<<< HEAD
         self._door = door(settings, metrics, shared.board, number)
-=======
-        self._gate = gate_of(settings, metrics, shared.board, number)
->>>>>>> 80c413c48e9300b6819ce0cbbec1df0b62cfdc9f
         self._server = grpc.aio.server(
             interceptors=self._door.interceptors,
             options=_channel_options(settings, shares_port=shares_port),
@@ -185,17 +181,10 @@ class Front:
         await self._server.stop(None)
 
 
-<<<<<<< HEAD
 def door(settings: Settings, metrics: Metrics, board: Board, number: int) -> Door:
     """That of a port which counts what callers do at a place of a board."""
     if settings.keys is None:
         return Door(None)
-=======
-def gate_of(settings: Settings, metrics: Metrics, board: Board, number: int) -> Gate | None:
-    """What stands before the services of one front; None: everybody is let in."""
-    if settings.keys is None:
-        return None
->>>>>>> 80c413c48e9300b6819ce0cbbec1df0b62cfdc9f
     limits = CallerLimits(settings.max_caller_calls, settings.max_caller_calls_per_second)
     return Door(Gate(limits, lambda reason, caller: metrics.refused_calls.labels(reason, caller).inc(), board, number))
 
