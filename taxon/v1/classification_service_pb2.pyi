@@ -44,10 +44,10 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
     ERROR_REASON_UNSUPPORTED: _ClassVar[ErrorReason]
     ERROR_REASON_MODEL_REFUSED: _ClassVar[ErrorReason]
+    ERROR_REASON_REPOSITORY_UNUSABLE: _ClassVar[ErrorReason]
     ERROR_REASON_UNAUTHENTICATED: _ClassVar[ErrorReason]
     ERROR_REASON_PERMISSION_DENIED: _ClassVar[ErrorReason]
     ERROR_REASON_CALLER_LIMIT_EXCEEDED: _ClassVar[ErrorReason]
-    ERROR_REASON_REPOSITORY_UNUSABLE: _ClassVar[ErrorReason]
 TRAFFIC_ROLE_UNSPECIFIED: TrafficRole
 TRAFFIC_ROLE_CANARY: TrafficRole
 TRAFFIC_ROLE_SHADOW: TrafficRole
@@ -69,10 +69,10 @@ ERROR_REASON_DEADLINE_TOO_SHORT: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
 ERROR_REASON_UNSUPPORTED: ErrorReason
 ERROR_REASON_MODEL_REFUSED: ErrorReason
+ERROR_REASON_REPOSITORY_UNUSABLE: ErrorReason
 ERROR_REASON_UNAUTHENTICATED: ErrorReason
 ERROR_REASON_PERMISSION_DENIED: ErrorReason
 ERROR_REASON_CALLER_LIMIT_EXCEEDED: ErrorReason
-ERROR_REASON_REPOSITORY_UNUSABLE: ErrorReason
 
 class Model(_message.Message):
     __slots__ = ("name", "version", "default_version", "task", "labels", "input", "variant", "execution_provider", "unknown_threshold", "metrics", "variant_trials", "unknown_measure", "traffic_trial")
