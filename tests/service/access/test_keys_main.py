@@ -1,7 +1,7 @@
 """The command `taxon keys` and its file."""
 
 import json
-import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -131,6 +131,7 @@ def _add(file: Path, name: str) -> None:
 
 
 def test_who_adds_at_the_same_time_loses_nothing(file):
-    with multiprocessing.get_context("fork").Pool(4) as pool:
-        pool.starmap(_add, [(file, f"caller-{number}") for number in range(24)])
+    with ThreadPoolExecutor(4) as threads:
+        for number in range(24):
+            threads.submit(_add, file, f"caller-{number}")
     assert len(callers.read(file).callers) == 24
