@@ -132,9 +132,9 @@ async def test_the_servers_ceiling_answers_calls_without_a_deadline(serve, model
 async def test_a_taken_port_is_said_to_be_taken(serve, models):
     async with serve(models):
         port = (models.parent / "port").read_text().strip()
+        another = server.Server(parse(["--models", str(models), "--listen", f"[::]:{port}"]), ThreadWorkers)
         with pytest.raises(StartError, match=f":{port} cannot be bound"):
-            words = ["--models", str(models), "--listen", f"[::]:{port}", "--device", "cpu"]
-            await server.Server(parse(words), ThreadWorkers).serve()
+            await another.serve()
 
 
 async def test_a_port_file_that_cannot_be_written_is_named(models, tmp_path):

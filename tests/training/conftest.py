@@ -1,0 +1,15 @@
+"""What tests of training and export share."""
+
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _operators_once() -> Iterator[None]:
+    """torch reads its library of ONNX operators anew for each graph: half the time that a toy's export takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
+        yield
