@@ -4,7 +4,19 @@ from collections.abc import Iterator
 from functools import cache
 
 import pytest
+import torch
 from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Toys are too small to share out: threads that wait for each other take the time, and another number of them gives
+    other last bits.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session", autouse=True)
