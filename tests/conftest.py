@@ -1,6 +1,7 @@
 """Fixtures that several packages' tests share."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,20 @@ import pytest
 import structlog
 
 from tests.fakes import toy_bundle
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _power_that_stays_on() -> Iterator[None]:
+    """No test can see whether a file would outlast a power cut, so in this process none waits for the disk. Commands in
+    processes of their own do; and a test that replaces `os.fsync` sees when, and of what, it is called.
+    """
+
+    def check(descriptor: int) -> None:
+        os.fstat(descriptor)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", check)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -115,8 +115,8 @@ async def test_labels_are_on_the_page_also_those_of_what_is_not_served(serve, mo
 
 async def test_the_queue_is_bounded(serve, models):
     async with serve(models, "--max-queued-requests", "1") as running:
-        calls = [running.stub.Classify(pb.ClassifyRequest(image=picture(size=(2000, 2000)))) for _ in range(12)]
-        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        slow = pb.ClassifyRequest(image=picture(size=(2000, 2000)))
+        outcomes = await asyncio.gather(*(running.stub.Classify(slow) for _ in range(12)), return_exceptions=True)
     failed = [outcome for outcome in outcomes if isinstance(outcome, grpc.aio.AioRpcError)]
     assert 0 < len(failed) < 12
     assert {error.code() for error in failed} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
@@ -132,8 +132,10 @@ async def test_the_servers_ceiling_answers_calls_without_a_deadline(serve, model
 async def test_a_taken_port_is_said_to_be_taken(serve, models):
     async with serve(models):
         port = (models.parent / "port").read_text().strip()
+        words = ["--models", str(models), "--listen", f"[::]:{port}", "--insecure"]
+        another = server.Server(parse(words), ThreadWorkers)
         with pytest.raises(StartError, match=f":{port} cannot be bound"):
-            await server.Server(parse(["--models", str(models), "--listen", f"[::]:{port}", "--insecure"])).serve()
+            await another.serve()
 
 
 async def test_a_port_file_that_cannot_be_written_is_named(models, tmp_path):

@@ -3,7 +3,9 @@
 import subprocess
 import sys
 import time
-from io import BytesIO
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from taxon.client import Client
+from taxon.training.commands import export, train
 from taxon.v1 import classification_service_pb2 as pb
 
 ADDRESS_S = 60
@@ -21,6 +24,13 @@ def taxon(*words: object) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def printed(command: Callable[[list[str]], int], *words: object) -> str:
+    """What a command prints in this process, which has loaded torch already."""
+    with redirect_stdout(StringIO()) as out:
+        assert command([*map(str, words)]) == 0
+    return out.getvalue()
 
 
 def foreign(number: int) -> bytes:
@@ -43,10 +53,9 @@ def foreign(number: int) -> bytes:
 def served(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("foreign")
     words = ["--recipe", "digits", "--digits-folder", folder / "digits", "--epochs", 8, "--no-report", "--threads", 1]
-    taxon("train", *words, "--out", folder / "run", "--cache-folder", folder / "cache")
-    said = taxon(
-        "export", folder / "run", "--models", folder / "models", "--name", "digits", "--unknown-coverage", 0.95
-    )
+    printed(train.main, *words, "--out", folder / "run", "--cache-folder", folder / "cache")
+    words = ["--models", folder / "models", "--name", "digits", "--unknown-coverage", 0.95]
+    said = printed(export.main, folder / "run", *words)
     port_file = folder / "port"
     serve = ["serve", "--models", folder / "models", "--listen", "127.0.0.1:0", "--port-file", port_file]
     command = [sys.executable, "-m", "taxon.cli", *map(str, serve), "--device", "cpu", "--workers", "1"]

@@ -11,6 +11,7 @@ import torch
 from taxon.client import Client
 from taxon.inference import open_inference_service_pb2 as inference_pb
 from taxon.inference import open_inference_service_pb2_grpc as inference_grpc
+from taxon.training.commands import export, train
 from taxon.training.runs.folder import Run
 from tests.training.exporting.test_examples import COLUMNS, write_table
 
@@ -26,11 +27,9 @@ def taxon(*words, expected=0):
 def product(tmp_path_factory):
     folder = tmp_path_factory.mktemp("numbers")
     table = write_table(folder / "houses.csv")
-    # fmt: off
-    taxon("train", "--data", table, "--model", "mlp", "--epochs", 8, "--lr", 0.01, "--threads", 1, "--no-report",
-          "--out", folder / "run")
-    # fmt: on
-    taxon("export", folder / "run", "--models", folder / "models", "--name", "houses")
+    words = ["--model", "mlp", "--epochs", "8", "--lr", "0.01", "--threads", "1", "--no-report"]
+    assert train.main(["--data", str(table), *words, "--out", str(folder / "run")]) == 0
+    assert export.main([str(folder / "run"), "--models", str(folder / "models"), "--name", "houses"]) == 0
     return folder
 
 

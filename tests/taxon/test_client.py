@@ -42,9 +42,13 @@ def status(code: int, reason: str, *details, **metadata: str) -> status_pb2.Stat
 
 @dataclass
 class Scripted(pb_grpc.ClassificationServiceServicer):
-    """Fails with `failures` one after the other, then answers; keeps what it was asked."""
+    """Fails with `failures` one after the other, then answers; keeps what it was asked.
+
+    A `pause_ms` is what its failures tell gRPC to wait for before a retry, in the place of the client's own pauses.
+    """
 
     failures: list[status_pb2.Status] = field(default_factory=list)
+    pause_ms: int | None = None
     requests: list = field(default_factory=list)
     deadlines: list[float] = field(default_factory=list)
 
@@ -52,7 +56,11 @@ class Scripted(pb_grpc.ClassificationServiceServicer):
         self.requests.append(request)
         self.deadlines.append(context.time_remaining())
         if self.failures:
-            context.abort_with_status(rpc_status.to_status(self.failures.pop(0)))
+            failure = rpc_status.to_status(self.failures.pop(0))
+            if self.pause_ms is not None:
+                pushback = ("grpc-retry-pushback-ms", str(self.pause_ms))
+                failure = failure._replace(trailing_metadata=(*failure.trailing_metadata, pushback))
+            context.abort_with_status(failure)
 
     def Classify(self, request, context):  # noqa: N802 - gRPC's name
         self._take(request, context)
@@ -199,16 +207,12 @@ def test_what_a_stopping_server_cancelled_is_retried(scripted):
 
 def test_while_most_calls_fail_there_are_fewer_retries(scripted):
     servicer, address = scripted
-    servicer.failures = [status(code_pb2.UNAVAILABLE, "NOT_SERVING", no_pause())] * 1000
+    servicer.failures, servicer.pause_ms = [status(code_pb2.UNAVAILABLE, "NOT_SERVING")] * 1000, 1
     with Client(address) as client:
         for _ in range(60):
             with pytest.raises(UnavailableError):
                 client.classify(b"x")
     assert 60 < len(servicer.requests) < 60 + 2 * 50 + 10
-
-
-def no_pause():
-    return error_details_pb2.RetryInfo(retry_delay=Duration(nanos=1_000_000))
 
 
 def test_who_says_not_serving_gets_no_calls():

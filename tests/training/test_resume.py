@@ -60,10 +60,11 @@ def kill_at(process: subprocess.Popen, run: Path, checkpoints: int) -> None:
     process.wait()
 
 
-def test_a_run_killed_at_three_random_moments_ends_with_the_same_bits(pictures):
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.faults)])
+def test_a_run_killed_at_random_moments_ends_with_the_same_bits(pictures, times):
     whole = train(pictures, "whole")
     moments = random.Random()
-    for _ in range(3):
+    for _ in range(times):
         process = start(pictures, "killed")
         kill_at(process, pictures.parent / "killed", moments.randint(1, 10))
     again = train(pictures, "killed")
@@ -76,7 +77,7 @@ def test_a_run_killed_at_three_random_moments_ends_with_the_same_bits(pictures):
 @pytest.mark.parametrize("cache", ["16", pytest.param("0", marks=pytest.mark.slow)])
 def test_loader_processes_change_nothing(pictures, cache):
     states = [
-        last_state(train(pictures, f"workers-{count}", "--workers", str(count), "--cache-gib", cache))
+        last_state(train(pictures, f"workers-{count}", "--workers", str(count), "--cache-gib", cache, "--epochs", "2"))
         for count in (0, 1, 2)
     ]
     assert same_state(states[0], states[1])

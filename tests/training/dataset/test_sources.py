@@ -16,7 +16,7 @@ from taxon.training.errors import TrainingError
 from taxon.training.runs.folder import Run
 from tests.training.folders import write_folder
 
-TRAIN = ["--epochs", "3", "--batch-size", "8", "--no-report", "--out", "run"]
+TRAIN = ["--epochs", "2", "--batch-size", "8", "--no-report", "--out", "run"]
 
 
 @pytest.fixture(autouse=True)

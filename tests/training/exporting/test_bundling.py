@@ -85,6 +85,14 @@ def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.fixture(scope="module")
+def first_version(tmp_path_factory):
+    """A repository."""
+    folder = tmp_path_factory.mktemp("first-version")
+    bundling.publish(make_candidate(folder), folder / "models", "toy", ladder=ONLY_FIRST)
+    return folder / "models"
+
+
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
@@ -98,11 +106,10 @@ def contents(folder):
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_a_full_disk_at_any_step_leaves_the_repository_as_it_was(tmp_path, monkeypatch, owner, name):
+def test_a_full_disk_at_any_step_leaves_the_repository_as_it_was(first_version, tmp_path, monkeypatch, owner, name):
     candidate = make_candidate(tmp_path)
     candidate = dataclasses.replace(candidate, training_files=candidate.files, training_answers=candidate.answers)
-    models = tmp_path / "models"
-    bundling.publish(candidate, models, "toy", ladder=ONLY_FIRST)
+    models = shutil.copytree(first_version, tmp_path / "models")
     before = contents(models)
 
     def full(*_, **__):
