@@ -6,10 +6,11 @@ run that was killed anywhere and started again ends with the same bits (on the C
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -41,12 +42,14 @@ FILES_NAMED = 8
 """Of the batch whose loss was no number."""
 
 
-def finetune(recipe: Recipe, folder: Path) -> Run:
+def finetune(recipe: Recipe, folder: Path, goes_on: Callable[[Mapping[str, Any]], bool] = lambda _: True) -> Run:
     """Trains as the recipe says, from the start or from where a stopped run left off.
 
     Args:
         recipe: Resolved, see `plan.resolved`.
         folder: Of the run; made if it is not there.
+        goes_on: Asked after every evaluated epoch about its line of `metrics.jsonl`; where it says no, the training
+            stops, and can be resumed. Several processes must be told the same.
 
     Raises:
         TrainingError: The data, the model or the options do not allow it, or the loss is no longer a number.
@@ -280,6 +283,9 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
                 if events is not None:
                     events.write(history[-1])
             display.epoch_done(title, history[-1], best=better)
+            if evaluated and not goes_on(history[-1]):
+                save(best)
+                return run
             if evaluated and options.early_stop and position.stale_epochs >= options.early_stop:
                 display.say(f"no better epoch among {options.early_stop}: {phase.mode} ends here")
                 break
