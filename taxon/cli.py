@@ -24,9 +24,7 @@ COMMANDS = {
     "data": Command(
         "training.commands.data:main", "training", "check labelled pictures, and split them without duplicates"
     ),
-    "advise": Command(
-        "training.commands.advise:main", "training", "say which backbone suits labelled pictures, and what more would do"
-    ),
+    "advise": Command("training.commands.advise:main", "training", "say which backbone suits labelled pictures"),
     "search": Command(
         "training.commands.search:main", "training,search", "look for better settings of a training, and prove them"
     ),

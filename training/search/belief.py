@@ -74,7 +74,10 @@ def compare(default: NDArray[np.bool_], best: NDArray[np.bool_]) -> Belief:
 
 
 def train_again(
-    recipe: Recipe, arms: Sequence[tuple[str, Mapping[str, Any]]], seeds: Sequence[int], folder: Path,
+    recipe: Recipe,
+    arms: Sequence[tuple[str, Mapping[str, Any]]],
+    seeds: Sequence[int],
+    folder: Path,
     say: Callable[[str], None],
 ) -> list[NDArray[np.bool_]]:
     """Trains each arm with each seed, as `taxon train` would with the whole training split.
@@ -120,8 +123,8 @@ def sentence(belief: Belief | None) -> str:
     if belief is None:
         return "No trial beat the default settings on what the search saw: they stay."
     figures = (
-        f"{belief.difference:+.2%} (95 % interval {belief.low:+.2%} to {belief.high:+.2%}) over {len(belief.best)} seeds "
-        f"and {belief.picture_count:,} samples that no trial was chosen by"
+        f"{belief.difference:+.2%} (95 % interval {belief.low:+.2%} to {belief.high:+.2%}) over {len(belief.best)} "
+        f"seeds and {belief.picture_count:,} samples that no trial was chosen by"
     )
     if belief.won:
         return f"The best trial beats the default by more than chance: {figures}."

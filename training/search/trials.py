@@ -159,7 +159,9 @@ class Search:
             self._run(trial)
             failed = self.trials(TrialState.FAIL)
             if len(failed) >= GIVEN_UP_AFTER and len(failed) == len(self._taken()):
-                raise TrainingError(f"the first {len(failed)} trials failed, the last: {failed[-1].user_attrs['fault']}")
+                raise TrainingError(
+                    f"the first {len(failed)} trials failed, the last: {failed[-1].user_attrs['fault']}"
+                )
             return self.trials()[trial.number]
 
     def _taken(self) -> list[FrozenTrial]:
