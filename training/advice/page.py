@@ -68,7 +68,7 @@ def write_advice(folder: Path, advice: Advice) -> None:
 
 
 def row(one: Judged) -> list[str]:
-    """Of the table: backbone, weights, accuracy, interval, milliseconds by batch size, MiB in memory and of the file."""
+    """Backbone, weights, accuracy, interval, milliseconds by batch size, MiB in memory and of the file."""
     low, high = one.probed.interval
     return [
         one.backbone.name,
