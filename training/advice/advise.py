@@ -180,4 +180,4 @@ def features_of(
 
     parts = features.of_splits(backbone.network, backbone.head, prepared, to_network, BATCH_SIZE, cache_folder)
     samples = (*prepared.data.split("train"), *prepared.data.split("val"))
-    return samples, [part.inputs for part in parts]
+    return samples, [np.asarray(part.inputs) for part in parts]

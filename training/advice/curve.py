@@ -149,7 +149,8 @@ def _fitted(
     last = float(errors[-1])
 
     def misfit(law: NDArray[np.float64]) -> NDArray[np.float64]:
-        return (law[0] + law[1] * shares ** -law[2] - errors) / deviations
+        residuals: NDArray[np.float64] = (law[0] + law[1] * shares ** -law[2] - errors) / deviations
+        return residuals
 
     bounds = ([0.0, 0.0, 0.0], [chance, chance, STEEPEST])
     found = least_squares(misfit, np.clip([last / 2, last / 2 + 1e-6, 0.5], bounds[0], bounds[1]), bounds=bounds)

@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib as mpl
 import optuna
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from optuna.trial import FrozenTrial, TrialState
 
 from taxon import __version__
@@ -112,14 +112,16 @@ def history(trials: list[FrozenTrial]) -> Figure:
     for state, color, label in ((TrialState.COMPLETE, ACCENT, "completed"), (TrialState.PRUNED, QUIET, "given up")):
         points = [(trial.number, trial.value) for trial in trials if trial.state == state and trial.value is not None]
         if points:
-            axes.scatter(*zip(*points, strict=True), color=color, label=label, s=18)
+            numbers, values = zip(*points, strict=True)
+            axes.plot(numbers, values, "o", color=color, label=label, markersize=4)
     for trial in trials:
         if trial.state == TrialState.COMPLETE:
             best = max(best, trial.value or 0.0)
             line.append((trial.number, best))
-    axes.step(*zip(*line, strict=True), color=INK, where="post", linewidth=1, label="best so far")
+    numbers, values = zip(*line, strict=True)
+    axes.step(numbers, values, color=INK, where="post", linewidth=1, label="best so far")
     axes.set(xlabel="trial (0 has the default settings)", ylabel="accuracy")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
     return figure
