@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -42,14 +41,13 @@ FILES_NAMED = 8
 """Of the batch whose loss was no number."""
 
 
-def finetune(recipe: Recipe, folder: Path, goes_on: Callable[[Mapping[str, Any]], bool] = lambda _: True) -> Run:
+def finetune(recipe: Recipe, folder: Path, goes_on: Callable[[Mapping[str, object]], bool] = lambda _: True) -> Run:
     """Trains as the recipe says, from the start or from where a stopped run left off.
 
     Args:
         recipe: Resolved, see `plan.resolved`.
         folder: Of the run; made if it is not there.
-        goes_on: Asked after every evaluated epoch about its line of `metrics.jsonl`; where it says no, the training
-            stops, and can be resumed. Several processes must be told the same.
+        goes_on: Asked after every evaluated epoch about its figures; a no stops the training, which can be resumed.
 
     Raises:
         TrainingError: The data, the model or the options do not allow it, or the loss is no longer a number.

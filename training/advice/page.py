@@ -148,6 +148,7 @@ def tradeoff(judged: Sequence[Judged], latency_ms: float | None) -> Figure:
     axes.set(xscale="log", xlabel="milliseconds for one picture, median", ylabel="accuracy of the probe")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:g}"[0] in "25" else "")
     return figure
 
 
@@ -178,5 +179,6 @@ def learning(found: Curve) -> Figure:
     axes.set(xscale="log", xlabel="training pictures", ylabel="accuracy of the probe")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:g}"[0] in "25" else "")
     axes.legend(frameon=False)
     return figure
