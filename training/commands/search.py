@@ -91,6 +91,7 @@ def _search(options: argparse.Namespace, folder: Path) -> None:
     space = spaces.read_space(options.space, given) if options.space else spaces.default_space(base)
     on_trial = spaces.with_values(base, {"data.validate_on": HELD_OUT[base.data.validate_on], "run.report": False})
 
+    find_data(base.data, base.model)  # what only the last trainings would find wrong would be found after all trials
     found = find_data(on_trial.data, on_trial.model)  # what is wrong with the data is no fault of a trial
     check_task(base, found.data.task)
     prepare(found, on_trial.machine)

@@ -55,4 +55,6 @@ def test_a_search_ends_in_a_recipe_that_trains_and_a_page(recipe, tmp_path, caps
 def test_bad_input_is_named(recipe, words, message, capsys):
     pytest.importorskip("optuna")
     assert main(words) == 2
-    assert message in capsys.readouterr().err
+    found = capsys.readouterr()
+    assert message in found.err
+    assert "trial" not in found.out  # refused before anything is trained
