@@ -75,7 +75,7 @@ def advise(question: Question, say: Callable[[str], None]) -> Advice:
         paths: list[Path] = []
         for word in dict.fromkeys(question.words if question.words is not None else default_words()):
             try:
-                backbone = open_candidate(word, len(found.labels), some.split("train"), question.color)
+                backbone = open_candidate(word, len(found.labels), given, question.color)
                 say(f"{backbone.name} ({backbone.weights}): features, probe, graph")
                 usable, parts = features_of(backbone, some, machine, question.cache_folder)
                 if not judged:

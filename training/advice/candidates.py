@@ -18,6 +18,7 @@ from taxon.training.network.networks import NETWORKS
 from taxon.training.network.published import TIMM, is_at_hand, names
 from taxon.training.network.weights import SUFFIXES
 from taxon.training.runs.checkpoint import Checkpoint
+from taxon.training.runs.folder import Run
 from taxon.training.suggest import nearest
 
 FLOOR = "mobilenet_v2=none"
@@ -70,19 +71,23 @@ def open_candidate(word: str, class_count: int, samples: Sequence[Sample], color
         word: A model's name, `NAME=FILE`, `NAME=none` (random weights), a weights file that is called after its model,
             or the folder of a run or its checkpoint.
         class_count: Of the data.
-        samples: Of the data; their size decides that of networks without one of their own.
+        samples: Of the data, with digests; their size decides that of networks without one of their own.
         color: `rgb` or `grayscale`, for networks that are no runs.
 
     Raises:
-        TrainingError: No such model, or its weights are not on this machine or do not fit.
+        TrainingError: No such model, its weights are not on this machine or do not fit, or it was trained on these
+            samples.
     """
     path = Path(word)
     if (path / "run.json").is_file():
+        _check_unseen(path, samples)
         return _of_run(word, path / "best.pt", class_count)
     if path.is_file() and "=" not in word:
         if path.suffix not in SUFFIXES:
             raise TrainingError(f"{word} is no weights file: it ends in none of {', '.join(SUFFIXES)}")
         if path.name in ("best.pt", "last.pt"):
+            if (path.parent / "run.json").is_file():
+                _check_unseen(path.parent, samples)
             return _of_run(word, path, class_count)
         word = f"{_named_after(path)}={word}"
     elif path.is_dir():
@@ -113,6 +118,17 @@ def open_candidate(word: str, class_count: int, samples: Sequence[Sample], color
     kind: Literal["published", "file", "random"] = "random" if random else "file" if weights else "published"
     shown = {"random": "random: a floor", "file": Path(weights).name, "published": "published"}[kind]
     return Backbone(name, shown, kind, loaded.network.eval(), loaded.head, preprocessing, options)
+
+
+def _check_unseen(folder: Path, samples: Sequence[Sample]) -> None:
+    """Refuses a run that knows the pictures: its features tell them apart better than any others.
+
+    Raises:
+        TrainingError: Says how many they are.
+    """
+    known = {sample.sha256 for sample in Run.open(folder).samples("train")}
+    if seen := sum(sample.sha256 in known for sample in samples):
+        raise TrainingError(f"it was trained on {seen} of these pictures: they cannot judge it")
 
 
 def _of_run(word: str, path: Path, class_count: int) -> Backbone:

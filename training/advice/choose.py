@@ -76,8 +76,8 @@ def recommend(judged: Sequence[Judged], latency_ms: float | None) -> Recommendat
         )
     others = [one for one in fitting if one is not chosen and one is not best and _overlaps(best, one)]
     if others:
-        names = ", ".join(one.backbone.name for one in others)
-        reasons.append(f"These pictures do not tell it from {names}: fine-tune both if the last point matters.")
+        names = ", ".join(f"{one.backbone.name} ({one.backbone.weights})" for one in others)
+        reasons.append(f"These pictures do not tell it from {names}: fine-tune them too if the last point matters.")
     slower = [one for one in real if one not in fitting and difference(one.probed, chosen.probed)[1] > 0]
     if slower:
         dearer = max(slower, key=lambda one: one.probed.accuracy)

@@ -6,6 +6,7 @@ from taxon.training.advice import advise as line
 from taxon.training.advice import cost, curve
 from taxon.training.advice.cost import Cost
 from taxon.training.commands.advise import main
+from taxon.training.commands.train import main as train
 from taxon.training.exporting import graph
 from tests.training.folders import write_folder
 
@@ -18,7 +19,7 @@ def pictures(tmp_path, monkeypatch):
 
 @pytest.fixture
 def measured_here(monkeypatch):
-    """Graphs are run in this process, where a new one would import torch for seconds, and written without optimising."""
+    """Graphs are written the quick way and run in this process, where a new one would import torch for seconds."""
     monkeypatch.setattr(cost, "_elsewhere", lambda work, *arguments: work(*arguments))
     monkeypatch.setattr(cost, "LADDER", graph.LADDER[1:2])
     monkeypatch.setattr(curve, "RESAMPLES", 20)
@@ -68,3 +69,10 @@ def test_bad_input_is_named(pictures, words, message, capsys):
     (pictures.parent / "several.csv").write_text("path,label\npictures/dark/000.png,a|b\npictures/light/000.png,a\n")
     assert main(words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_run_that_knows_the_pictures_is_not_judged_by_them(pictures, capsys):
+    assert train(["--data", "pictures", "--model", "small_cnn", "--epochs", "1", "--no-report", "--out", "run"]) == 0
+    for word in ("run", "run/best.pt"):
+        assert main(["--data", "pictures", "--candidates", word]) == 2
+        assert "it was trained on 38 of these pictures: they cannot judge it" in capsys.readouterr().err
