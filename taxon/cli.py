@@ -24,6 +24,10 @@ COMMANDS = {
     "data": Command(
         "training.commands.data:main", "training", "check labelled pictures, and split them without duplicates"
     ),
+    "advise": Command("training.commands.advise:main", "training", "say which backbone suits labelled pictures"),
+    "search": Command(
+        "training.commands.search:main", "training,search", "look for better settings of a training, and prove them"
+    ),
     "train": Command("training.commands.train:main", "training", "fine-tune a classifier on labelled pictures"),
     "export": Command("training.commands.export:main", "training", "turn a run into a proven bundle and publish it"),
     "fuse": Command("training.commands.fuse:main", "training", "make one classifier of several runs and publish it"),

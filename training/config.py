@@ -46,9 +46,10 @@ class DataOptions(_Section):
         0.2, description="share of each class that validates, where the data has no validation split"
     )
     split_seed: Seed = Field(0, description="another number gives another split")
-    validate_on: Literal["val", "test"] = Field(
+    validate_on: Literal["val", "test", "train"] = Field(
         "val", description="`test`: train on train and val, and choose the best epoch on the test split, as published "
-        "figures of CIFAR and MNIST do"
+        "figures of CIFAR and MNIST do; `train`: leave the validation split alone for a last word, and choose on a "
+        "share of the training split, as `taxon search` does"
     )  # fmt: skip
     image_size: Annotated[int, Field(ge=1, le=4096)] | None = Field(
         None, description="side of the pictures in pixels; by default what the weights were trained with, or for our "

@@ -6,7 +6,7 @@ run that was killed anywhere and started again ends with the same bits (on the C
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -41,12 +41,13 @@ FILES_NAMED = 8
 """Of the batch whose loss was no number."""
 
 
-def finetune(recipe: Recipe, folder: Path) -> Run:
+def finetune(recipe: Recipe, folder: Path, goes_on: Callable[[Mapping[str, object]], bool] = lambda _: True) -> Run:
     """Trains as the recipe says, from the start or from where a stopped run left off.
 
     Args:
         recipe: Resolved, see `plan.resolved`.
         folder: Of the run; made if it is not there.
+        goes_on: Asked after every evaluated epoch about its figures; a no stops the training, which can be resumed.
 
     Raises:
         TrainingError: The data, the model or the options do not allow it, or the loss is no longer a number.
@@ -280,6 +281,9 @@ def finetune(recipe: Recipe, folder: Path) -> Run:
                 if events is not None:
                     events.write(history[-1])
             display.epoch_done(title, history[-1], best=better)
+            if evaluated and not goes_on(history[-1]):
+                save(best)
+                return run
             if evaluated and options.early_stop and position.stale_epochs >= options.early_stop:
                 display.say(f"no better epoch among {options.early_stop}: {phase.mode} ends here")
                 break

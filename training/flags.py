@@ -67,7 +67,7 @@ def parse(argv: list[str], parser: argparse.ArgumentParser) -> Call:
             file = EMBEDDED
         values = read_toml(file) if file is not None else {}
     for assignment in assignments:
-        _assign(values, assignment)
+        assign(values, assignment)
     for key, value in given.items():
         section, _, name = key.partition(".")
         values.setdefault(section, {})[name] = value
@@ -136,7 +136,12 @@ def read_resolved(folder: Path) -> dict[str, Any]:
     return values
 
 
-def _assign(values: dict[str, Any], assignment: str) -> None:
+def assign(values: dict[str, Any], assignment: str) -> None:
+    """Puts `section.key=value` into nested values.
+
+    Raises:
+        TrainingError: It is not of that form.
+    """
     name, equals, text = assignment.partition("=")
     section, dot, key = name.strip().partition(".")
     if not (equals and dot and key):

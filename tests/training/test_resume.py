@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from taxon.training import flags
 from taxon.training.commands.train import main
+from taxon.training.finetune import finetune
+from taxon.training.plan import resolved
 from taxon.training.runs.folder import Run
 from tests.training.folders import write_folder
 
@@ -87,3 +90,20 @@ def test_loader_processes_change_nothing(pictures, cache):
 @pytest.mark.slow
 def test_pictures_decoded_each_time_train_the_same_as_cached_ones(pictures):
     assert same_state(last_state(train(pictures, "cached")), last_state(train(pictures, "decoded", "--cache-gib", "0")))
+
+
+def test_a_training_that_was_told_to_stop_goes_on_with_the_same_bits(pictures):
+    whole = train(pictures, "whole")
+    recipe = resolved(flags.checked(flags.read_toml("whole/recipe.toml")))
+    asked = []
+
+    def goes_on(line):
+        asked.append(line["epoch"])
+        return line["epoch"] != 2
+
+    stopped = finetune(recipe, pictures.parent / "stopped", goes_on)
+    assert asked == [1, 2]
+    assert [line["epoch"] for line in stopped.metrics()] == [1, 2]
+    finetune(recipe, pictures.parent / "stopped", goes_on)
+    assert asked == [1, 2, 3, 4]
+    assert same_state(last_state(stopped), last_state(whole))

@@ -68,7 +68,8 @@ def split_source(found: Labelled, *, fraction: float, seed: int, validate_on: st
         found: With digests.
         fraction: Share of each class that validates, if the source does not say.
         seed: Of that choice.
-        validate_on: `val`; or `test`, to train on `train` and `val` and validate on `test`.
+        validate_on: `val`; `test`, to train on `train` and `val` and validate on `test`; or `train`, to validate on a
+            part of `train` and leave `val` out, with `test`.
 
     Raises:
         TrainingError: There is no test split to validate on, or a class would have no sample in a split.
@@ -77,5 +78,9 @@ def split_source(found: Labelled, *, fraction: float, seed: int, validate_on: st
         if not found.split("test"):
             raise TrainingError("there is no test split to validate on: the data has none")
         renamed = {"test": "val", "val": "train", "": "train", "train": "train"}
+        found = replace(found, samples=tuple(replace(s, split=renamed[s.split]) for s in found.samples))
+    if validate_on == "train":
+        found = data.with_splits(found, fraction, seed)
+        renamed = {"train": "", "val": "test", "test": "test"}
         found = replace(found, samples=tuple(replace(s, split=renamed[s.split]) for s in found.samples))
     return data.with_splits(found, fraction, seed)

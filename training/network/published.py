@@ -131,16 +131,27 @@ def check_weights(name: str, weights: str) -> None:
             answers where they are.
     """
     _check_exist(name, weights)
+    if not is_at_hand(name, weights):
+        address = f"{TIMM_HUB}{name.removeprefix(TIMM)}" if name.startswith(TIMM) else weights_enum(name, weights).url
+        check_reachable(address, weights, name)
+
+
+def is_at_hand(name: str, weights: str) -> bool:
+    """Whether weights are on this machine: a file, or published ones in the cache of the library that fetches them.
+
+    Args:
+        name: A model name.
+        weights: As for `build`.
+
+    Raises:
+        TrainingError: There are no such weights, or timm is not installed.
+    """
     if is_file(weights):
-        return
+        return Path(weights).is_file()
     if name.startswith(TIMM):
         timm_package(name)
-        address, cached = f"{TIMM_HUB}{name.removeprefix(TIMM)}", _is_in_hub(name)
-    else:
-        address = weights_enum(name, weights).url
-        cached = Path(torch.hub.get_dir(), "checkpoints", address.rpartition("/")[2]).is_file()
-    if not cached:
-        check_reachable(address, weights, name)
+        return _is_in_hub(name)
+    return Path(torch.hub.get_dir(), "checkpoints", weights_enum(name, weights).url.rpartition("/")[2]).is_file()
 
 
 def _check_exist(name: str, weights: str) -> None:

@@ -12,6 +12,8 @@ from torchvision import datasets
 
 from taxon.training.commands.train import main
 from taxon.training.dataset import published
+from taxon.training.dataset.data import scan, with_digests
+from taxon.training.dataset.sources import split_source
 from taxon.training.errors import TrainingError
 from taxon.training.runs.folder import Run
 from tests.training.folders import write_folder
@@ -201,3 +203,20 @@ def test_files_of_one_name_in_two_classes_stay_two_samples(tmp_path):
     assert main(["--data", "pictures", "--model", "small_cnn", *TRAIN]) == 0
     run = Run.open(tmp_path / "run")
     assert len({sample.path for split in ("train", "val") for sample in run.samples(split)}) == 12
+
+
+@pytest.mark.parametrize("with_val", [False, True])
+def test_a_search_validates_on_a_share_of_the_training_split_and_leaves_the_others_alone(tmp_path, with_val):
+    write_folder(tmp_path / "pictures" / "train", 20)
+    write_folder(tmp_path / "pictures" / "test", 3)
+    if with_val:
+        write_folder(tmp_path / "pictures" / "val", 4)
+    found = with_digests(scan(tmp_path / "pictures"))
+    usual = split_source(found, fraction=0.25, seed=0, validate_on="val")
+    inside = split_source(found, fraction=0.25, seed=0, validate_on="train")
+    paths = {split: {sample.path for sample in usual.split(split)} for split in ("train", "val", "test")}
+    within = {split: {sample.path for sample in inside.split(split)} for split in ("train", "val", "test")}
+    assert within["train"] | within["val"] == paths["train"]
+    assert within["test"] == paths["val"] | paths["test"]
+    assert len(within["val"]) == round(0.25 * len(paths["train"]))
+    assert not within["train"] & within["val"]

@@ -1,0 +1,1 @@
+"""Which pretrained network suits labelled pictures, and what more pictures would bring."""
