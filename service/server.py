@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -43,6 +44,7 @@ from taxon.service.telemetry import logs
 from taxon.service.telemetry.families import Added
 from taxon.service.telemetry.metrics import Metrics
 from taxon.service.telemetry.page import MetricsPage
+from taxon.service.telemetry.standard_error import gathered
 from taxon.service.telemetry.statistics import Figures, Key
 from taxon.service.workers.executor import Executor
 from taxon.service.workers.layout import layout
@@ -73,10 +75,11 @@ def main(argv: list[str]) -> int:
         for setting, reasons in faults.items():
             sys.stderr.write(f"taxon serve: {setting + ': ' if setting else ''}{', or '.join(reasons)}\n")
         return 2
-    logs.configure(settings.log_format, settings.log_level)
     keep_freed_memory()
     try:
-        asyncio.run(_serve(settings))
+        with gathered() if settings.log_format == "json" else nullcontext(sys.stderr) as file:
+            logs.configure(settings.log_format, settings.log_level, file)
+            asyncio.run(_serve(settings))
     except (StartError, KeyFileError) as error:
         sys.stderr.write(f"taxon serve: {error}\n")
         return 1

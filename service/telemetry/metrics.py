@@ -68,10 +68,11 @@ class Metrics:
         """What the Open Inference Protocol reports; not on the page."""
         self.requests = Counter(
             "taxon_requests",
-            "Finished inputs, by method and outcome: OK or an error reason.",
-            ["method", "outcome"],
+            "Finished inputs, by method, model (empty if none was found) and outcome: OK or an error reason.",
+            ["method", "model", "outcome"],
             registry=self.registry,
         )
+        self._requests: dict[tuple[str, str, str], Counter] = {}
         self.version_requests = Counter(
             "taxon_version_requests",
             "Requests that went to each version, by why it was that one (named, default, canary) and what became of "
@@ -177,6 +178,20 @@ class Metrics:
             ["process"],
             registry=self.registry,
         )
+
+    def count_request(self, method: str, model: str, outcome: str) -> None:
+        """Counts one finished input.
+
+        Args:
+            method: One that there is, or empty.
+            model: One that is served, or empty: never a name that a caller made up.
+            outcome: OK or an error reason.
+        """
+        key = method, model, outcome
+        counter = self._requests.get(key)
+        if counter is None:
+            counter = self._requests[key] = self.requests.labels(*key)
+        counter.inc()
 
     def count_version(self, model: str, version: int, part: str, outcome: str) -> None:
         """Counts one request that has found its version."""

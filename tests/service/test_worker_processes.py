@@ -339,7 +339,7 @@ async def test_several_fronts_have_one_page_and_one_control(real, models):
         calls = [stub.Classify(pb.ClassifyRequest(image=RED), timeout=10) for stub in stubs for _ in range(5)]
         assert {reply.classifications[0].label for reply in await asyncio.gather(*calls)} == {"red"}
         page = await asyncio.to_thread(running.page)
-        assert 'taxon_requests_total{method="Classify",outcome="OK"} 40.0' in page
+        assert 'taxon_requests_total{method="Classify",model="colors",outcome="OK"} 40.0' in page
         assert 'taxon_batch_size_sum{model="colors"} 40.0' in page
         toy_bundle(models, "late")
         await stub_of(running).RepositoryModelLoad(oip.RepositoryModelLoadRequest(model_name="late"), timeout=10)
