@@ -301,6 +301,10 @@ class Settings(BaseSettings):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="Least severe events in the log.")
     ] = "info"
+    triton_metrics: Annotated[
+        CliImplicitFlag[bool],
+        Field(description="Show the figures of ModelStatistics as Triton names them (nv_inference_…) too."),
+    ] = False
     access_log_sample: Annotated[
         float,
         Field(

@@ -158,7 +158,10 @@ class Pipeline:
                 raise DeadlineTooShortError(0.0, self._clock() - arrived) from None
         total_s = self._clock() - arrived
         spent = scored.preprocess_s, scored.queue_s, scored.inference_s, total_s
-        self._metrics.stage_seconds.observe(model.name, model.version, zip(STAGES, spent, strict=True))
+        observe = self._metrics.stage_seconds.observe
+        for stage, seconds in zip(STAGES, spent, strict=True):
+            observe(seconds, model.name, model.version, stage)
+        self._metrics.deadline_slack.observe(deadline - arrived - total_s, model.name, model.version)
         if span:
             waited = ("queue", scored.queue_s), ("preprocess", scored.preprocess_s), ("inference", scored.inference_s)
             span.stages(waited, scored.batch_size, scored.traced)

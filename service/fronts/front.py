@@ -226,17 +226,21 @@ def memory_of(settings: Settings) -> Memory:
     )
 
 
+def most_connections(settings: Settings) -> int:
+    """Those that one front takes: at most half of the descriptors, for workers and files must always get theirs."""
+    descriptor_count, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(settings.max_connections, descriptor_count // 2)
+
+
 def _channel_options(settings: Settings, *, shares_port: bool) -> list[tuple[str, int]]:
     longest_s = settings.max_call_seconds
     if settings.model_control == "explicit":  # the call that loads a model lasts as long as two attempts
         longest_s = max(longest_s, 2 * settings.max_load_seconds)
-    # Half of the descriptors are for connections: workers and files must always get theirs.
-    descriptor_count, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.max_concurrent_streams", settings.max_concurrent_streams),
-        ("grpc.max_allowed_incoming_connections", min(settings.max_connections, descriptor_count // 2)),
+        ("grpc.max_allowed_incoming_connections", most_connections(settings)),
         *_limit("grpc.max_connection_age_ms", settings.max_connection_age_seconds),
         *_limit("grpc.max_connection_age_grace_ms", longest_s + GRACE_S),
         *_limit("grpc.max_connection_idle_ms", settings.max_connection_idle_seconds),
