@@ -1,5 +1,5 @@
-"""`deploy/kubernetes` sets what there is to set, and promises the times that the service keeps. Where kubectl is at hand it
-builds the whole.
+"""`deploy/kubernetes` sets what there is to set, and promises the times that the service keeps. Where kubectl is at
+hand it builds the whole.
 """
 
 import re
