@@ -40,7 +40,7 @@ from taxon.service.runtime.device import Device, choose_device
 from taxon.service.scheduling.arena import Arena
 from taxon.service.scheduling.board import Board
 from taxon.service.scheduling.memory import Memory
-from taxon.service.telemetry import logs
+from taxon.service.telemetry import logs, tracing
 from taxon.service.telemetry.families import Added
 from taxon.service.telemetry.gpus import Gpus, Nvml
 from taxon.service.telemetry.metrics import Metrics
@@ -112,6 +112,7 @@ class Server:
         device = choose_device(settings.device, settings.cuda_graphs, settings.engine_cache)
         if settings.require_signature:
             signing.checker(settings.require_signature)  # a wrong file ends the start, not every worker
+        tracing.check(settings.otlp_endpoint)  # else each front of its own would find out
         self._entry_files = EntryFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca, settings.keys)
         self._cores = available_cores()
         self._layout = layout(

@@ -9,6 +9,7 @@ import importlib
 import random
 import time
 from collections.abc import Iterable
+from importlib.util import find_spec
 from threading import Thread
 from typing import Any, NamedTuple
 
@@ -111,13 +112,11 @@ class Tracing:
         Raises:
             StartError: A package is missing.
         """
-        try:
-            sdk, exporting, sampling, exporter, resources, self._trace = map(
-                importlib.import_module,
-                (SDK, f"{SDK}.export", f"{SDK}.sampling", EXPORTER, "opentelemetry.sdk.resources", API),
-            )
-        except ImportError as error:
-            raise StartError(f"--otlp-endpoint needs the extra otel: pip install 'taxon[otel]' ({error})") from None
+        check(endpoint)
+        sdk, exporting, sampling, exporter, resources, self._trace = map(
+            importlib.import_module,
+            (SDK, f"{SDK}.export", f"{SDK}.sampling", EXPORTER, "opentelemetry.sdk.resources", API),
+        )
         self._ratio = ratio
         resource = resources.Resource.create({"service.name": "taxon", "service.version": __version__})
         self._processor = exporting.BatchSpanProcessor(
@@ -153,6 +152,20 @@ class Tracing:
         ending = Thread(target=self._processor.shutdown, daemon=True)
         ending.start()
         ending.join(SENDING_S)
+
+
+def check(endpoint: str | None) -> None:
+    """Finds the packages, if they are needed.
+
+    Raises:
+        StartError: One is missing.
+    """
+    try:
+        if endpoint is None or (find_spec(SDK) and find_spec(EXPORTER)):
+            return
+    except ModuleNotFoundError:
+        pass  # of their parents
+    raise StartError("--otlp-endpoint needs the extra otel: pip install 'taxon[otel]'")
 
 
 def tracing(endpoint: str | None, ratio: float) -> Tracing | None:

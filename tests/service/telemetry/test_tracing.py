@@ -13,7 +13,7 @@ import pytest
 
 from taxon.service.errors import StartError
 from taxon.service.telemetry.calls import parent_of
-from taxon.service.telemetry.tracing import EXPORTER, Tracing
+from taxon.service.telemetry.tracing import EXPORTER, SDK
 from taxon.v1 import classification_service_pb2 as pb
 from tests.fakes import COLORS, picture
 from tests.service.thread_workers import gated
@@ -120,10 +120,12 @@ async def test_a_collector_that_is_away_delays_nobody(serve, models):
             assert answer.model_name == "colors"
 
 
-def test_missing_packages_end_the_start_with_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, EXPORTER, None)
+@pytest.mark.parametrize("fronts", ["1", "2"])
+async def test_missing_packages_end_the_start_with_what_to_install(serve, models, monkeypatch, fronts):
+    monkeypatch.setitem(sys.modules, SDK, None)
     with pytest.raises(StartError, match=r"taxon\[otel\]"):
-        Tracing("http://127.0.0.1:9", 1.0)
+        async with serve(models, "--otlp-endpoint", "http://127.0.0.1:9", "--fronts", fronts):
+            pass
 
 
 @pytest.mark.parametrize(
