@@ -223,8 +223,7 @@ class Metrics:
         def on_batch(size: int, dropped_count: int, bucket: int = 0) -> None:
             if size:
                 self._batch_size.of(model, version).observe(size)
-            if bucket > size:
-                self._padded.of(model, version).inc(bucket - size)
+                self._padded.of(model, version).inc(max(0, bucket - size))
             if dropped_count:
                 self._dropped.of(model, version).inc(dropped_count)
 

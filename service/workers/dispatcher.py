@@ -234,7 +234,8 @@ class Dispatcher:
 
     def _deliver(self, batch: Batch, done: Done) -> None:
         jobs = batch.taken.batch
-        batch.queue.on_batch(done.run_count, len(jobs) - done.run_count, done.bucket)
+        dropped_count = sum(isinstance(outcome, DeadlineTooShortError) for outcome in done.outcomes)
+        batch.queue.on_batch(done.run_count, dropped_count, done.bucket)
         if done.run_count:
             batch.queue.learn(batch.taken, done.bucket, done.preprocess_s, done.inference_s)
         traced = tuple({job.span for job in jobs if job.span})

@@ -136,7 +136,7 @@ async def test_cancelled_calls_never_reach_a_model(real, models):
         os.kill(running.server.pool.pids[0], signal.SIGCONT)
         assert await label(running, RED) == "red"
         assert running.counted("taxon_batch_size_sum", model="colors", version="1") == 1
-        assert running.counted("taxon_dropped_inputs_total", model="colors") == 20
+        assert running.counted("taxon_dropped_inputs_total", model="colors", version="1") == 20
 
 
 async def test_a_large_picture_leaves_a_worker_to_the_small_ones(real, models):

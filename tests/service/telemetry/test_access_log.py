@@ -57,6 +57,7 @@ async def test_refused_and_failed_calls_have_a_line_each(serve, models, refused)
         assert running.counted(name, method="Classify", model="", outcome="MODEL_NOT_FOUND") == 1
         assert running.counted(name, method="", model="", outcome="UNIMPLEMENTED") == 1
         assert "invented" not in running.page()
+        assert running.counted("taxon_dropped_inputs_total", model="colors", version="1") == 0
     assert bad.pop("milliseconds") > 0
     assert bad == {
         "event": "call",
