@@ -12,6 +12,8 @@ the last line is one JSON object:
     ready, pss, pss_after     from the command to SERVING; memory after the closed loops, after the overload
     closedN_front_cpu         CPU time per answer of the process that speaks gRPC
 
+What a setting costs: `--before . --before-flags "" --flags "--access-log-sample 1"`.
+
 With `--tiny` (for models that cost less than a call) the overload is at twice what the server answers at saturation,
 and the absolute figures of the new line are given: goodput as a share of that, refusals, their latency.
 """
@@ -31,11 +33,13 @@ CALLERS = (16, 64)
 CALM, OVER = (0.5, 0.8), (1.3, 2.0)
 
 
-def measure(options: argparse.Namespace, checkout: Path | None, bodies: list[str], limit: float) -> dict[str, float]:
+def measure(
+    options: argparse.Namespace, checkout: Path | None, flags: str, bodies: list[str], limit: float
+) -> dict[str, float]:
     """Every figure of one server once."""
     seconds = options.seconds
     figures: dict[str, float] = {}
-    with served(options.models, options.model, options.flags.split(), checkout) as (pid, address, ready_s):
+    with served(options.models, options.model, flags.split(), checkout) as (pid, address, ready_s):
         figures["ready"] = ready_s
         load(address, bodies, seconds=1.0, callers=16)
         for callers in CALLERS:
@@ -81,6 +85,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one short round, to see that it runs")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--flags", default="", help="more flags of both servers, in one word")
+    parser.add_argument("--before-flags", help="those of the other server, where they differ")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if options.quick:
@@ -93,7 +98,11 @@ def main() -> None:
             limit = best_limit(options.models, options.model, encoded, options.seconds)
             sides = {"before": options.before.resolve(), "after": None}
             order = list(sides) if number % 2 else list(reversed(sides))
-            rounds.append({side: measure(options, sides[side], bodies, limit) for side in order} | {"limit": limit})
+            flags = {"before": options.flags if options.before_flags is None else options.before_flags}
+            rounds.append(
+                {side: measure(options, sides[side], flags.get(side, options.flags), bodies, limit) for side in order}
+                | {"limit": limit}
+            )
             print(json.dumps(rounds[-1]), flush=True)
     keys = [
         key for key in rounds[0]["after"] if "refused" not in key and "expired" not in key and "saturation" not in key

@@ -301,6 +301,35 @@ class Settings(BaseSettings):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="Least severe events in the log.")
     ] = "info"
+    triton_metrics: Annotated[
+        CliImplicitFlag[bool],
+        Field(description="Show the figures of ModelStatistics as Triton names them (nv_inference_…) too."),
+    ] = False
+    access_log_sample: Annotated[
+        float,
+        Field(
+            ge=0.0,
+            le=1.0,
+            description="Share of the answered calls that the log has a line for. Calls that were refused or failed "
+            "have one each; of both kinds no more than 50 a second and front.",
+        ),
+    ] = 0.001
+    otlp_endpoint: Annotated[
+        str | None,
+        Field(
+            pattern=r"^https?://.+",
+            description="URL of an OpenTelemetry collector that takes OTLP over HTTP, without /v1/traces: sampled "
+            "calls are traced. Needs the extra `otel`. No traces if not given.",
+        ),
+    ] = None
+    otlp_sample: Annotated[
+        float,
+        Field(
+            ge=0.0,
+            le=1.0,
+            description="Share of the calls without a traceparent that are traced; with one, its caller decides.",
+        ),
+    ] = 0.001
 
     @model_validator(mode="after")
     def _holds_a_message(self) -> "Settings":

@@ -1,5 +1,6 @@
 """What the container grants this process, and how it holds memory. Knows nothing of what it is used for."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -8,6 +9,8 @@ from taxon import freed_memory
 
 CGROUP = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
+TCP_TABLES = Path("/proc/self/net/tcp"), Path("/proc/self/net/tcp6")
+ESTABLISHED = "01"
 KEPT_BYTES = 64 * 2**20
 LARGEST_POOLED_BYTES = 16 * 2**20
 
@@ -66,6 +69,15 @@ def private_bytes(pids: Iterable[int]) -> int:
         if "RssAnon:" in words:
             total += 1024 * int(words[words.index("RssAnon:") + 1])
     return total
+
+
+def connection_count(port: int, tables: Iterable[Path] = TCP_TABLES) -> int:
+    """Connections to a port, of all processes in this network namespace."""
+    count, local = 0, f":{port:04X}"
+    for table in tables:
+        with contextlib.suppress(OSError), table.open(encoding="ascii") as lines:
+            count += sum(words[1].endswith(local) and words[3] == ESTABLISHED for words in map(str.split, lines))
+    return count
 
 
 def _memory_groups(cgroup: Path, own: Path) -> Iterator[Path]:

@@ -20,6 +20,7 @@ from taxon.service.ranking import Ranked
 from taxon.service.scheduling.admission import Permits
 from taxon.service.scheduling.batching import Scored
 from taxon.service.scheduling.picture_size import Encoded
+from taxon.service.telemetry import calls
 from taxon.service.telemetry.metrics import Metrics
 from taxon.service.workers.executor import Executor, Payload
 
@@ -96,7 +97,9 @@ class Pipeline:
 
     def route(self, found: Model, version: str, key: str, *, tensors: bool = False) -> Routed:
         """See `Routing.route`."""
-        return self._routing.route(found, version, key, tensors=tensors)
+        routed = self._routing.route(found, version, key, tensors=tensors)
+        calls.found(routed.model.name, routed.model.version)
+        return routed
 
     def answered(
         self, routed: Routed, input_count: int, slowest: Scored, total_s: float, output_s: float = 0.0
@@ -140,16 +143,29 @@ class Pipeline:
             deadline: Point of `time.monotonic()`.
             priority: 1 is the most urgent, 0 less urgent than any other.
         """
-        arrived = self._clock()
+        arrived, span = self._clock(), calls.span()
         with self._permits.hold():
             try:
                 async with asyncio.timeout_at(deadline):
-                    scored = await self._executor.submit(model.number, payload, deadline, priority, model.picture_bytes)
+                    scored = await self._executor.submit(
+                        model.number,
+                        payload,
+                        deadline,
+                        priority,
+                        model.picture_bytes,
+                        span=span.place if span else None,
+                    )
             except TimeoutError:
                 raise DeadlineTooShortError(0.0, self._clock() - arrived) from None
         total_s = self._clock() - arrived
         spent = scored.preprocess_s, scored.queue_s, scored.inference_s, total_s
-        self._metrics.stage_seconds.observe(model.name, model.version, zip(STAGES, spent, strict=True))
+        observe = self._metrics.stage_seconds.observe
+        for stage, seconds in zip(STAGES, spent, strict=True):
+            observe(seconds, model.name, model.version, stage)
+        self._metrics.deadline_slack.observe(deadline - arrived - total_s, model.name, model.version)
+        if span:
+            waited = ("queue", scored.queue_s), ("preprocess", scored.preprocess_s), ("inference", scored.inference_s)
+            span.stages(waited, scored.batch_size, scored.traced)
         self._metrics.statistics.ran(model.number, scored.batch_size, scored.inference_s)
         return scored._replace(total_s=total_s)
 

@@ -4,6 +4,7 @@ The only module that sees the settings whole, besides a front of its own process
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -28,9 +29,9 @@ from taxon.service.api.classification import MAX_BATCH_ENTRIES
 from taxon.service.config import Settings
 from taxon.service.errors import StartError
 from taxon.service.fronts.admin_front import AdminFront, admin_front
-from taxon.service.fronts.front import Front, Shared, memory_of
+from taxon.service.fronts.front import Front, Shared, memory_of, most_connections
 from taxon.service.fronts.hub import Hub
-from taxon.service.machine import available_cores, keep_freed_memory, private_bytes
+from taxon.service.machine import available_cores, connection_count, keep_freed_memory, private_bytes
 from taxon.service.models.control import ModelControl
 from taxon.service.models.repository import Repository
 from taxon.service.models.rollback import Rollback
@@ -39,11 +40,14 @@ from taxon.service.runtime.device import Device, choose_device
 from taxon.service.scheduling.arena import Arena
 from taxon.service.scheduling.board import Board
 from taxon.service.scheduling.memory import Memory
-from taxon.service.telemetry import logs
+from taxon.service.telemetry import logs, tracing
 from taxon.service.telemetry.families import Added
+from taxon.service.telemetry.gpus import Gpus, Nvml
 from taxon.service.telemetry.metrics import Metrics
 from taxon.service.telemetry.page import MetricsPage
+from taxon.service.telemetry.standard_error import gathered
 from taxon.service.telemetry.statistics import Figures, Key
+from taxon.service.telemetry.triton_names import TritonNames
 from taxon.service.workers.executor import Executor
 from taxon.service.workers.layout import layout
 from taxon.service.workers.worker_pool import WorkerPool
@@ -73,10 +77,11 @@ def main(argv: list[str]) -> int:
         for setting, reasons in faults.items():
             sys.stderr.write(f"taxon serve: {setting + ': ' if setting else ''}{', or '.join(reasons)}\n")
         return 2
-    logs.configure(settings.log_format, settings.log_level)
     keep_freed_memory()
     try:
-        asyncio.run(_serve(settings))
+        with gathered() if settings.log_format == "json" else contextlib.nullcontext(sys.stderr) as file:
+            logs.configure(settings.log_format, settings.log_level, file)
+            asyncio.run(_serve(settings))
     except (StartError, KeyFileError) as error:
         sys.stderr.write(f"taxon serve: {error}\n")
         return 1
@@ -107,6 +112,7 @@ class Server:
         device = choose_device(settings.device, settings.cuda_graphs, settings.engine_cache)
         if settings.require_signature:
             signing.checker(settings.require_signature)  # a wrong file ends the start, not every worker
+        tracing.check(settings.otlp_endpoint)  # else each front of its own would find out
         self._entry_files = EntryFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca, settings.keys)
         self._cores = available_cores()
         self._layout = layout(
@@ -132,6 +138,7 @@ class Server:
         self.admin_port: int | None = None
         """Where the admin service is, once `serve` has begun."""
         self._built = False
+        self._port = 0
         board = Board(self._layout.fronts)
         memory = memory_of(settings)
         arenas = [Arena(memory.queued_bytes // self._layout.fronts) for _ in range(self._layout.fronts)]
@@ -191,7 +198,7 @@ class Server:
                 working.append(asyncio.create_task(watch.run(settings.watch_seconds)))
             if settings.bind_when_ready:
                 await asyncio.wait([stopped, working[0]], return_when=asyncio.FIRST_COMPLETED)
-            port = await self.fronts.start(settings.listen)
+            port = self._port = await self.fronts.start(settings.listen)
             if settings.port_file:
                 _write_port(settings.port_file, port)
             if settings.insecure and settings.tls_cert is None:
@@ -238,7 +245,9 @@ class Server:
         if not self._built:  # while it is being built, parts tell of themselves
             return
         self.fronts.update(self.repository.known, self.serving)
-        models = [model.description for model in self.repository.listing()]
+        served = self.repository.listing()
+        self.metrics.keep_versions({(model.name, model.version) for model in served})
+        models = [model.description for model in served]
         self.metrics.show_models(
             ((model.name, model.version, model.variant, model.provider) for model in models),
             (
@@ -247,6 +256,7 @@ class Server:
                 for trial in model.trials
                 if trial.speedup
             ),
+            ((model.name, model.version, model.golden_difference) for model in served if model.manifest),
             self.repository.refused_count,
         )
         known = self.repository.known
@@ -266,6 +276,10 @@ class Server:
         metrics.memory.labels("workers").set_function(lambda: private_bytes(pool.pids))
         if isinstance(fronts, Hub):
             metrics.memory.labels("fronts").set_function(lambda: private_bytes(fronts.pids))
+        metrics.connections.set_function(lambda: connection_count(self._port) if self._port else 0)
+        metrics.most_connections.set(self._layout.fronts * most_connections(self._settings))
+        with contextlib.suppress(OSError):  # no driver, no GPU
+            metrics.registry.register(Gpus(Nvml().read))
 
     def _speak(self, board: Board, arenas: list[Arena], memory: Memory) -> Front | Hub:
         line, apart = self.pool.dispatcher, self._layout.decoders > 0
@@ -281,11 +295,13 @@ class Server:
             )
         executor = Executor(line, arenas[0], memory, decodes_apart=apart)
 
-        async def statistics() -> Mapping[Key, Figures]:
-            return self.metrics.statistics.all
-
-        shared = Shared(self.repository, executor, self._control, board, memory, statistics, self._rollback.take)
+        report = self._rollback.take
+        shared = Shared(self.repository, executor, self._control, board, memory, self._statistics, report)
         return Front(self._settings, shared, self.metrics)
+
+    async def _statistics(self) -> Mapping[Key, Figures]:
+        """The figures of every model, of all fronts together."""
+        return await self.fronts.statistics() if isinstance(self.fronts, Hub) else self.metrics.statistics.all
 
     def _let_in(self, entry: Entry) -> None:
         self.fronts.let_in(entry)
@@ -298,17 +314,23 @@ class Server:
 
     def _page_registry(self) -> CollectorRegistry:
         """What the metrics page shows: this process's metrics, and those of fronts of their own."""
-        hub = self.fronts
-        if not isinstance(hub, Hub):
-            return self.metrics.registry
+        hub, registry = self.fronts, self.metrics.registry
         loop = asyncio.get_running_loop()
+        if isinstance(hub, Hub):
 
-        def read() -> list[Iterable[Metric]]:
-            theirs = asyncio.run_coroutine_threadsafe(hub.metrics(), loop).result()
-            return [self.metrics.registry.collect(), *theirs]
+            def read() -> list[Iterable[Metric]]:
+                theirs = asyncio.run_coroutine_threadsafe(hub.metrics(), loop).result()
+                return [self.metrics.registry.collect(), *theirs]
 
-        registry = CollectorRegistry()
-        registry.register(Added(read))
+            registry = CollectorRegistry()
+            registry.register(Added(read))
+        if self._settings.triton_metrics:
+
+            async def figures() -> list[tuple[str, int, Figures]]:
+                every, served = await self._statistics(), self.repository.listing()
+                return [(model.name, model.version, every.get(model.number, Figures())) for model in served]
+
+            registry.register(TritonNames(lambda: asyncio.run_coroutine_threadsafe(figures(), loop).result()))
         return registry
 
     def _open_page(self, port: int) -> MetricsPage:

@@ -12,11 +12,11 @@ from contextvars import ContextVar
 from typing import Any, NoReturn
 
 import grpc
-import structlog
 
 from taxon.service.access.callers import Caller, Callers, Group, Known
 from taxon.service.access.usage import CallerLimits, Usage
 from taxon.service.api import statuses
+from taxon.service.api.caller import method as called
 from taxon.service.api.caller import name as caller_name
 from taxon.service.errors import NotAllowedError, ServiceError, UnauthenticatedError
 from taxon.service.scheduling.board import Board
@@ -44,13 +44,11 @@ UNLISTED: Group = "admin"
 BEARER = "bearer "
 KINDS = "unary_unary", "unary_stream", "stream_unary", "stream_stream"
 Context = grpc.aio.ServicerContext[Any, Any]
-Count = Callable[[str, str], None]
-"""Told the reason of a refusal and the name of the caller, which is empty if nobody knows."""
+Tell = Callable[[grpc.StatusCode, str, str, Context], None]
+"""Told of a refusal: status, reason, the name of the caller, which is empty if nobody knows, and gRPC's context."""
 
 _admitted: ContextVar[Usage | None] = ContextVar("admitted", default=None)
 """Who makes the call of this task."""
-
-log = structlog.get_logger(__name__)
 
 
 def need_of(method: str) -> Need:
@@ -63,19 +61,19 @@ class Gate(grpc.aio.ServerInterceptor):
     """Stands before all services of a server; give it to `grpc.aio.server(interceptors=…)`."""
 
     def __init__(
-        self, limits: CallerLimits, count: Count, board: Board, front: int, clock: Callable[[], float] = time.monotonic
+        self, limits: CallerLimits, tell: Tell, board: Board, front: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Lets nobody in yet.
 
         Args:
             limits: Of callers for whom the file says nothing else.
-            count: Counts refusals.
+            tell: Counts and logs refusals.
             board: What all fronts count on.
             front: Number of this one.
             clock: In seconds.
         """
         self._limits = limits
-        self._count = count
+        self._tell = tell
         self._board = board
         self._front = front
         self._clock = clock
@@ -108,6 +106,7 @@ class Gate(grpc.aio.ServerInterceptor):
         need = need_of(handler_call_details.method)
         if need == OPEN:
             return await continuation(handler_call_details)
+        called.set(handler_call_details.method)
         key = key_of(handler_call_details.invocation_metadata)
         if key is None and self._known.asks_certificates:
             return self._watched(await continuation(handler_call_details) or UNKNOWN_METHOD, need)
@@ -140,10 +139,10 @@ class Gate(grpc.aio.ServerInterceptor):
         return grpc.stream_unary_rpc_method_handler(refuse)
 
     async def _refuse(self, error: ServiceError, caller: Caller | None, context: Context) -> NoReturn:
-        reason, name = statuses.reason_of(error), caller.name if caller else ""
-        self._count(reason, name)
-        log.debug("refused", reason=reason, caller=name, peer=context.peer())
-        await statuses.abort(context, statuses.to_status(error, ""))
+        status = statuses.to_status(error, "")
+        code, name = statuses.CODES[status.code], caller.name if caller else ""
+        self._tell(code, statuses.reason_of(error), name, context)
+        await statuses.abort(context, status)
 
     def _watched(self, handler: Any, need: Need) -> Any:
         """The same handler, behind what can be seen only once it is called: the certificate, and when it ends."""

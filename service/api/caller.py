@@ -7,6 +7,8 @@ import grpc
 
 name: ContextVar[str] = ContextVar("caller", default="")
 """As the operator calls the caller; empty where nobody is asked."""
+method: ContextVar[str] = ContextVar("method", default="")
+"""What is called; known where callers are asked."""
 
 
 def of(context: grpc.aio.ServicerContext[Any, Any]) -> str:

@@ -11,8 +11,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from taxon.bundle.manifest import GRAPH_OUTPUT
 from taxon.choice import Choice
-from taxon.service.api import statuses
-from taxon.service.api.guard import Context, deadline, new_id
+from taxon.service.api import caller, statuses
+from taxon.service.api.guard import Context, deadline
 from taxon.service.api.pages import page_size, read_token, write_token
 from taxon.service.api.request_view import RequestView
 from taxon.service.errors import FieldInvalidError
@@ -22,6 +22,8 @@ from taxon.service.models.routing import MAX_KEY_BYTES
 from taxon.service.models.trials import TrafficTrial
 from taxon.service.pipeline import Answer, Pipeline
 from taxon.service.scheduling.picture_size import Encoded
+from taxon.service.telemetry import calls
+from taxon.service.telemetry.calls import Calls
 from taxon.service.telemetry.metrics import Metrics
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1 import classification_service_pb2_grpc as pb_grpc
@@ -40,11 +42,13 @@ log = structlog.get_logger(__name__)
 class ClassificationService(pb_grpc.ClassificationServiceServicer):
     """The public API."""
 
-    def __init__(self, pipeline: Pipeline, repository: Repository, metrics: Metrics, max_call_s: float) -> None:
+    def __init__(
+        self, pipeline: Pipeline, repository: Repository, metrics: Metrics, told: Calls, max_call_s: float
+    ) -> None:
         self._pipeline = pipeline
         self._repository = repository
-        self._requests = metrics.requests
-        self._answered = {method: metrics.requests.labels(method, "OK") for method in ("Classify", "BatchClassify")}
+        self._count = metrics.count_request
+        self._calls = told
         self._max_call_s = max_call_s
 
     async def GetModel(self, request: pb.GetModelRequest, _: Context) -> pb.GetModelResponse:  # noqa: N802
@@ -86,12 +90,15 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
 
         async def outcome(entry: pb.ClassifyRequest) -> pb.BatchClassifyResult:
             async with turns:
+                call = self._calls.entry()
                 try:
                     return pb.BatchClassifyResult(
                         response=await self._classify(RequestView(entry, None), until, "BatchClassify")
                     )
                 except Exception as error:  # noqa: BLE001 - one entry's failure is its own
-                    return pb.BatchClassifyResult(error=statuses.to_status(error, new_id()))
+                    status = statuses.to_status(error, call.request_id)
+                    self._calls.tell(call, statuses.CODES[status.code], statuses.reason_of(error), caller.name.get())
+                    return pb.BatchClassifyResult(error=status)
 
         # A TaskGroup, so that a caller who leaves takes every entry along.
         async with asyncio.TaskGroup() as group:
@@ -102,13 +109,14 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
         try:
             answer = await self._pipeline.classify(_given(request), _choice(request.message), until)
         except Exception as error:
-            self._requests.labels(method, statuses.reason_of(error)).inc()
+            self._count(method, calls.model(), statuses.reason_of(error))
             raise
         except asyncio.CancelledError:
-            self._requests.labels(method, "CANCELLED").inc()
+            self._count(method, calls.model(), "CANCELLED")
             raise
-        self._answered[method].inc()
-        response = _response(answer)
+        self._count(method, answer.model.name, "OK")
+        call = calls.current.get()
+        response = _response(answer, call.request_id if call else "")
         log.debug("answered", request_id=response.request_id, model=response.model_name, version=response.model_version)
         return response
 
@@ -185,7 +193,7 @@ def _key_of(request: pb.ClassifyRequest) -> str:
     return key
 
 
-def _response(answer: Answer) -> pb.ClassifyResponse:
+def _response(answer: Answer, request_id: str) -> pb.ClassifyResponse:
     model, scored = answer.model, answer.scored
     labels = model.description.labels[GRAPH_OUTPUT]
     response = pb.ClassifyResponse(
@@ -193,7 +201,7 @@ def _response(answer: Answer) -> pb.ClassifyResponse:
         model_name=model.name,
         model_version=str(model.version),
         variant=model.description.variant,
-        request_id=new_id(),
+        request_id=request_id,
         familiarity=answer.ranked.familiarity,
     )
     # Filled in place: messages built apart and copied in take twice as long.

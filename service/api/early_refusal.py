@@ -11,10 +11,11 @@ from typing import Any
 
 import grpc
 
-from taxon.service.api import statuses
-from taxon.service.api.guard import Context, ToStatus, new_id
+from taxon.service.api import caller, statuses
+from taxon.service.api.guard import Context, ToStatus
 from taxon.service.errors import FieldInvalidError
 from taxon.service.scheduling.admission import Permits
+from taxon.service.telemetry.calls import Calls, new_id
 from taxon.service.telemetry.metrics import Metrics
 
 # A refusal's text changes with the queue: so long it is repeated, in so many versions that differ in when to retry.
@@ -25,15 +26,17 @@ VERSIONS = 8
 class EarlyRefusal(grpc.GenericRpcHandler):
     """Stands before the handlers of the methods that run models."""
 
-    def __init__(self, permits: Permits, metrics: Metrics) -> None:
+    def __init__(self, permits: Permits, metrics: Metrics, calls: Calls) -> None:
         """Refuses nothing yet.
 
         Args:
             permits: Without a free one, nothing comes in.
             metrics: Where refusals are counted.
+            calls: Told of refusals.
         """
         self._permits = permits
         self._metrics = metrics
+        self._calls = calls
         self._methods: dict[str, tuple[Any, Any]] = {}
 
     def stand_before(self, handlers: Mapping[str, Any], to_status: ToStatus) -> None:
@@ -61,13 +64,15 @@ class EarlyRefusal(grpc.GenericRpcHandler):
     def _look(
         self, name: str, usual: Any, to_status: ToStatus
     ) -> Callable[[AsyncIterator[Any], Context], Awaitable[Any]]:
-        count = self._metrics.requests.labels(name.rpartition("/")[2], "QUEUE_FULL").inc
+        method = name.rpartition("/")[2]
+        status = statuses.CODES[to_status(self._permits.refusal(), "").code]
         refusals = self._refusals(to_status)
 
         async def look(requests: AsyncIterator[Any], context: Context) -> Any:
             """A permit may have become free since."""
             if self._permits.free_count <= 0:
-                count()
+                self._metrics.count_request(method, "", "QUEUE_FULL")
+                self._calls.refuse(name, status, "QUEUE_FULL", caller.name.get(), context.invocation_metadata)
                 return await context.abort(*next(refusals))
             if usual.stream_unary:
                 return await usual.stream_unary(requests, context)

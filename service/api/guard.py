@@ -2,30 +2,27 @@
 statuses. grpcio would send an exception's class and text to the caller.
 """
 
+import asyncio
 import inspect
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
-from taxon.service.api import statuses
+from taxon.service.api import caller, statuses
 from taxon.service.api.reception import Reception
 from taxon.service.errors import FieldInvalidError
+from taxon.service.telemetry.calls import Call, Calls
 
+UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
 KINDS = "unary_unary", "unary_stream", "stream_unary", "stream_stream"
 Context = grpc.aio.ServicerContext[Any, Any]
 ToStatus = Callable[[Exception, str], status_pb2.Status]
-Count = Callable[[str, str], None]
-"""Told method and reason of a call that could not even be read."""
-
-
-def new_id() -> str:
-    """Names one call."""
-    return os.urandom(16).hex()
+Count = Callable[[str, str, str], None]
+"""Told method, model (none) and reason of a call that could not even be read."""
 
 
 def deadline(context: Context, max_call_s: float) -> float:
@@ -41,6 +38,7 @@ class Guard:
         self,
         server: grpc.aio.Server,
         count: Count,
+        calls: Calls,
         to_status: ToStatus = statuses.to_status,
         large: Mapping[str, Reception] = {},
         readers: Mapping[str, Callable[[bytes], Any]] = {},
@@ -50,12 +48,14 @@ class Guard:
         Args:
             server: Not started.
             count: Counts calls that cannot be read.
+            calls: Told of every call.
             to_status: What an exception means to a caller of these services.
             large: Methods whose messages may be so large that they are received in turns.
             readers: Of requests, in the place of those that were generated, by method.
         """
         self._server = server
         self._count = count
+        self._calls = calls
         self._to_status = to_status
         self._large = large
         self._readers = readers
@@ -67,11 +67,11 @@ class Guard:
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """Registers guarded handlers. Generic ones: those that a server knows by name come before any other."""
-        guarded = {name: self._guarded(name, handler) for name, handler in handlers.items()}
+        guarded = {name: self._guarded(service, name, handler) for name, handler in handlers.items()}
         self.handlers |= {f"/{service}/{name}": handler for name, handler in guarded.items()}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, guarded),))
 
-    def _guarded(self, name: str, handler: Any) -> Any:
+    def _guarded(self, service: str, name: str, handler: Any) -> Any:
         kind = next(kind for kind in KINDS if getattr(handler, kind))
         method, read = getattr(handler, kind), _each_readable if handler.request_streaming else _readable
         if reception := self._large.get(name):
@@ -79,38 +79,70 @@ class Guard:
             kind, method = "stream_unary", _received(method, reception)
         guard = self._streams if inspect.isasyncgenfunction(method) else self._answers
         reader = _reading(self._readers.get(name, handler.request_deserializer))
-        return handler._replace(request_deserializer=reader, **{kind: guard(name, method, read)})
+        return handler._replace(request_deserializer=reader, **{kind: guard(f"{service}/{name}", method, read)})
 
     def _answers(self, name: str, method: Any, read: Callable[..., Any]) -> Any:
         async def answer(request: Any, context: Context) -> Any:
+            call = self._calls.begin(name, context)
             try:
-                return await method(read(request), context)
-            except Exception as error:  # noqa: BLE001 - nothing may escape
-                status = self._status(name, error)
+                response = await method(read(request), context)
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - nothing may escape
+                status = self._failed(call, error)
+            else:
+                self._calls.end(call, grpc.StatusCode.OK, "", caller.name.get())
+                return response
             return await statuses.abort(context, status)
 
         return answer
 
     def _streams(self, name: str, method: Any, read: Callable[..., Any]) -> Any:
         async def generate(request: Any, context: Context) -> AsyncIterator[Any]:
+            call = self._calls.begin(name, context)
             try:
                 async for response in method(read(request), context):
                     yield response
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - nothing may escape
+                status = self._failed(call, error)
+            else:
+                self._calls.end(call, grpc.StatusCode.OK, "", caller.name.get())
                 return
-            except Exception as error:  # noqa: BLE001 - nothing may escape
-                status = self._status(name, error)
             await statuses.abort(context, status)
 
         return generate
 
-    def _status(self, name: str, error: Exception) -> status_pb2.Status:
+    def _failed(self, call: Call, error: BaseException) -> status_pb2.Status:
+        """What the caller is told; raises what ends a call by itself."""
         while isinstance(error, ExceptionGroup):  # of a method that reads and answers at once
             error = error.exceptions[0]
-        if isinstance(error, grpc.aio.AbortError):
-            raise error  # a method that has chosen its own status
+        if not isinstance(error, Exception) or isinstance(error, grpc.aio.AbortError):
+            # The caller has left, or a method has chosen its own status.
+            left = isinstance(error, asyncio.CancelledError)
+            code = grpc.StatusCode.CANCELLED if left else statuses.CODES[int(call.context.code())]
+            self._calls.end(call, code, "", caller.name.get())
+            raise error
+        reason = statuses.reason_of(error)
         if isinstance(error, MalformedError):
-            self._count(name, statuses.reason_of(error))
-        return self._to_status(error, new_id())
+            self._count(call.method.rpartition("/")[2], "", reason)
+        status = self._to_status(error, call.request_id)
+        self._calls.end(call, statuses.CODES[status.code], reason, caller.name.get())
+        return status
+
+
+class UnknownMethods(grpc.GenericRpcHandler):
+    """Stands behind all services: gRPC would refuse what no one handles, but tell nobody."""
+
+    def __init__(self, count: Count, calls: Calls) -> None:
+        self._count = count
+        self._calls = calls
+
+    def service(self, _: grpc.HandlerCallDetails) -> Any:
+        """A handler that refuses, whatever kind of call it is."""
+        return grpc.stream_unary_rpc_method_handler(self._refuse)
+
+    async def _refuse(self, _: Any, context: Context) -> NoReturn:
+        self._count("", "", "UNIMPLEMENTED")
+        self._calls.refuse("", UNIMPLEMENTED, "", caller.name.get(), context.invocation_metadata)
+        await context.abort(UNIMPLEMENTED, "Method not found!")
 
 
 class MalformedError(FieldInvalidError):

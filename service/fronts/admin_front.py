@@ -1,19 +1,19 @@
 """The port of operators: `taxon.v1.ModelAdminService`, in the process that owns the workers, apart from callers."""
 
-from collections.abc import Callable
-
 import grpc
 
 from taxon.service.access.door import Door
 from taxon.service.access.entry import Entry
 from taxon.service.api import reflection
 from taxon.service.api.admin import SERVICE, Control, ModelAdminService
-from taxon.service.api.guard import Guard
+from taxon.service.api.guard import Count, Guard
 from taxon.service.config import Settings
 from taxon.service.fronts.front import door
 from taxon.service.models.declaring import Declaring
 from taxon.service.models.repository import Repository
 from taxon.service.scheduling.board import Board
+from taxon.service.telemetry.access_log import AccessLog
+from taxon.service.telemetry.calls import Calls
 from taxon.service.telemetry.metrics import Metrics
 from taxon.v1.model_admin_service_pb2_grpc import add_ModelAdminServiceServicer_to_server
 
@@ -26,13 +26,14 @@ class AdminFront:
     """One server for operators. Must be built on the event loop."""
 
     def __init__(
-        self, service: ModelAdminService, count: Callable[[str, str], None], own_door: Door, *, reflects: bool
+        self, service: ModelAdminService, count: Count, calls: Calls, own_door: Door, *, reflects: bool
     ) -> None:
         """Listens to nothing yet.
 
         Args:
             service: What answers.
-            count: Told method and reason of calls that cannot be read.
+            count: Told of calls that cannot be read.
+            calls: Told of every call.
             own_door: Whom it is open to.
             reflects: Whether to serve reflection.
         """
@@ -43,7 +44,7 @@ class AdminFront:
         ]
         self._door = own_door
         self._server = grpc.aio.server(interceptors=own_door.interceptors, options=options)
-        add_ModelAdminServiceServicer_to_server(service, Guard(self._server, count))
+        add_ModelAdminServiceServicer_to_server(service, Guard(self._server, count, calls))
         if reflects:
             reflection.register(self._server, [SERVICE])
 
@@ -71,10 +72,8 @@ class AdminFront:
 
 def admin_front(settings: Settings, repository: Repository, control: Control, metrics: Metrics) -> AdminFront:
     """The admin port of a server, in the process that owns its models."""
-
-    def count(method: str, reason: str) -> None:
-        metrics.requests.labels(method, reason).inc()
-
+    calls = Calls(AccessLog(settings.access_log_sample))
     service = ModelAdminService(repository, control, Declaring(settings.models, repository))
     # A board of its own: what operators do counts for nothing at the port of callers.
-    return AdminFront(service, count, door(settings, metrics, Board(1), 0), reflects=settings.reflection)
+    own_door = door(settings, metrics, calls, Board(1), 0)
+    return AdminFront(service, metrics.count_request, calls, own_door, reflects=settings.reflection)

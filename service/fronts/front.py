@@ -18,9 +18,10 @@ from taxon.service.access.entry import Entry
 from taxon.service.access.gate import Gate
 from taxon.service.access.usage import CallerLimits
 from taxon.service.api import reflection, statuses
+from taxon.service.api.caller import method as called
 from taxon.service.api.classification import SERVICE, ClassificationService
 from taxon.service.api.early_refusal import EarlyRefusal
-from taxon.service.api.guard import Guard
+from taxon.service.api.guard import Context, Guard, UnknownMethods
 from taxon.service.api.health import Readiness
 from taxon.service.api.reception import Reception
 from taxon.service.api.request_view import RequestView
@@ -37,8 +38,11 @@ from taxon.service.pipeline import Pipeline
 from taxon.service.scheduling.admission import Permits
 from taxon.service.scheduling.board import Board
 from taxon.service.scheduling.memory import Memory, memory
+from taxon.service.telemetry.access_log import AccessLog
+from taxon.service.telemetry.calls import Calls
 from taxon.service.telemetry.metrics import Metrics
 from taxon.service.telemetry.statistics import ReadStatistics
+from taxon.service.telemetry.tracing import tracing
 from taxon.service.workers.executor import Executor
 from taxon.v1.classification_service_pb2_grpc import add_ClassificationServiceServicer_to_server
 
@@ -96,18 +100,22 @@ class Front:
         routing = Routing(shared.repository, shared.report)
         shadowing = Shadowing(shared.repository, shared.executor, metrics)
         pipeline = Pipeline(shared.repository, permits, shared.executor, routing, shadowing, metrics)
-        classification = ClassificationService(pipeline, shared.repository, metrics, settings.max_call_seconds)
+        self._calls = calls_of(settings)
+        classification = ClassificationService(
+            pipeline, shared.repository, metrics, self._calls, settings.max_call_seconds
+        )
         open_inference = OpenInferenceService(
             Inference(pipeline, shared.repository),
             pipeline,
             shared.repository,
             shared.control,
             metrics,
+            self._calls,
             shared.statistics,
             lambda: self.readiness.serving,
             Limit(settings.max_call_seconds, settings.max_queued_requests, settings.model_control == "explicit"),
         )
-        self._door = door(settings, metrics, shared.board, number)
+        self._door = door(settings, metrics, self._calls, shared.board, number)
         self._server = grpc.aio.server(
             interceptors=self._door.interceptors,
             options=_channel_options(settings, shares_port=shares_port),
@@ -127,21 +135,20 @@ class Front:
     ) -> None:
         settings, server = self._settings, self._server
 
-        def count(method: str, reason: str) -> None:
-            self.metrics.requests.labels(method, reason).inc()
-
-        guard = Guard(server, count, large={"BatchClassify": reception}, readers={"Classify": RequestView.of})
+        count, calls = self.metrics.count_request, self._calls
+        guard = Guard(server, count, calls, large={"BatchClassify": reception}, readers={"Classify": RequestView.of})
         # Generic handlers are asked in their order: the refusal stands before the service whose handler it uses.
-        refusal = EarlyRefusal(permits, self.metrics)
+        refusal = EarlyRefusal(permits, self.metrics, calls)
         server.add_generic_rpc_handlers((self._arrivals, refusal))
         add_ClassificationServiceServicer_to_server(classification, guard)
         refusal.stand_before({name: guard.handlers[name] for name in (CLASSIFY, BATCH_CLASSIFY)}, statuses.to_status)
-        guard = Guard(server, count, to_status, large={"ModelInfer": reception})
+        guard = Guard(server, count, calls, to_status, large={"ModelInfer": reception})
         add_GRPCInferenceServiceServicer_to_server(open_inference, guard)
         refusal.stand_before({MODEL_INFER: guard.handlers[MODEL_INFER]}, to_status)
-        self.readiness.register(Guard(server, count))
+        self.readiness.register(Guard(server, count, calls))
         if settings.reflection:
             reflection.register(server, [SERVICE, OPEN_INFERENCE, HEALTH])
+        server.add_generic_rpc_handlers((UnknownMethods(count, calls),))
 
     def let_in(self, entry: Entry) -> None:
         """Asks this of those who come from now on. Must have been called before `start`."""
@@ -175,18 +182,33 @@ class Front:
         await self._arrivals.cease(min(settings.drain_grace_seconds, AGE_SPREAD * settings.max_connection_age_seconds))
         self.readiness.end_watches()
         await self._server.stop(max(0.0, ends - time.monotonic()))
+        await asyncio.to_thread(self._calls.close)
 
     async def close(self) -> None:
         """Ends at once. Without effect after a drain."""
         await self._server.stop(None)
 
 
-def door(settings: Settings, metrics: Metrics, board: Board, number: int) -> Door:
+def calls_of(settings: Settings) -> Calls:
+    """What a process that speaks gRPC tells of its calls.
+
+    Raises:
+        StartError: A package for traces is missing.
+    """
+    return Calls(AccessLog(settings.access_log_sample), tracing(settings.otlp_endpoint, settings.otlp_sample))
+
+
+def door(settings: Settings, metrics: Metrics, calls: Calls, board: Board, number: int) -> Door:
     """That of a port which counts what callers do at a place of a board."""
     if settings.keys is None:
         return Door(None)
     limits = CallerLimits(settings.max_caller_calls, settings.max_caller_calls_per_second)
-    return Door(Gate(limits, lambda reason, caller: metrics.refused_calls.labels(reason, caller).inc(), board, number))
+
+    def tell(status: grpc.StatusCode, reason: str, caller: str, context: Context) -> None:
+        metrics.refused_calls.labels(reason, caller).inc()
+        calls.refuse(called.get(), status, reason, caller, context.invocation_metadata)
+
+    return Door(Gate(limits, tell, board, number))
 
 
 def memory_of(settings: Settings) -> Memory:
@@ -204,17 +226,21 @@ def memory_of(settings: Settings) -> Memory:
     )
 
 
+def most_connections(settings: Settings) -> int:
+    """Those that one front takes: at most half of the descriptors, for workers and files must always get theirs."""
+    descriptor_count, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(settings.max_connections, descriptor_count // 2)
+
+
 def _channel_options(settings: Settings, *, shares_port: bool) -> list[tuple[str, int]]:
     longest_s = settings.max_call_seconds
     if settings.model_control == "explicit":  # the call that loads a model lasts as long as two attempts
         longest_s = max(longest_s, 2 * settings.max_load_seconds)
-    # Half of the descriptors are for connections: workers and files must always get theirs.
-    descriptor_count, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.max_concurrent_streams", settings.max_concurrent_streams),
-        ("grpc.max_allowed_incoming_connections", min(settings.max_connections, descriptor_count // 2)),
+        ("grpc.max_allowed_incoming_connections", most_connections(settings)),
         *_limit("grpc.max_connection_age_ms", settings.max_connection_age_seconds),
         *_limit("grpc.max_connection_age_grace_ms", longest_s + GRACE_S),
         *_limit("grpc.max_connection_idle_ms", settings.max_connection_idle_seconds),

@@ -8,6 +8,7 @@ from taxon.service.access.entry import Entry
 from taxon.service.models.repository import Known
 from taxon.service.scheduling.arena import Input
 from taxon.service.scheduling.batching import Outcome
+from taxon.service.telemetry.tracing import Place
 
 
 class Listening(NamedTuple):
@@ -39,6 +40,8 @@ class Submit(NamedTuple):
     decoding_bytes: int
     """See `Job`."""
     background: bool = False
+    """The same."""
+    span: Place | None = None
     """The same."""
 
 

@@ -258,6 +258,7 @@ class Hub:
             message.priority,
             decoding_bytes=message.decoding_bytes,
             background=message.background,
+            span=message.span,
         )
         try:
             self._line.submit(job)

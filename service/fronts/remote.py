@@ -21,7 +21,7 @@ class RemotePool:
             job.bring(job)
         number = id(job)
         self._jobs[number] = job
-        told = job.model, job.input, job.deadline, job.priority, job.decoding_bytes, job.background
+        told = job.model, job.input, job.deadline, job.priority, job.decoding_bytes, job.background, job.span
         self._channel.send_soon(Submit(number, *told))
 
     def leave(self, job: Job) -> None:

@@ -17,6 +17,7 @@ from taxon.service.models import folder
 from taxon.service.models.folder import NAME_PATTERN, Found
 from taxon.service.models.model import NO_VERSION, Model, VersionState, model_of
 from taxon.service.models.repository import Repository
+from taxon.service.telemetry.metrics import OnBatch
 from taxon.service.workers.worker_pool import WorkerPool
 from taxon.service.workers.worker_protocol import Loaded
 
@@ -37,7 +38,7 @@ class ModelControl:
         root: Path,
         repository: Repository,
         pool: WorkerPool,
-        on_batch: Callable[[str], Callable[[int, int], None]],
+        on_batch: Callable[[str, int], OnBatch],
     ) -> None:
         """Loads nothing yet.
 
@@ -45,7 +46,7 @@ class ModelControl:
             root: The folder.
             repository: Where proven models are published.
             pool: What proves and runs them.
-            on_batch: Makes what is told of the batches of the model of this name.
+            on_batch: Makes what is told of the batches of one version of a model.
         """
         self._root = root
         self._repository = repository
@@ -226,7 +227,7 @@ class ModelControl:
         if one.refused:
             self._refuse(one, one.refused)
             return
-        loaded = await self._pool.load(one.name, one.version, one.config, self._on_batch(one.name))
+        loaded = await self._pool.load(one.name, one.version, one.config, self._on_batch(one.name, one.version))
         if loaded.refused:
             self._refuse(one, loaded.refused)
             return

@@ -26,6 +26,8 @@ class Model:
     """What the scores mean."""
     picture_bytes: int
     """Of the array that a picture becomes; 0 if it takes no pictures."""
+    golden_difference: float = 0.0
+    """The largest of any golden's score at its load; of a graph without goldens 0."""
 
     @property
     def name(self) -> str:
@@ -48,7 +50,8 @@ def model_of(loaded: Loaded) -> Model:
     height, width, channels = manifest.input.shape if manifest.input.kind == "image" else (0, 0, 0)
     unknown = manifest.unknown_threshold(loaded.description.variant)
     ranking = Ranking(manifest.task, unknown, manifest.thresholds.labels, len(manifest.labels))
-    return Model(loaded.model, loaded.description, manifest, ranking, height * width * channels)
+    size = height * width * channels
+    return Model(loaded.model, loaded.description, manifest, ranking, size, loaded.largest_difference)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from google.rpc import status_pb2
 from taxon import __version__
 from taxon.inference import open_inference_service_pb2 as pb
 from taxon.inference import open_inference_service_pb2_grpc as pb_grpc
-from taxon.service.api import statuses
-from taxon.service.api.guard import Context, deadline, new_id
+from taxon.service.api import caller, statuses
+from taxon.service.api.guard import Context, deadline
 from taxon.service.errors import (
     FieldInvalidError,
     ModelNotFoundError,
@@ -37,6 +37,8 @@ from taxon.service.open_inference.messages import (
 from taxon.service.open_inference.parameters import read_outputs, read_parameters
 from taxon.service.open_inference.tensors import read_inputs
 from taxon.service.pipeline import Pipeline
+from taxon.service.telemetry import calls
+from taxon.service.telemetry.calls import Calls
 from taxon.service.telemetry.metrics import Metrics
 from taxon.service.telemetry.statistics import Figures, ReadStatistics
 
@@ -97,6 +99,7 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
         repository: Repository,
         control: Control,
         metrics: Metrics,
+        told: Calls,
         read_statistics: ReadStatistics,
         is_ready: Callable[[], bool],
         limit: Limit,
@@ -105,7 +108,8 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
         self._pipeline = pipeline
         self._repository = repository
         self._control = control
-        self._requests = metrics.requests
+        self._count = metrics.count_request
+        self._calls = told
         self._read_statistics = read_statistics
         self._is_ready = is_ready
         self._limit = limit
@@ -235,10 +239,13 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
         return name
 
     async def _stream_outcome(self, request: pb.ModelInferRequest, until: float) -> pb.ModelStreamInferResponse:
+        call = self._calls.entry()
         try:
             response = await self._infer(request, until, "ModelStreamInfer")
         except Exception as error:  # noqa: BLE001 - one request's failure is its own
-            message = to_status(error, new_id()).message
+            status = to_status(error, call.request_id)
+            self._calls.tell(call, statuses.CODES[status.code], statuses.reason_of(error), caller.name.get())
+            message = status.message
             return pb.ModelStreamInferResponse(
                 error_message=message, infer_response=pb.ModelInferResponse(id=request.id)
             )
@@ -249,17 +256,18 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
         try:
             response = await self._infer_counted(request, until)
         except Exception as error:
-            self._requests.labels(method, statuses.reason_of(error)).inc()
+            self._count(method, calls.model(), statuses.reason_of(error))
             raise
         except asyncio.CancelledError:
-            self._requests.labels(method, "CANCELLED").inc()
+            self._count(method, calls.model(), "CANCELLED")
             raise
-        self._requests.labels(method, "OK").inc()
+        self._count(method, calls.model(), "OK")
         return response
 
     async def _infer_counted(self, request: pb.ModelInferRequest, until: float) -> pb.ModelInferResponse:
         arrived = time.monotonic()
         found = self._inference.find(request.model_name, request.model_version)
+        calls.found(found.name, found.version)
         routed = Routed(found, "named")
         try:
             wishes = read_parameters(request.parameters)

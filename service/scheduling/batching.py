@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from taxon.service.errors import ServiceError
 from taxon.service.scheduling.arena import Input
+from taxon.service.telemetry.tracing import Place
 
 # A larger batch must answer this much more per second to be worth the longer wait of its first inputs.
 WORTHWHILE_GAIN = 1.02
@@ -33,6 +34,8 @@ class Scored(NamedTuple):
     """Of the run."""
     total_s: float = 0.0
     """From its arrival, where the pipeline has seen it."""
+    traced: Sequence[Place] = ()
+    """The sampled calls of the run."""
 
 
 Outcome = Scored | Exception | None
@@ -63,6 +66,8 @@ class Job:
     """What a decoder has spent on it."""
     background: bool = False
     """Whether it is a copy for which nobody waits: it comes in only where a worker would be idle."""
+    span: Place | None = None
+    """Of its call, if that is sampled."""
     bring: Callable[["Job"], None] | None = None
     """Writes it into its block, once a worker is to have it; None: it is there. May raise a `ServiceError`."""
 

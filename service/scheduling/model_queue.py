@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from taxon.bundle.manifest import PixelSpec
 from taxon.service.scheduling.batching import Job, Taken, insert, take
 from taxon.service.scheduling.estimates import Estimate
+from taxon.service.telemetry.metrics import OnBatch
 
 # Between two batches a worker waits for the server to take its answer and send the next: measured, on two busy cores.
 HAND_OVER_S = 0.0005
@@ -23,8 +24,8 @@ class ModelQueue:
     model: int
     run_s: Mapping[int, Estimate]
     """Of one run by bucket, ascending."""
-    on_batch: Callable[[int, int], None]
-    """Told the size of each batch, and of inputs dropped before their run."""
+    on_batch: OnBatch
+    """Told of each batch."""
     clock: Callable[[], float] = time.monotonic
     decoded_by: PixelSpec | None = None
     """How decoders make arrays of its pictures, where decoding has processes of its own."""

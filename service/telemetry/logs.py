@@ -1,18 +1,26 @@
 """What the log looks like: one event per line, JSON for machines or columns for people; also of what libraries say and
-of what ends the process. Only ONNX Runtime's own lines are as it writes them.
+of what ends the process. What libraries write past Python is `standard_error`'s.
 """
 
 import logging
 import sys
 from types import TracebackType
-from typing import Literal
+from typing import Literal, TextIO
 
 import structlog
 from structlog.typing import Processor
 
 
-def configure(form: Literal["json", "console"], level: Literal["debug", "info", "warning", "error"]) -> None:
-    """Sets up structlog and Python's logging for this process. Events go to standard error."""
+def configure(
+    form: Literal["json", "console"], level: Literal["debug", "info", "warning", "error"], file: TextIO | None = None
+) -> None:
+    """Sets up structlog and Python's logging for this process.
+
+    Args:
+        form: JSON, or columns for people.
+        level: The least severe that is written.
+        file: Where to; None: standard error.
+    """
     common: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -26,9 +34,9 @@ def configure(form: Literal["json", "console"], level: Literal["debug", "info", 
     structlog.configure(
         processors=[*common, *render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=file or sys.stderr),
     )
-    handler = logging.StreamHandler()
+    handler = logging.StreamHandler(file)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=common, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render]

@@ -3,15 +3,12 @@
 Knows nothing of requests or models beyond their names. Labels have few values: never a request's own text.
 """
 
-from bisect import bisect_left
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from itertools import accumulate
+from collections.abc import Container, Iterable, Mapping
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import HistogramMetricFamily
-from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
+from taxon.service.telemetry.series import Children, QuickHistogram
 from taxon.service.telemetry.statistics import Statistics
 
 STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -19,44 +16,18 @@ DISTANCE_BUCKETS = (0.0001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
-class StageSeconds(Collector):
-    """How long answered inputs spent in each stage, as one histogram. Prometheus' own takes 2 µs for each of a call's
-    stages, a few percent of what the front does for a call; this one a tenth of that.
-    """
+class OnBatch(Protocol):
+    """Told of each batch."""
 
-    def __init__(self) -> None:
-        self._counts: dict[tuple[str, int, str], list[int]] = {}
-        self._sums: dict[tuple[str, int, str], float] = {}
+    def __call__(self, size: int, dropped_count: int, bucket: int = 0) -> None:
+        """Counts it.
 
-    def observe(self, model: str, version: int, stages: Iterable[tuple[str, float]]) -> None:
-        """Counts one input. Must be called on one thread."""
-        for stage, seconds in stages:
-            key = model, version, stage
-            counts = self._counts.get(key)
-            if counts is None:
-                counts = self._counts[key] = [0] * (len(STAGE_BUCKETS_S) + 1)
-                self._sums[key] = 0.0
-            counts[bisect_left(STAGE_BUCKETS_S, seconds)] += 1
-            self._sums[key] += seconds
-
-    def collect(self) -> Iterator[HistogramMetricFamily]:
-        """What the page shows. Any thread may call it."""
-        family = HistogramMetricFamily(
-            "taxon_stage_seconds",
-            "Time of answered inputs in each stage: preprocess, queue, inference, total.",
-            labels=["model", "version", "stage"],
-        )
-        edges = [*map(floatToGoString, STAGE_BUCKETS_S), "+Inf"]
-        for key, counts in list(self._counts.items()):
-            family.add_metric(
-                [*map(str, key)], list(zip(edges, accumulate(counts), strict=True)), self._sums.get(key, 0.0)
-            )
-        yield family
-
-    def keep(self, versions: Container[tuple[str, int]]) -> None:
-        """Drops what is known of all other versions."""
-        for key in [key for key in self._counts if key[:2] not in versions]:
-            del self._counts[key], self._sums[key]
+        Args:
+            size: Inputs that ran.
+            dropped_count: Inputs that were dropped before their run.
+            bucket: What it was padded to; 0 if it was not.
+        """
+        ...
 
 
 class Metrics:
@@ -68,10 +39,11 @@ class Metrics:
         """What the Open Inference Protocol reports; not on the page."""
         self.requests = Counter(
             "taxon_requests",
-            "Finished inputs, by method and outcome: OK or an error reason.",
-            ["method", "outcome"],
+            "Finished inputs, by method, model (empty if none was found) and outcome: OK or an error reason.",
+            ["method", "model", "outcome"],
             registry=self.registry,
         )
+        self._requests = Children(self.requests)
         self.version_requests = Counter(
             "taxon_version_requests",
             "Requests that went to each version, by why it was that one (named, default, canary) and what became of "
@@ -79,18 +51,42 @@ class Metrics:
             ["model", "version", "part", "outcome"],
             registry=self.registry,
         )
-        self._version_requests: dict[tuple[str, int, str, str], Counter] = {}
-        self.stage_seconds = StageSeconds()
+        self._version_requests = Children(self.version_requests)
+        self.stage_seconds = QuickHistogram(
+            "taxon_stage_seconds",
+            "Time of answered inputs in each stage: preprocess, queue, inference, total.",
+            ["stage"],
+            STAGE_BUCKETS_S,
+        )
+        self.deadline_slack = QuickHistogram(
+            "taxon_deadline_slack_seconds",
+            "Time that answered inputs had left until their deadline.",
+            [],
+            STAGE_BUCKETS_S,
+        )
         self.registry.register(self.stage_seconds)
+        self.registry.register(self.deadline_slack)
         self.batch_size = Histogram(
-            "taxon_batch_size", "Inputs per model run.", ["model"], buckets=BATCH_BUCKETS, registry=self.registry
+            "taxon_batch_size",
+            "Inputs per model run.",
+            ["model", "version"],
+            buckets=BATCH_BUCKETS,
+            registry=self.registry,
+        )
+        self.padded = Counter(
+            "taxon_padded_inputs",
+            "Places of model runs that no input filled: a run has one of a few sizes.",
+            ["model", "version"],
+            registry=self.registry,
         )
         self.dropped = Counter(
             "taxon_dropped_inputs",
             "Queued inputs dropped before a run because nobody waited for them any more.",
-            ["model"],
+            ["model", "version"],
             registry=self.registry,
         )
+        self._batch_size = Children(self.batch_size)
+        self._padded, self._dropped = Children(self.padded), Children(self.dropped)
         self.refused_calls = Counter(
             "taxon_refused_calls",
             "Calls that were not let in, by reason and by caller where one is known.",
@@ -108,6 +104,12 @@ class Metrics:
             "taxon_variant_speedup",
             "How many times as fast as fp32 each timed variant of a loaded model version is on this machine.",
             ["model", "version", "variant"],
+            registry=self.registry,
+        )
+        self.golden_difference = Gauge(
+            "taxon_golden_difference",
+            "Largest difference of any golden's score, at the load of a bundle, from what its exporter wrote.",
+            ["model", "version"],
             registry=self.registry,
         )
         self.refused_bundles = Gauge(
@@ -165,6 +167,12 @@ class Metrics:
         self.restarts = Gauge(
             "taxon_worker_restarts", "Workers that had to be replaced since the start.", registry=self.registry
         )
+        self.connections = Gauge(
+            "taxon_connections", "Connections to the port of callers, of all fronts.", registry=self.registry
+        )
+        self.most_connections = Gauge(
+            "taxon_most_connections", "Connections that all fronts together take.", registry=self.registry
+        )
         self.certificate_expiry = Gauge(
             "taxon_certificate_expiry_timestamp_seconds",
             "When the certificate ends that new connections are shown, in seconds since 1970.",
@@ -178,13 +186,19 @@ class Metrics:
             registry=self.registry,
         )
 
+    def count_request(self, method: str, model: str, outcome: str) -> None:
+        """Counts one finished input.
+
+        Args:
+            method: One that there is, or empty.
+            model: One that is served, or empty: never a name that a caller made up.
+            outcome: OK or an error reason.
+        """
+        self._requests.of(method, model, outcome).inc()
+
     def count_version(self, model: str, version: int, part: str, outcome: str) -> None:
         """Counts one request that has found its version."""
-        key = model, version, part, outcome
-        counter = self._version_requests.get(key)
-        if counter is None:
-            counter = self._version_requests[key] = self.version_requests.labels(*key)
-        counter.inc()
+        self._version_requests.of(model, version, part, outcome).inc()
 
     def count_rollback(self, model: str, version: int) -> None:
         """Counts a canary that was rolled back."""
@@ -198,20 +212,20 @@ class Metrics:
 
     def keep_versions(self, versions: Container[tuple[str, int]]) -> None:
         """Drops what was counted of versions that are served no more: without that the page would grow for ever."""
-        for key in [key for key in self._version_requests if key[:2] not in versions]:
-            del self._version_requests[key]
-            self.version_requests.remove(*key)
+        for kept in (self._version_requests, self._batch_size, self._padded, self._dropped):
+            kept.keep(versions)
         self.stage_seconds.keep(versions)
+        self.deadline_slack.keep(versions)
 
-    def on_batch(self, model: str) -> Callable[[int, int], None]:
-        """Counts the batches of one model, and the inputs that were dropped before a run."""
-        batch_size, dropped = self.batch_size.labels(model), self.dropped.labels(model)
+    def on_batch(self, model: str, version: int) -> OnBatch:
+        """Counts the batches of one version of a model, and the inputs that were dropped before a run."""
 
-        def on_batch(size: int, dropped_count: int) -> None:
+        def on_batch(size: int, dropped_count: int, bucket: int = 0) -> None:
             if size:
-                batch_size.observe(size)
+                self._batch_size.of(model, version).observe(size)
+                self._padded.of(model, version).inc(max(0, bucket - size))
             if dropped_count:
-                dropped.inc(dropped_count)
+                self._dropped.of(model, version).inc(dropped_count)
 
         return on_batch
 
@@ -219,10 +233,11 @@ class Metrics:
         self,
         models: Iterable[tuple[str, int, str, str]],
         speedups: Iterable[tuple[str, int, str, float]],
+        golden_differences: Iterable[tuple[str, int, float]],
         refused_count: int,
     ) -> None:
         """Shows which versions are loaded, each with its variant and execution provider; and of each variant that was
-        timed how many times as fast as fp32 it is.
+        timed how many times as fast as fp32 it is; and how near each bundle's goldens came.
         """
         self.model_info.clear()
         for labels in models:
@@ -230,6 +245,9 @@ class Metrics:
         self.variant_speedup.clear()
         for name, version, variant, speedup in speedups:
             self.variant_speedup.labels(name, version, variant).set(speedup)
+        self.golden_difference.clear()
+        for name, version, difference in golden_differences:
+            self.golden_difference.labels(name, version).set(difference)
         self.refused_bundles.set(refused_count)
 
     def show_versions(

@@ -13,6 +13,7 @@ from taxon.service.scheduling.arena import Arena, Input
 from taxon.service.scheduling.batching import Job, Outcome, Scored
 from taxon.service.scheduling.memory import Memory
 from taxon.service.scheduling.picture_size import Encoded
+from taxon.service.telemetry.tracing import Place
 
 Payload = Encoded | NDArray[Any]
 """An encoded picture, or what the graph takes without the batch axis."""
@@ -67,6 +68,7 @@ class Executor:
         room_bytes: int = 0,
         *,
         background: bool = False,
+        span: Place | None = None,
     ) -> Scored:
         """Waits for the scores of one input. Cancelling the call keeps it from being run.
 
@@ -77,6 +79,7 @@ class Executor:
             priority: 1 is the most urgent, 0 less urgent than any other.
             room_bytes: Of the array that an encoded picture becomes.
             background: See `Job`.
+            span: The same.
 
         Raises:
             ServiceError: See `service.errors`.
@@ -127,6 +130,7 @@ class Executor:
             priority,
             decoding_bytes=decoding_bytes,
             background=background,
+            span=span,
             bring=bring,
         )
         try:

@@ -17,6 +17,7 @@ from taxon.service.errors import NotServingError
 from taxon.service.runtime.description import GraphConfig
 from taxon.service.scheduling.estimates import Estimate
 from taxon.service.scheduling.model_queue import ModelQueue
+from taxon.service.telemetry.metrics import OnBatch
 from taxon.service.workers.dispatcher import Dispatcher
 from taxon.service.workers.layout import Layout
 from taxon.service.workers.loads import Known, Loads
@@ -77,9 +78,7 @@ class WorkerPool:
         """Of the processes that live."""
         return [slot.handle.pid for slot in self._slots]
 
-    async def load(
-        self, name: str, version: int, config: GraphConfig | None, on_batch: Callable[[int, int], None]
-    ) -> Loaded:
+    async def load(self, name: str, version: int, config: GraphConfig | None, on_batch: OnBatch) -> Loaded:
         """Has a model proved by one worker, then by the others; returns once it may be asked, or is refused.
 
         Args:

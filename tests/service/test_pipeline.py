@@ -31,7 +31,7 @@ class Hanging:
     def __init__(self):
         self.asked = []
 
-    async def submit(self, number, *_):
+    async def submit(self, number, *_, span):
         self.asked.append(number)
         await asyncio.Event().wait()
 

@@ -90,8 +90,8 @@ async def test_metrics_page(serve, models):
                 return page.read().decode()
 
         page = await asyncio.to_thread(read)
-    assert 'taxon_requests_total{method="Classify",outcome="OK"} 1.0' in page
-    assert 'taxon_requests_total{method="Classify",outcome="IMAGE_UNDECODABLE"} 1.0' in page
+    assert 'taxon_requests_total{method="Classify",model="colors",outcome="OK"} 1.0' in page
+    assert 'taxon_requests_total{method="Classify",model="colors",outcome="IMAGE_UNDECODABLE"} 1.0' in page
     assert 'taxon_stage_seconds_count{model="colors",stage="inference",version="1"} 1.0' in page
     assert "taxon_in_flight_inputs 0.0" in page
     assert "taxon_queued_inputs 0.0" in page

@@ -135,8 +135,8 @@ async def test_cancelled_calls_never_reach_a_model(real, models):
         assert running.server.pool.dispatcher.waiting_count == 0  # at once, not when the worker comes back
         os.kill(running.server.pool.pids[0], signal.SIGCONT)
         assert await label(running, RED) == "red"
-        assert running.counted("taxon_batch_size_sum", model="colors") == 1
-        assert running.counted("taxon_dropped_inputs_total", model="colors") == 20
+        assert running.counted("taxon_batch_size_sum", model="colors", version="1") == 1
+        assert running.counted("taxon_dropped_inputs_total", model="colors", version="1") == 20
 
 
 async def test_a_large_picture_leaves_a_worker_to_the_small_ones(real, models):
@@ -340,8 +340,8 @@ async def test_several_fronts_have_one_page_and_one_control(real, models):
         calls = [stub.Classify(pb.ClassifyRequest(image=RED), timeout=10) for stub in stubs for _ in range(5)]
         assert {reply.classifications[0].label for reply in await asyncio.gather(*calls)} == {"red"}
         page = await asyncio.to_thread(running.page)
-        assert 'taxon_requests_total{method="Classify",outcome="OK"} 40.0' in page
-        assert 'taxon_batch_size_sum{model="colors"} 40.0' in page
+        assert 'taxon_requests_total{method="Classify",model="colors",outcome="OK"} 40.0' in page
+        assert 'taxon_batch_size_sum{model="colors",version="1"} 40.0' in page
         toy_bundle(models, "late")
         await stub_of(running).RepositoryModelLoad(oip.RepositoryModelLoadRequest(model_name="late"), timeout=10)
         await until(lambda: running.server.repository.versions("late") == [1])

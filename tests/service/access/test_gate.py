@@ -316,7 +316,7 @@ async def test_a_handler_that_ends_in_whatever_way_is_over():
         name="one", groups=["classify"], key_id=key_id, key_sha256=key_sha256, created=datetime.now(UTC)
     )
     counted, board = [], Board(1)
-    door = Gate(CallerLimits(max_concurrent_calls=1), lambda *what: counted.append(what), board, 0)
+    door = Gate(CallerLimits(max_concurrent_calls=1), lambda _, *what: counted.append(what[:2]), board, 0)
     door.let_in(callers.Callers(callers=[caller]), {"one": 5})
     begun, go = asyncio.Event(), asyncio.Event()
 

@@ -304,7 +304,7 @@ async def test_a_caller_who_leaves_takes_every_entry_along(serve, models):
         assert running.server.pool.dispatcher.waiting_count == 0
         gate.set()
         reply = await running.stub.Classify(pb.ClassifyRequest(image=RED), timeout=10)
-        assert running.counted("taxon_batch_size_sum", model="colors") == 1
+        assert running.counted("taxon_batch_size_sum", model="colors", version="1") == 1
     assert reply.classifications[0].label == "red"
 
 

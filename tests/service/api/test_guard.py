@@ -28,7 +28,7 @@ async def test_bytes_that_are_no_message_are_the_callers_fault(serve, models, re
     async with serve(models) as running:
         call = running.channel.unary_unary(f"/{service}/{method}")
         error = await refused(call(NO_MESSAGE, timeout=10))
-        assert running.counted("taxon_requests_total", method=method, outcome="FIELD_INVALID") == 1
+        assert running.counted("taxon_requests_total", method=method, model="", outcome="FIELD_INVALID") == 1
     assert (error.code, error.reason) == (Code.INVALID_ARGUMENT, "FIELD_INVALID")
     assert "cannot be parsed" in error.message
 

@@ -10,6 +10,8 @@ from taxon.service.models.model import Model
 from taxon.service.models.repository import Repository
 from taxon.service.runtime.description import Description
 from taxon.service.runtime.device import CPU
+from taxon.service.telemetry.access_log import AccessLog
+from taxon.service.telemetry.calls import Calls
 from taxon.service.telemetry.metrics import Metrics
 from taxon.v1 import classification_service_pb2 as pb
 from tests.fakes import FEATURE_NAMES, picture, toy_bundle
@@ -117,7 +119,7 @@ async def test_pages_fit_a_clients_usual_limit(tmp_path):
         described = manifest.model_copy(update={"name": name, "version": version, "labels": labels})
         description = Description(name, version, [], [], {}, 1, [1], "CPUExecutionProvider")
         repository.publish(Model(version, description, described, None, 0))
-    service = ClassificationService(None, repository, Metrics(), 1.0)
+    service = ClassificationService(None, repository, Metrics(), Calls(AccessLog(0.0)), 1.0)
     listed, token = [], ""
     while True:
         page = await service.ListModels(pb.ListModelsRequest(page_token=token), None)

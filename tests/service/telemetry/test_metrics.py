@@ -14,7 +14,8 @@ def test_stage_seconds_read_like_a_histogram_of_prometheus_own():
         registry=registry,
     )
     for second in seconds:
-        metrics.stage_seconds.observe("m", 1, [("queue", second), ("total", second * 2)])
+        metrics.stage_seconds.observe(second, "m", 1, "queue")
+        metrics.stage_seconds.observe(second * 2, "m", 1, "total")
         usual.labels("m", "1", "queue").observe(second)
         usual.labels("m", "1", "total").observe(second * 2)
 
@@ -28,7 +29,9 @@ def test_versions_that_have_left_leave_the_page():
     """Else it would grow for ever where versions come and go."""
     metrics = Metrics()
     for version in (1, 2):
-        metrics.stage_seconds.observe("m", version, [("total", 0.1)])
+        metrics.stage_seconds.observe(0.1, "m", version, "total")
+        metrics.deadline_slack.observe(0.1, "m", version)
+        metrics.on_batch("m", version)(3, 1, 4)
         metrics.count_version("m", version, "default", "answer")
     metrics.keep_versions({("m", 2)})
     metrics.count_version("m", 2, "default", "answer")
@@ -37,3 +40,15 @@ def test_versions_that_have_left_leave_the_page():
     labels = {"model": "m", "version": "2", "part": "default", "outcome": "answer"}
     assert metrics.registry.get_sample_value("taxon_version_requests_total", labels) == 2
     assert 'taxon_stage_seconds_count{model="m",stage="total",version="2"} 1.0' in page
+
+
+def test_what_a_run_was_padded_with_is_counted():
+    metrics = Metrics()
+    on_batch = metrics.on_batch("m", 1)
+    on_batch(3, 0, 4)
+    on_batch(4, 0, 4)
+    on_batch(2, 1)  # its inputs had to be run one by one
+    value, labels = metrics.registry.get_sample_value, {"model": "m", "version": "1"}
+    assert value("taxon_padded_inputs_total", labels) == 1
+    assert value("taxon_batch_size_sum", labels) == 9
+    assert value("taxon_dropped_inputs_total", labels) == 1

@@ -63,7 +63,7 @@ class Opened:
     def _change(self):
         self.changes += 1
 
-    def on_batch(self, size, dropped):
+    def on_batch(self, size, dropped, bucket=0):
         self.batches.append((size, dropped))
 
     def begin_load(self, name="model", version=1):
