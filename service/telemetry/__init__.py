@@ -1,1 +1,1 @@
-"""What is counted, timed and logged."""
+"""What is counted, timed, logged and traced."""

@@ -1,8 +1,9 @@
 import os
+import socket
 
 import pytest
 
-from taxon.service.machine import available_cores, memory_limit, oom_kill_count, private_bytes
+from taxon.service.machine import available_cores, connection_count, memory_limit, oom_kill_count, private_bytes
 
 AFFINITY = len(os.sched_getaffinity(0))
 
@@ -75,3 +76,12 @@ def test_the_memory_of_processes():
     held = bytearray(b"1" * (64 * MIB))
     assert 60 * MIB < private_bytes([os.getpid()]) - before < 80 * MIB
     del held
+
+
+def test_connections_to_a_port_are_counted_and_no_others(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
+        port = server.getsockname()[1]
+        assert connection_count(port) == 0
+        with socket.create_connection(("127.0.0.1", port)), socket.create_connection(other.getsockname()):
+            assert connection_count(port) == 1
+    assert connection_count(port, [tmp_path / "missing"]) == 0
