@@ -1,5 +1,7 @@
 """Calls of several threads at once, and what became of them."""
 
+import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -8,9 +10,33 @@ from dataclasses import dataclass, field
 import grpc
 import numpy as np
 
+from taxon import client
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1.classification_service_pb2_grpc import ClassificationServiceStub
 from tests.faults.served import RED
+
+CALLS = int(os.environ.get("TAXON_FAULT_CALLS", "3000"))
+FEWEST_RESTARTS = 4
+PLAIN = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+}
+KINDS = {
+    "shipped": client.CHANNEL_OPTIONS,
+    "retries UNAVAILABLE only": [("grpc.service_config", json.dumps(PLAIN)), ("grpc.max_reconnect_backoff_ms", 1000)],
+}
+"""Options of the channels of clients that may be expected."""
 
 
 def is_red(answer):
