@@ -51,6 +51,7 @@ class Callers:
     options: list = field(default_factory=list)
     count: int = 4
     pause_s: float = 0.0
+    timeout_s: float = 10.0
     batches: bool = False
     """Whether they send messages that are received in turns."""
     is_right: Callable = is_red
@@ -83,8 +84,12 @@ class Callers:
     def ask(self, stub):
         request = pb.ClassifyRequest(image=RED)
         if self.batches:
-            return stub.BatchClassify(pb.BatchClassifyRequest(requests=[request]), timeout=10).results[0].response
-        return stub.Classify(request, timeout=10)
+            return (
+                stub.BatchClassify(pb.BatchClassifyRequest(requests=[request]), timeout=self.timeout_s)
+                .results[0]
+                .response
+            )
+        return stub.Classify(request, timeout=self.timeout_s)
 
     def call(self):
         with grpc.insecure_channel(self.target, [*self.options, ("grpc.use_local_subchannel_pool", 1)]) as channel:

@@ -1,5 +1,6 @@
 """`taxon serve` in a process of its own, for tests that play faults."""
 
+import os
 import subprocess
 import sys
 import time
@@ -16,12 +17,14 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 class Served:
-    def __init__(self, models, *flags, port=0, enter=None):
+    def __init__(self, models, *flags, port=0, enter=None, env=()):
         port_file = models.parent / "port"
         port_file.unlink(missing_ok=True)
         words = ["--listen", f"127.0.0.1:{port}", "--port-file", port_file, "--device", "cpu", *flags]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "taxon.cli", "serve", "--models", models, *map(str, words)], preexec_fn=enter
+            [sys.executable, "-m", "taxon.cli", "serve", "--models", models, *map(str, words)],
+            preexec_fn=enter,
+            env=os.environ | dict(env),
         )
         until(port_file.exists)
         self.port = int(port_file.read_text())
