@@ -133,14 +133,17 @@ OPTIONS = {
 
 @st.composite
 def classify_requests(draw):
-    """Half of them with sound options, so that the picture is looked at."""
+    """Half of them have sound options, and most name a model that takes what they bring: much else would hide it."""
     options = draw(st.one_of(st.just({}), st.fixed_dictionaries({}, optional=OPTIONS)))
-    request = pb.ClassifyRequest(model_name=draw(MODEL_NAME), **options)
+    request = pb.ClassifyRequest(**options)
     match draw(st.sampled_from(["image"] * 4 + ["features"] * 2 + ["neither"])):
         case "image":
-            request.image = draw(hostile_pictures())
+            request.image, request.model_name = draw(hostile_pictures()), "colors"
         case "features":
             request.features.CopyFrom(draw(FEATURES))
+            request.model_name = "numbers"
+    if draw(st.integers(0, 3)) == 0:
+        request.model_name = draw(MODEL_NAME)
     return request
 
 
