@@ -11,6 +11,7 @@ import grpc
 import numpy as np
 
 from taxon import client
+from taxon.connection import Connection
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1.classification_service_pb2_grpc import ClassificationServiceStub
 from tests.faults.served import RED
@@ -49,6 +50,8 @@ class Callers:
 
     target: str
     options: list = field(default_factory=list)
+    credentials: grpc.ChannelCredentials | None = None
+    key: str = ""
     count: int = 4
     pause_s: float = 0.0
     timeout_s: float = 10.0
@@ -81,23 +84,21 @@ class Callers:
     def p99_s(self):
         return float(np.quantile(self.seconds, 0.99))
 
-    def ask(self, stub):
+    def ask(self, stub, metadata):
         request = pb.ClassifyRequest(image=RED)
+        how = {"timeout": self.timeout_s, "metadata": metadata}
         if self.batches:
-            return (
-                stub.BatchClassify(pb.BatchClassifyRequest(requests=[request]), timeout=self.timeout_s)
-                .results[0]
-                .response
-            )
-        return stub.Classify(request, timeout=self.timeout_s)
+            return stub.BatchClassify(pb.BatchClassifyRequest(requests=[request]), **how).results[0].response
+        return stub.Classify(request, **how)
 
     def call(self):
-        with grpc.insecure_channel(self.target, [*self.options, ("grpc.use_local_subchannel_pool", 1)]) as channel:
+        reached = Connection(self.target, self.credentials, self.key)
+        with reached.channel([*self.options, ("grpc.use_local_subchannel_pool", 1)]) as channel:
             stub = ClassificationServiceStub(channel)
             while not self.over.wait(self.pause_s):
                 began = time.monotonic()
                 try:
-                    answer = self.ask(stub)
+                    answer = self.ask(stub, reached.metadata)
                     self.seconds.append(time.monotonic() - began)
                     if not self.is_right(answer):
                         self.wrong.append(answer)

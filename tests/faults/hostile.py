@@ -36,7 +36,6 @@ MIB = 2**20
 MAY_BE_TOLD = {(row.code.value[0], row.reason) for row in statuses.TABLE.values()} - {
     # Nothing that these models can be given is the server's fault.
     (grpc.StatusCode.INTERNAL.value[0], "INFERENCE_FAILED"),
-    (grpc.StatusCode.DEADLINE_EXCEEDED.value[0], "DEADLINE_TOO_SHORT"),
 }
 NAMES = ("colors", "numbers")
 SPECS = (

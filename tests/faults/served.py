@@ -6,10 +6,10 @@ import sys
 import time
 from pathlib import Path
 
-import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from taxon.client import Client
+from taxon.connection import Connection
 from tests.fakes import COLORS, picture
 
 RED = picture(COLORS["red"])
@@ -17,7 +17,7 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 class Served:
-    def __init__(self, models, *flags, port=0, enter=None, env=()):
+    def __init__(self, models, *flags, port=0, enter=None, env=(), credentials=None):
         port_file = models.parent / "port"
         port_file.unlink(missing_ok=True)
         words = ["--listen", f"127.0.0.1:{port}", "--port-file", port_file, "--device", "cpu", *flags]
@@ -29,7 +29,7 @@ class Served:
         until(port_file.exists)
         self.port = int(port_file.read_text())
         self.address = f"127.0.0.1:{self.port}"
-        self.channel = grpc.insecure_channel(self.address, [("grpc.use_local_subchannel_pool", 1)])
+        self.channel = Connection(self.address, credentials).channel([("grpc.use_local_subchannel_pool", 1)])
         self.wait_until_ready()
 
     def wait_until_ready(self):
