@@ -37,7 +37,7 @@ def cgroup(controller):
 
 
 def test_a_server_that_stops_for_ten_seconds_loses_no_call(serve):
-    """All of it, as a virtual machine that is moved: nobody is taken to hang, no call that may last so long is too late."""
+    """All of it, as a virtual machine that is moved: nobody is taken to hang, and calls that may last so long do."""
     server = serve("--workers", "2", "--max-call-seconds", "30")
     until(lambda: len(server.workers()) == 2)
     workers = server.workers()

@@ -54,7 +54,7 @@ def secured(serve, tmp_path, capsys):
 
 
 @contextlib.contextmanager
-def at_once(act, count=2):
+def at_once(act, count=4):
     """Threads that do so again and again."""
     over = threading.Event()
 
@@ -73,7 +73,7 @@ def at_once(act, count=2):
 
 
 def test_handshakes_one_after_the_other(secured):
-    """Each costs the server a signature. What comes at 100 a second is far more than callers that keep connections."""
+    """Each costs the server a signature. What comes at 200 a second is far more than callers that keep connections."""
     shaken = itertools.count()
 
     def shake():
