@@ -3,9 +3,9 @@
     python -m benchmarks.bench_reload --models FOLDER [--rounds 5] [--seconds 8] [--quick]
 
 Two cases: `resnet18`, whose next version comes under half of the load that the server can answer; and `digits`, under
-half of its load, beside which a ResNet-50 is loaded. Poisson arrivals. Windows without and with a load take turns in one
-server; figures are medians of the rounds. A window in which the load did not end counts as it is, and is told. The
-last line is one JSON object.
+half of its load, beside which a ResNet-50 is loaded. Poisson arrivals. Windows without and with a load take turns in
+one server; figures are medians of the rounds. A load that took longer than its window is counted. The last line is one
+JSON object.
 """
 
 import argparse
