@@ -64,9 +64,18 @@ def served(
     of `checkout` if one is given.
     """
     with tempfile.TemporaryDirectory() as folder:
-        root, port_file = Path(folder, "models"), Path(folder, "port")
+        root = Path(folder, "models")
         root.mkdir()
         (root / model).symlink_to((models / model).resolve())
+        with serving(root, flags, checkout) as server:
+            yield server
+
+
+@contextmanager
+def serving(root: Path, flags: list[str], checkout: Path | None = None) -> Iterator[tuple[int, str, float]]:
+    """A server of all models of a folder; the same otherwise."""
+    with tempfile.TemporaryDirectory() as folder:
+        port_file = Path(folder, "port")
         words = ["serve", "--models", str(root), "--listen", "127.0.0.1:0", "--port-file", str(port_file)]
         started = time.perf_counter()
         command = [sys.executable, "-m", "taxon.cli", *words, "--device", "cpu", "--log-level", "error", *flags]

@@ -63,13 +63,14 @@ def toy_graph(
     features: bool = False,
     bank: np.ndarray | None = None,
     slow: bool = False,
+    steepness: float = 10.0,
 ) -> bytes:
     """uint8 `[batch, 8, 8, 3]` → the mean of each colour → scores of red, green and blue; or, from features,
     scores of the first three of four values. With a bank `[M, 3]` of colours, of length 1, also the familiarity.
-    Slow: with products of large matrices that change nothing.
+    Slow: with products of large matrices that change nothing. Steepness: the largest logit of a picture.
     """
     activation = "Softmax" if task == "single_label" else "Sigmoid"
-    weights = np.eye(FEATURE_COUNT if features else 3, 3, dtype=np.float32) * (1.0 if features else 10.0 / 255)
+    weights = np.eye(FEATURE_COUNT if features else 3, 3, dtype=np.float32) * (1.0 if features else steepness / 255)
     if features:
         source = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", FEATURE_COUNT])
         nodes = []
@@ -133,6 +134,7 @@ def toy_bundle(
     bank: np.ndarray = PRIMARIES,
     lighter: Mapping[str, bytes | None] = MappingProxyType({}),
     lighter_unknown: float | None = None,
+    steepness: float = 10.0,
 ) -> store.Bundle:
     """Publishes a model that tells red, green and blue apart.
 
@@ -149,6 +151,7 @@ def toy_bundle(
         bank: Of the graph, where `thresholds` are about familiarity; the goldens' is that of pure colours, 1.
         lighter: Graphs of other variants, by precision; None is a sound one. fp32's is a slow one then.
         lighter_unknown: The `unknown` threshold of those.
+        steepness: The largest logit of a picture, of a model whose scores shall tell it from others.
     """
     root.mkdir(parents=True, exist_ok=True)
     with store.staging(root, name) as folder:
@@ -162,7 +165,7 @@ def toy_bundle(
                 file, stored = f"golden/{index}.json", json.dumps(values).encode()
             else:
                 stored = picture(color, size=(12, 9))
-                logits = decode(stored, TOY_PIXELS).mean(axis=(0, 1)) * 10 / 255
+                logits = decode(stored, TOY_PIXELS).mean(axis=(0, 1)) * steepness / 255
                 file = f"golden/{index}.png"
             (folder / file).write_bytes(stored)
             scores = np.clip(toy_scores(logits, task) + golden_shift, 0, 1)
@@ -190,9 +193,9 @@ def toy_bundle(
         )
         contract = draft.model_copy(update={"labels": graph_labels or labels}).contract()
         judge = None if familiarity is None else bank
-        full = toy_graph(contract, task, features, judge, slow=bool(lighter))
+        full = toy_graph(contract, task, features, judge, slow=bool(lighter), steepness=steepness)
         (folder / "model.onnx").write_bytes(full if graph is None else graph)
         for precision, given in lighter.items():
-            light = toy_graph(contract, task, features, judge) if given is None else given
+            light = toy_graph(contract, task, features, judge, steepness=steepness) if given is None else given
             (folder / f"model.{precision}.onnx").write_bytes(light)
         return store.publish(folder, draft)

@@ -4,6 +4,7 @@ never takes the place of what does.
 
 import os
 import ssl
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -75,16 +76,27 @@ class Credentials:
     """The certificate for gRPC servers: connections that are there keep theirs, new ones get the latest."""
 
     def __init__(self, certificate: Certificate) -> None:
-        self._latest = _configuration(certificate)
+        self._next: deque[grpc.ServerCertificateConfiguration] = deque(maxlen=1)
         # gRPC has no server that asks for a certificate and does without: all must show one, or nobody is asked.
         self.grpc = grpc.dynamic_ssl_server_credentials(
-            self._latest, lambda: self._latest, require_client_authentication=certificate.client_ca is not None
+            _configuration(certificate),
+            self._taken,
+            require_client_authentication=certificate.client_ca is not None,
         )
-        """For `add_secure_port`. gRPC asks for the latest certificate before every handshake, on its own thread."""
+        """For `add_secure_port`, once. gRPC asks for another certificate before every handshake, on its own thread."""
 
     def replace(self, certificate: Certificate) -> None:
         """Shows another certificate to those who connect from now on."""
-        self._latest = _configuration(certificate)
+        self._next.append(_configuration(certificate))
+
+    def _taken(self) -> grpc.ServerCertificateConfiguration | None:
+        """None where nothing has changed. What gRPC (1.85) is given it puts in the place of what a handshake on another
+        thread may just be taking, without a lock: at every handshake, that ends the process soon.
+        """
+        try:
+            return self._next.pop()
+        except IndexError:
+            return None
 
 
 def bind(server: grpc.aio.Server, address: str, credentials: Credentials | None, flag: str = "--listen") -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from taxon.bundle.traffic import Traffic
-from taxon.service.errors import FieldInvalidError, ModelNotFoundError, ModelRefusedError
+from taxon.service.errors import FieldInvalidError, ModelNotFoundError, ModelRefusedError, cut
 from taxon.service.models import folder
 from taxon.service.models.folder import NAME_PATTERN, Found
 from taxon.service.models.model import NO_VERSION, Model, VersionState, model_of
@@ -124,7 +124,7 @@ class ModelControl:
             repository = self._repository
             mine = [state for state in repository.index() if state.name == name and state.version != NO_VERSION]
             if not mine:
-                raise ModelNotFoundError(name, "", f"failed to unload {name!r}: there is no such model")
+                raise ModelNotFoundError(name, "", f"failed to unload {cut(name)!r}: there is no such model")
             retired = [model for model in repository.listing() if model.name == name]
             for model in retired:
                 repository.retire(model, "unloaded")

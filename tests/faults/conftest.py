@@ -11,7 +11,7 @@ from tests.faults.served import Served
 def serve(models):
     with contextlib.ExitStack() as stack:
 
-        def start(*flags, **options):
+        def start(*flags, models=models, **options):
             served = Served(models, *flags, **options)
             stack.callback(served.stop)
             return served

@@ -13,21 +13,24 @@ def frame(kind, flags, stream, payload=b""):
     return len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
 
 
-def connect(address, window=65_535):
+def connect(address, window=65_535, tls=None):
     """A connection that has introduced itself.
 
     Args:
         address: HOST:PORT.
         window: Bytes of an answer that may come before the client has read.
+        tls: An `ssl.SSLContext`; None: in the open.
     """
     host, port = address.split(":")
     connection = socket.create_connection((host, int(port)))
+    if tls:
+        connection = tls.wrap_socket(connection, server_hostname=host)
     settings = INITIAL_WINDOW_SIZE.to_bytes(2) + window.to_bytes(4)
     connection.sendall(PREFACE + frame(SETTINGS, 0, 0, settings))
     return connection
 
 
-def opening(stream, path="/taxon.v1.ClassificationService/Classify"):
+def opening(stream, path="/taxon.v1.ClassificationService/Classify", key=""):
     """Opens a call: literal headers without indexing (RFC 7541, section 6.2.2)."""
     fields = {
         ":method": "POST",
@@ -36,6 +39,7 @@ def opening(stream, path="/taxon.v1.ClassificationService/Classify"):
         ":authority": "test",
         "content-type": "application/grpc",
         "te": "trailers",
+        **({"authorization": f"Bearer {key}"} if key else {}),
     }
     block = b"".join(
         b"\x00" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()

@@ -1,14 +1,15 @@
 """`taxon serve` in a process of its own, for tests that play faults."""
 
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from taxon.client import Client
+from taxon.connection import Connection
 from tests.fakes import COLORS, picture
 
 RED = picture(COLORS["red"])
@@ -16,17 +17,19 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 class Served:
-    def __init__(self, models, *flags, port=0, enter=None):
+    def __init__(self, models, *flags, port=0, enter=None, env=(), credentials=None):
         port_file = models.parent / "port"
         port_file.unlink(missing_ok=True)
         words = ["--listen", f"127.0.0.1:{port}", "--port-file", port_file, "--device", "cpu", *flags]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "taxon.cli", "serve", "--models", models, *map(str, words)], preexec_fn=enter
+            [sys.executable, "-m", "taxon.cli", "serve", "--models", models, *map(str, words)],
+            preexec_fn=enter,
+            env=os.environ | dict(env),
         )
         until(port_file.exists)
         self.port = int(port_file.read_text())
         self.address = f"127.0.0.1:{self.port}"
-        self.channel = grpc.insecure_channel(self.address, [("grpc.use_local_subchannel_pool", 1)])
+        self.channel = Connection(self.address, credentials).channel([("grpc.use_local_subchannel_pool", 1)])
         self.wait_until_ready()
 
     def wait_until_ready(self):

@@ -21,23 +21,24 @@ SECONDS = 5.0
 MARGIN_S = 0.05
 
 
-def neighbours(server, *, batches=False):
+def neighbours(server, **how):
     """Who call now and then, as most do, and retry nothing."""
-    return Callers(server.address, count=3, pause_s=0.03, batches=batches)
+    return Callers(server.address, count=3, pause_s=0.03, **how)
 
 
 @contextlib.contextmanager
-def unnoticed(server, name, *, batches=False):
+def unnoticed(server, name, **how):
     """What goes on inside costs neighbours nothing."""
-    with neighbours(server, batches=batches) as before:
+    with neighbours(server, **how) as before:
         time.sleep(SECONDS)
-    with neighbours(server, batches=batches) as meanwhile:
+    with neighbours(server, **how) as meanwhile:
         time.sleep(0.5)
         yield
     sys.stdout.write(
         f"{name}: {meanwhile.answered} answered, {len(meanwhile.lost)} lost, "
         f"p99 {before.p99_s() * 1e3:.0f} ms before, {meanwhile.p99_s() * 1e3:.0f} ms meanwhile\n"
     )
+    assert server.process.poll() is None
     assert before.lost == []
     assert meanwhile.lost == []
     assert meanwhile.answered > 50

@@ -4,48 +4,24 @@
 """
 
 import itertools
-import json
-import os
 import sys
 import time
 
 import pytest
 
-from taxon import client
-from tests.faults.callers import Callers
+from tests.faults.callers import CALLS, FEWEST_RESTARTS, KINDS, Callers
 
 pytestmark = pytest.mark.faults
 
-CALLS = int(os.environ.get("TAXON_FAULT_CALLS", "3000"))
-FEWEST_RESTARTS = 4
 # With the servers' defaults where there is time for them.
 FLAGS = ("--workers", "1") if CALLS > 10_000 else ("--workers", "1", "--max-connection-age-seconds", "2")
-PLAIN = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 5,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "1s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ],
-}
-OPTIONS = {
-    "shipped": client.CHANNEL_OPTIONS,
-    "retries UNAVAILABLE only": [("grpc.service_config", json.dumps(PLAIN)), ("grpc.max_reconnect_backoff_ms", 1000)],
-}
 
 
-@pytest.mark.parametrize("kind", OPTIONS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_restarts_in_turns_lose_no_call(serve, kind):
     servers = [serve(*FLAGS), serve(*FLAGS)]
     restarts = 0
-    with Callers("ipv4:" + ",".join(server.address for server in servers), OPTIONS[kind]) as callers:
+    with Callers("ipv4:" + ",".join(server.address for server in servers), KINDS[kind]) as callers:
         for turn in itertools.cycle((0, 1)):
             if callers.answered >= CALLS and restarts >= FEWEST_RESTARTS:
                 break

@@ -1,4 +1,5 @@
-"""New versions come and old ones go under load: no call is lost, and memory stays what it was.
+"""New versions come and old ones go under load: no call is lost, every answer is of one version wholly, and memory
+stays what it was.
 
 `TAXON_FAULT_VERSIONS=200 make test-faults` has so many; by default there are a few.
 """
@@ -8,11 +9,12 @@ import shutil
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from taxon.client import Client
 from taxon.service.machine import private_bytes
-from tests.fakes import toy_bundle
+from tests.fakes import COLORS, toy_bundle, toy_scores
 from tests.faults.callers import Callers
 from tests.faults.served import until
 
@@ -22,17 +24,36 @@ VERSIONS = int(os.environ.get("TAXON_FAULT_VERSIONS", "12"))
 MIB = 2**20
 
 
+def steepness(number):
+    """Another one than its neighbours'."""
+    return 10.0 if number == 1 else 1 + number % 40 / 10
+
+
+def publish(root, number):
+    """A version whose labels and whose scores say which it is."""
+    labels = tuple(f"{color} of {number}" for color in COLORS)
+    made = toy_bundle(root, labels=labels, steepness=steepness(number))
+    assert made.manifest.version == number
+
+
+def is_of_one_version(answer):
+    """The number comes from where the call was routed, the label from a manifest, the score from the graph that ran."""
+    number, first = int(answer.model_version), answer.classifications[0]
+    score = toy_scores(np.array([steepness(number), 0, 0]))[0]
+    return first.label == ("red" if number == 1 else f"red of {number}") and abs(first.score - score) < 1e-3
+
+
 def test_versions_come_and_go(serve, models):
     server = serve("--workers", "2", "--watch-seconds", "0.1")
     used, took = [], []
-    with Callers(server.address) as callers, Client(server.address) as client:
+    with Callers(server.address, is_right=is_of_one_version) as callers, Client(server.address) as client:
 
         def served():
             return {int(model.version): model.default_version for model in client.list_models()}
 
-        for _ in range(VERSIONS):
+        for new in range(2, VERSIONS + 2):
             began = time.monotonic()
-            new = toy_bundle(models).manifest.version
+            publish(models, new)
             until(lambda new=new: served().get(new))
             took.append(time.monotonic() - began)
             shutil.rmtree(models / "colors" / str(new - 1))

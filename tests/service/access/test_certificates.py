@@ -18,7 +18,7 @@ from taxon.classify import main as classify
 from taxon.client import AsyncClient, Client
 from taxon.errors import UnavailableError
 from taxon.service.access import entry
-from taxon.service.access.certificates import read_certificate
+from taxon.service.access.certificates import Credentials, read_certificate
 from taxon.service.access.entry import EntryFiles
 from taxon.service.access.expiry import expires
 from taxon.service.api import health
@@ -263,3 +263,14 @@ def test_what_is_secret_is_in_no_traceback(authority, tmp_path):
     secret = made.key.read_text().splitlines()[1]
     assert secret not in repr(EntryFiles(made.cert, made.key, None, None).entry)
     assert "taxon_1_2" not in repr(connection.Connection("localhost:1", key="taxon_1_2"))
+
+
+def test_grpc_is_given_a_certificate_once(authority):
+    """Given at every handshake, two at once end the process: see `tests/faults/test_secure_floods.py`."""
+    made = authority.sign("server")
+    read = read_certificate(made.cert, made.key, None)
+    credentials = Credentials(read)
+    assert credentials._taken() is None
+    credentials.replace(read)
+    assert credentials._taken() is not None
+    assert credentials._taken() is None

@@ -87,6 +87,15 @@ async def test_models_that_cannot_be_loaded(serve, models, refused, name, code, 
     assert not name or not name.isalpha() or "failed to load" in error.message  # Triton's clients look for it
 
 
+async def test_a_long_name_is_not_told_back_whole(serve, models, refused):
+    """An error travels in headers: one that is too long for them would reach the caller as another."""
+    async with serve(models, *CONTROL) as running:
+        request = pb.RepositoryModelUnloadRequest(model_name="x" * 9000)
+        error = await refused(stub_of(running).RepositoryModelUnload(request))
+    assert (error.code, error.reason) == (Code.NOT_FOUND, "MODEL_NOT_FOUND")
+    assert len(error.message) < 300
+
+
 async def test_files_never_come_by_call(serve, models, refused):
     parameters = {"file:1/model.onnx": pb.ModelRepositoryParameter(bytes_param=b"graph")}
     async with serve(models, *CONTROL) as running:
