@@ -1,4 +1,4 @@
-"""A picture without its metadata: where and when it was taken, by what and by whom, thumbnails, and whatever lies behind
+"""A picture without its metadata: where and when it was taken, by what and by whom, thumbnails, whatever lies behind
 its end. Its pixels stay bit for bit what `taxon.bundle.pixels` makes of them: nothing is decoded, parts of the file are
 left out. Colour profiles go too: Taxon never applies them, and they name devices.
 

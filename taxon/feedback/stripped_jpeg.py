@@ -1,5 +1,5 @@
-"""A JPEG without what no pixel needs: of its application segments only those that decide colours, shortened to that, and
-the orientation (ITU T.81, annex B; JFIF 1.02; Adobe's technical note 5116).
+"""A JPEG without what no pixel needs: of its application segments only those that decide colours, shortened to that,
+and the orientation (ITU T.81, annex B; JFIF 1.02; Adobe's technical note 5116).
 """
 
 from taxon.bundle.jpeg_markers import EOI, NEXT, SOS
