@@ -20,11 +20,18 @@ from taxon.service.access.usage import CallerLimits
 from taxon.service.api import reflection, statuses
 from taxon.service.api.classification import SERVICE, ClassificationService
 from taxon.service.api.early_refusal import EarlyRefusal
+from taxon.service.api.feedback import SERVICE as FEEDBACK
+from taxon.service.api.feedback import FeedbackService
 from taxon.service.api.guard import Guard
 from taxon.service.api.health import Readiness
 from taxon.service.api.reception import Reception
 from taxon.service.api.request_view import RequestView
 from taxon.service.config import Settings
+from taxon.service.feedback.keeper import Keeper, Recall, Subject
+from taxon.service.feedback.opening import open_store
+from taxon.service.feedback.recent import Recent
+from taxon.service.feedback.rules import Rules
+from taxon.service.feedback.writer import Writer
 from taxon.service.fronts.leaving import AGE_SPREAD, Arrivals, stop_listening
 from taxon.service.machine import memory_limit
 from taxon.service.models.repository import Known, Repository
@@ -41,6 +48,7 @@ from taxon.service.telemetry.metrics import Metrics
 from taxon.service.telemetry.statistics import ReadStatistics
 from taxon.service.workers.executor import Executor
 from taxon.v1.classification_service_pb2_grpc import add_ClassificationServiceServicer_to_server
+from taxon.v1.feedback_service_pb2_grpc import add_FeedbackServiceServicer_to_server
 
 CLASSIFY, BATCH_CLASSIFY = f"/{SERVICE}/Classify", f"/{SERVICE}/BatchClassify"
 MODEL_INFER = f"/{OPEN_INFERENCE}/ModelInfer"
@@ -70,6 +78,8 @@ class Shared:
     statistics: ReadStatistics
     report: Callable[[Seen], None]
     """Told what becomes of calls while a canary is on trial."""
+    recall: Recall
+    """Asks the other fronts for an answer that somebody speaks of."""
 
 
 class Front:
@@ -96,7 +106,19 @@ class Front:
         routing = Routing(shared.repository, shared.report)
         shadowing = Shadowing(shared.repository, shared.executor, metrics)
         pipeline = Pipeline(shared.repository, permits, shared.executor, routing, shadowing, metrics)
-        classification = ClassificationService(pipeline, shared.repository, metrics, settings.max_call_seconds)
+        self._keeper = _keeper(settings, shared, permits, metrics)
+        classification = ClassificationService(
+            pipeline, shared.repository, metrics, settings.max_call_seconds, self._keeper
+        )
+        feedback = FeedbackService(
+            self._keeper,
+            pipeline,
+            shared.repository,
+            permits,
+            metrics,
+            shared.memory.limits,
+            settings.max_call_seconds,
+        )
         open_inference = OpenInferenceService(
             Inference(pipeline, shared.repository),
             pipeline,
@@ -116,11 +138,12 @@ class Front:
         self._arrivals = Arrivals()
         self._port = 0
         reception = Reception(shared.memory.queued_bytes, settings.max_message_bytes)
-        self._register(classification, open_inference, permits, reception)
+        self._register(classification, feedback, open_inference, permits, reception)
 
     def _register(
         self,
         classification: ClassificationService,
+        feedback: FeedbackService,
         open_inference: OpenInferenceService,
         permits: Permits,
         reception: Reception,
@@ -136,12 +159,13 @@ class Front:
         server.add_generic_rpc_handlers((self._arrivals, refusal))
         add_ClassificationServiceServicer_to_server(classification, guard)
         refusal.stand_before({name: guard.handlers[name] for name in (CLASSIFY, BATCH_CLASSIFY)}, statuses.to_status)
+        add_FeedbackServiceServicer_to_server(feedback, Guard(server, count))
         guard = Guard(server, count, to_status, large={"ModelInfer": reception})
         add_GRPCInferenceServiceServicer_to_server(open_inference, guard)
         refusal.stand_before({MODEL_INFER: guard.handlers[MODEL_INFER]}, to_status)
         self.readiness.register(Guard(server, count))
         if settings.reflection:
-            reflection.register(server, [SERVICE, OPEN_INFERENCE, HEALTH])
+            reflection.register(server, [SERVICE, FEEDBACK, OPEN_INFERENCE, HEALTH])
 
     def let_in(self, entry: Entry) -> None:
         """Asks this of those who come from now on. Must have been called before `start`."""
@@ -165,6 +189,10 @@ class Front:
         self.metrics.keep_versions({(model.name, model.version) for model in models})
         self.readiness.set_serving(serving)
 
+    def recall(self, request_id: str) -> Subject | None:
+        """What this front remembers of an answer."""
+        return self._keeper.recall(request_id) if self._keeper else None
+
     async def drain(self) -> None:
         """Tells balancers, waits for them, leads clients away, finishes the calls that are on their way."""
         settings = self._settings
@@ -175,10 +203,33 @@ class Front:
         await self._arrivals.cease(min(settings.drain_grace_seconds, AGE_SPREAD * settings.max_connection_age_seconds))
         self.readiness.end_watches()
         await self._server.stop(max(0.0, ends - time.monotonic()))
+        if self._keeper:
+            await self._keeper.close()
 
     async def close(self) -> None:
         """Ends at once. Without effect after a drain."""
         await self._server.stop(None)
+        if self._keeper:
+            await self._keeper.close()
+
+
+def _keeper(settings: Settings, shared: Shared, permits: Permits, metrics: Metrics) -> Keeper | None:
+    """None: nothing is kept."""
+    if settings.feedback is None:
+        return None
+    rules = Rules(
+        settings.feedback_sample,
+        settings.feedback_below_score,
+        settings.feedback_unfamiliar,
+        settings.feedback_consented,
+    )
+    writer = Writer(
+        lambda: open_store(settings),
+        lambda: shared.executor.predicted_wait_s() > 0.0,
+        lambda outcome: metrics.captures.labels(outcome).inc(),
+    )
+    recent = Recent(settings.feedback_recall_bytes, settings.feedback_recall_seconds)
+    return Keeper(rules, recent, writer, shared.recall)
 
 
 def door(settings: Settings, metrics: Metrics, board: Board, number: int) -> Door:
