@@ -15,8 +15,8 @@ class FeedbackSettings(BaseSettings):
     feedback: Annotated[
         Path | None,
         Field(
-            description="Folder in which feedback is kept, with its pictures, by taxon.v1.FeedbackService. No feedback is "
-            "taken if not given. Fronts and servers of one machine may share it."
+            description="Folder in which feedback is kept, with its pictures, by taxon.v1.FeedbackService. No feedback "
+            "is taken if not given. Fronts and servers of one machine may share it."
         ),
     ] = None
     feedback_sample: Annotated[
@@ -36,16 +36,16 @@ class FeedbackSettings(BaseSettings):
     feedback_key: Annotated[
         Path | None,
         Field(
-            description="With --feedback, file of 32 random bytes with which pictures and notes are encrypted. Needs the "
-            "extra `signing`."
+            description="With --feedback, file of 32 random bytes with which pictures and notes are encrypted. Needs "
+            "the extra `signing`."
         ),
     ] = None
     feedback_max_bytes: Annotated[
         PositiveInt,
         Field(
             le=2**50,
-            description="With --feedback, most bytes of pictures. Those of which nobody has said anything make room, the "
-            "oldest first; then feedback is refused.",
+            description="With --feedback, most bytes of pictures. Those of which nobody has said anything make room, "
+            "the oldest first; then feedback is refused.",
         ),
     ] = 10 * 2**30
     feedback_max_days: Annotated[

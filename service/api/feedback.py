@@ -103,7 +103,7 @@ class FeedbackService(pb_grpc.FeedbackServiceServicer):
         return image, record(new_id(), answer)
 
     def _proposed(self, request: pb.SubmitFeedbackRequest, subject: Subject) -> tuple[str, ...]:
-        """Labels that the model does not have. Of one that is served no more nobody knows: its are taken as they are."""
+        """Labels that the model does not have. Of one that is served no more nobody knows them."""
         answer = subject[1]
         model = self._repository.known.models.get(answer.model, {}).get(answer.version)
         if model is None or model.manifest is None:

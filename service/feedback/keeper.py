@@ -1,4 +1,4 @@
-"""Everything that one front does about feedback: remembers answers, captures pictures by rule, takes what people say."""
+"""What one front does about feedback: remembers answers, captures pictures by rule, takes what people say."""
 
 from collections.abc import Awaitable, Callable
 

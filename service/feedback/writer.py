@@ -1,6 +1,7 @@
 """One thread of a front that writes into the store, so that no call ever waits for a disk but those that give feedback.
 
-Several at once make one transaction. What nobody waits for comes last, is bounded, and gives way when the server is busy.
+Several at once make one transaction. What nobody waits for comes last, is bounded, and gives way while the server is
+busy.
 """
 
 import asyncio
@@ -119,9 +120,8 @@ class Writer:
             with self._changed:
                 self._changed.wait_for(lambda: self._asked or self._captured or self._closing)
                 asked = [self._asked.popleft() for _ in range(min(len(self._asked), MOST_AT_ONCE))]
-                captured = [
-                    self._captured.popleft() for _ in range(min(len(self._captured), MOST_AT_ONCE - len(asked)))
-                ]
+                room = min(len(self._captured), MOST_AT_ONCE - len(asked))
+                captured = [self._captured.popleft() for _ in range(room)]
                 self._captured_bytes -= sum(len(entry.picture or b"") for entry in captured)
             if not asked and not captured:
                 break

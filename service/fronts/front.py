@@ -106,7 +106,7 @@ class Front:
         routing = Routing(shared.repository, shared.report)
         shadowing = Shadowing(shared.repository, shared.executor, metrics)
         pipeline = Pipeline(shared.repository, permits, shared.executor, routing, shadowing, metrics)
-        self._keeper = _keeper(settings, shared, permits, metrics)
+        self._keeper = _keeper(settings, shared, metrics)
         classification = ClassificationService(
             pipeline, shared.repository, metrics, settings.max_call_seconds, self._keeper
         )
@@ -213,7 +213,7 @@ class Front:
             await self._keeper.close()
 
 
-def _keeper(settings: Settings, shared: Shared, permits: Permits, metrics: Metrics) -> Keeper | None:
+def _keeper(settings: Settings, shared: Shared, metrics: Metrics) -> Keeper | None:
     """None: nothing is kept."""
     if settings.feedback is None:
         return None

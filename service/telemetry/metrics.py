@@ -99,8 +99,8 @@ class Metrics:
         )
         self.captures = Counter(
             "taxon_feedback_captures",
-            "Answered pictures that a rule would keep, by what became of them: kept, known (the same picture was), shed "
-            "(the server was busy), failed.",
+            "Answered pictures that a rule would keep, by what became of them: kept, known (the same picture was), "
+            "shed (the server was busy), failed.",
             ["outcome"],
             registry=self.registry,
         )

@@ -30,7 +30,7 @@ def stated(exif: bytes | None, xmp: bytes | None) -> int:
         found = _in_tiff(content)
     if found is None and xmp and (match := IN_XMP.search(xmp)):
         found = int(match[1])
-    return found if found in range(1, 9) else UPRIGHT
+    return UPRIGHT if found is None or found not in range(1, 9) else found
 
 
 def _in_tiff(content: bytes) -> int | None:

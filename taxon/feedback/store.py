@@ -121,7 +121,10 @@ class Store:
             "WHERE request_id = ?",
             (request_id,),
         ).fetchone()
-        return None if row is None else Answer(*row[:4], tuple(json.loads(row[4])), row[5], bool(row[6]), row[7])
+        if row is None:
+            return None
+        answer = Answer(*row)
+        return answer._replace(labels=tuple(json.loads(row[4])), unknown=bool(answer.unknown))
 
     def said(self) -> Iterator[Kept]:
         """All that people have said, in order of time."""
