@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Literal
 
 import structlog
+from structlog.dev import plain_traceback
 from structlog.typing import Processor
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -23,7 +24,8 @@ def configure(form: Literal["json", "console"], level: Literal["debug", "info", 
     render: list[Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if form == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # Tracebacks without the values of variables, which hold pictures, keys and names.
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain_traceback)]
     )
     structlog.configure(
         processors=[*common, *render],
