@@ -286,35 +286,37 @@ def classify_request(
 
 
 def feedback_request(
-    subject: Picture,
     labels: Sequence[str],
     *,
     contributor: str,
+    request_id: str = "",
+    picture: Picture | None = None,
+    model: str = "",
+    version: str = "",
     share: bool = False,
     license: str = "",  # noqa: A002 - as the message calls it
     note: str = "",
-    model: str = "",
-    version: str = "",
-    is_request_id: bool = False,
 ) -> feedback_pb.SubmitFeedbackRequest:
     """Builds what somebody says of a picture, who consents to models being trained on it.
 
     Args:
-        subject: The picture, or the `request_id` of an answer.
         labels: That fit; empty: none of the model's classes does.
         contributor: Who says so: always the same for the same person.
+        request_id: Of the answer that is spoken of.
+        picture: Instead of an answer's id.
+        model: With a picture; empty for the server's only model.
+        version: With a picture; empty for the default one.
         share: Whether it may be passed on to others too.
         license: Of the picture, as SPDX names it.
         note: What else there is to say.
-        model: With a picture; empty for the server's only model.
-        version: With a picture; empty for the default one.
-        is_request_id: Whether `subject` is one.
 
     Raises:
-        ValueError: An id that is no text.
+        ValueError: Both or neither of `request_id` and `picture`.
         OSError: The picture's file cannot be read.
         MessageTooLargeError: It is larger than any message.
     """
+    if bool(request_id) == (picture is not None):
+        raise ValueError("give either a request_id or a picture")
     request = feedback_pb.SubmitFeedbackRequest(
         labels=labels,
         none_of_these=not labels,
@@ -325,12 +327,10 @@ def feedback_request(
         model_name=model,
         model_version=version,
     )
-    if not is_request_id:
-        request.image = _encoded(subject)
-    elif isinstance(subject, str):
-        request.request_id = subject
+    if picture is None:
+        request.request_id = request_id
     else:
-        raise ValueError("a request_id is a text")
+        request.image = _encoded(picture)
     return request
 
 

@@ -36,15 +36,15 @@ def main(argv: list[str]) -> int:
 
 def _submit(options: argparse.Namespace) -> None:
     request = feedback_request(
-        options.request_id or options.picture,
         options.label or (),
         contributor=options.contributor,
+        request_id=options.request_id,
+        picture=options.picture,
         share=options.share,
         license=options.license,
         note=options.note,
         model=options.model,
         version=options.version,
-        is_request_id=bool(options.request_id),
     )
     server = connection.from_options(options)
     with Client(

@@ -36,7 +36,7 @@ def test_servers_that_are_killed_lose_nothing(serve, tmp_path):
                     try:
                         answer = client.classify(image)
                         client.submit_feedback(
-                            feedback_request(answer.request_id, ["blue"], contributor=name, is_request_id=True)
+                            feedback_request(["blue"], contributor=name, request_id=answer.request_id)
                         )
                     except TaxonError:
                         if ended.is_set():

@@ -1,13 +1,17 @@
 """`FeedbackService` on a real server: what is kept, what is refused, and by which reason."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import grpc
 import pytest
 from structlog.testing import capture_logs
 
+from taxon import cli
 from taxon.bundle import atomic_files
+from taxon.client import AsyncClient, Client, feedback_request
+from taxon.errors import AnswerNotFoundError
 from taxon.feedback.picture_room import name_of
 from taxon.feedback.store import Store
 from taxon.feedback.stripped import stripped
@@ -264,3 +268,42 @@ async def test_a_folder_that_cannot_be_used_ends_the_start(serve, models, tmp_pa
     with pytest.raises(StartError, match="--feedback"):
         async with serve(models, "--feedback", str(tmp_path / "file" / "store")):
             pass
+
+
+async def test_both_clients_and_the_command_send_it(serve, models, folder, tmp_path, capsys):
+    file = tmp_path / "red.png"
+    file.write_bytes(RED)
+    async with serve(models, "--feedback", str(folder)) as running:
+        async with AsyncClient(running.address) as client:
+            answer = await client.classify(RED)
+            said = feedback_request(["ruby"], contributor="jane", request_id=answer.request_id)
+            assert [*(await client.submit_feedback(said)).proposed_labels] == ["ruby"]
+            with pytest.raises(AnswerNotFoundError):
+                await client.submit_feedback(feedback_request(["red"], contributor="jane", request_id="f" * 32))
+
+        def block():
+            with Client(running.address) as client:
+                client.submit_feedback(feedback_request([], contributor="joe", picture=file, share=True, note="n"))
+            words = ["feedback", "submit", "--server", running.address, "--contributor", "jim", "--label", "green"]
+            assert cli.main([*words, "--picture", str(file), "--license", "CC0-1.0"]) == 0
+            assert json.loads(capsys.readouterr().out.splitlines()[-1])["proposed_labels"] == []
+            assert cli.main([*words, "--request-id", "f" * 32]) == 1
+            assert "ANSWER_NOT_FOUND" in capsys.readouterr().err
+            assert cli.main([*words, "--picture", str(tmp_path / "none.png")]) == 2
+            with pytest.raises(ValueError, match="either"):
+                feedback_request(["red"], contributor="jane")
+
+        await asyncio.to_thread(block)
+    assert [(said.labels, said.consent, said.license, said.note) for said in kept(folder)] == [
+        (("ruby",), "train", "", ""),
+        ((), "share", "", "n"),
+        (("green",), "train", "CC0-1.0", ""),
+    ]
+
+
+async def test_several_labels_fit_where_a_model_has_several(serve, tmp_path, folder):
+    models = tmp_path / "models"
+    toy_bundle(models, task="multi_label")
+    async with serve(models, "--feedback", str(folder)) as running:
+        await FeedbackServiceStub(running.channel).SubmitFeedback(feedback(image=RED, labels=["red", "blue"]))
+    assert [said.labels for said in kept(folder)] == [("red", "blue")]
