@@ -6,17 +6,20 @@ Without Pillow, see `orientation`.
 """
 
 import struct
+from itertools import count
 from typing import NamedTuple
 
 from taxon.feedback import orientation
 from taxon.feedback.stripped_jpeg import without_segments
 from taxon.feedback.stripped_png import SIGNATURE, without_chunks
-from taxon.feedback.unstrippable import UnstrippableError
+from taxon.feedback.unstrippable import UnstrippableError, counted
 
 WEBP_KEPT = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF")
 WEBP_ICC, WEBP_EXIF, WEBP_XMP = 0x20, 0x08, 0x04
 """Bits of the header VP8X that announce metadata (RFC 9649, section 2.7.1)."""
 GIF_IMAGE, GIF_EXTENSION, GIF_TRAILER = 0x2C, 0x21, 0x3B
+MOST_BLOCKS = 200_000
+"""Of a GIF, which has at most 255 bytes in each."""
 GIF_CONTROL = 0xF9
 """The only extension that decides pixels: transparency (GIF89a, section 23)."""
 
@@ -50,7 +53,9 @@ def _webp(encoded: bytes) -> bytes:
     kept: list[tuple[bytes, bytes]] = []
     metadata: dict[bytes, bytes] = {}
     at = 12
-    while at + 8 <= len(encoded):
+    for _ in counted(count()):
+        if at + 8 > len(encoded):
+            break
         kind, length = struct.unpack_from("<4sI", encoded, at)
         content = encoded[at + 8 : at + 8 + length]
         if len(content) < length:
@@ -84,6 +89,7 @@ def _webp_announced(kept: list[tuple[bytes, bytes]], metadata: dict[bytes, bytes
 
 def _gif(encoded: bytes) -> bytes:
     """Blocks as in GIF89a, section 12 and following."""
+    blocks = counted(count(), MOST_BLOCKS)
     try:
         at = 13 + _gif_colors(encoded[10])
         kept = [encoded[:at]]
@@ -97,7 +103,9 @@ def _gif(encoded: bytes) -> bytes:
                 raise UnstrippableError("the GIF picture has a block of no known kind")
             while encoded[at]:
                 at += 1 + encoded[at]
+                next(blocks)
             at += 1
+            next(blocks)
             if encoded[start] == GIF_IMAGE or encoded[start + 1] == GIF_CONTROL:
                 kept.append(encoded[start:at])
     except IndexError:

@@ -2,9 +2,11 @@
 and the orientation (ITU T.81, annex B; JFIF 1.02; Adobe's technical note 5116).
 """
 
+from itertools import count
+
 from taxon.bundle.jpeg_markers import EOI, NEXT, SOS
 from taxon.feedback import orientation
-from taxon.feedback.unstrippable import UnstrippableError
+from taxon.feedback.unstrippable import UnstrippableError, counted
 
 APP0, APP1, APP14, APP15, COM = 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
 JFIF = b"JFIF\x00\x01\x02\x00\x00\x01\x00\x01\x00\x00"
@@ -22,15 +24,17 @@ def without_segments(encoded: bytes) -> bytes:
     """
     colors: list[bytes] = []
     kept: list[bytes] = []
-    exif: bytes | None = None
+    exif: list[bytes] = []  # joined once: a file may have thousands
     xmp: bytes | None = None
     at, in_scans = 2, False
-    while found := NEXT.search(encoded, at):
+    for _ in counted(count()):
+        if not (found := NEXT.search(encoded, at)):
+            break
         marker, start = encoded[found.start() + 1], found.end()
         if in_scans:
             kept.append(encoded[at : found.start()])  # the scan's data
         if marker == EOI and in_scans:
-            return _joined(colors, kept, orientation.stated(exif, xmp)) + b"\xff\xd9"
+            return _joined(colors, kept, orientation.stated(b"".join(exif), xmp)) + b"\xff\xd9"
         length = int.from_bytes(encoded[start : start + 2])
         at = start + length
         if marker == EOI or length < 2 or (at > len(encoded) and not in_scans):
@@ -45,12 +49,12 @@ def without_segments(encoded: bytes) -> bytes:
         elif marker == APP14 and content.startswith(b"Adobe") and len(content) >= ADOBE_BYTES:
             colors.append(_segment(APP14, content[:ADOBE_BYTES]))
         elif marker == APP1 and content.startswith(orientation.EXIF) and not in_scans:
-            exif = content if exif is None else exif + content[len(orientation.EXIF) :]
+            exif.append(content[len(orientation.EXIF) :])
         elif marker == APP1 and content.startswith(XMP) and not in_scans:
             xmp = content[len(XMP) :]
     if not in_scans:
         raise UnstrippableError("the JPEG has no pixels")
-    return _joined(colors, [*kept, encoded[at:]], orientation.stated(exif, xmp))
+    return _joined(colors, [*kept, encoded[at:]], orientation.stated(b"".join(exif), xmp))
 
 
 def _joined(colors: list[bytes], kept: list[bytes], turned: int) -> bytes:

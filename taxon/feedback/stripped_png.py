@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from taxon.feedback import orientation
-from taxon.feedback.unstrippable import UnstrippableError
+from taxon.feedback.unstrippable import UnstrippableError, counted
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 NEEDED = (b"tRNS", b"acTL", b"fcTL", b"fdAT")
@@ -14,6 +14,8 @@ NEEDED = (b"tRNS", b"acTL", b"fcTL", b"fdAT")
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 MAX_TEXT_BYTES = 2**20
 """Of a text once inflated: Pillow takes no longer ones."""
+MAX_TEXTS_BYTES = 64 * MAX_TEXT_BYTES
+"""Of all of them: what follows is not inflated, as by Pillow."""
 XMP, RAW_EXIF = b"XML:com.adobe.xmp", b"Raw profile type exif"
 
 
@@ -26,8 +28,9 @@ def without_chunks(encoded: bytes) -> bytes:
     kept: list[bytes] = []
     exif: bytes | None = None
     texts: dict[bytes, bytes] = {}
+    text_bytes = 0
     has_pixels = False
-    for kind, start, end in _chunks(encoded):
+    for kind, start, end in counted(_chunks(encoded)):
         if not kind[0] & 0x20 or kind in NEEDED:
             kept.append(encoded[start:end])
             has_pixels = has_pixels or kind == b"IDAT"
@@ -39,8 +42,9 @@ def without_chunks(encoded: bytes) -> bytes:
             continue  # decoders are given none of it either, see `taxon.bundle.spoilt_metadata`
         if kind == b"eXIf":
             exif = content
-        elif kind in TEXTS and (said := _text(kind, content)):
+        elif kind in TEXTS and text_bytes < MAX_TEXTS_BYTES and (said := _text(kind, content)):
             texts[said[0]] = said[1]
+            text_bytes += len(said[1])
     if not has_pixels:
         raise UnstrippableError("the PNG has no pixels")
     turned = orientation.stated(_raw(texts) if exif is None else exif, texts.get(XMP))

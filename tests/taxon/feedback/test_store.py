@@ -203,6 +203,14 @@ def test_encrypted_pictures_and_notes_open_with_their_key_only(tmp_path):
     for seal in (None, Seal(other)):
         with pytest.raises(SealError):
             Store(tmp_path / "store", seal=seal).pictures.read(kept.picture, kept.extension)
+    with_key = Store(tmp_path / "plain")
+    with_key.add([entry(1)])  # of a time before there was a key
+    with_key.close()
+    with_key = Store(tmp_path / "plain", seal=Seal(key))
+    with_key.add([entry(2)])
+    for kept in with_key.said():
+        assert kept.note == "a note"
+        assert name_of(with_key.pictures.read(kept.picture, kept.extension)) == kept.picture
     key.write_bytes(b"short")
     with pytest.raises(SealError, match="5 bytes"):
         Seal(key)

@@ -84,6 +84,9 @@ PICTURES = {
 }
 
 
+CHUNK = b"\x00\x00\x00\x00teXt" + zlib.crc32(b"teXt").to_bytes(4)
+
+
 @pytest.mark.parametrize("name", PICTURES)
 def test_metadata_goes_and_pixels_stay(name):
     before = PICTURES[name]
@@ -134,6 +137,10 @@ def test_spoilt_metadata_decides_nothing():
         b"RIFF\x04\x00\x00\x00WEBP",
         b"BM" + bytes(60),
         b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8" + b"\xff\xfe\x00\x02" * 2_000_000,
+        PICTURES["png"][:33] + CHUNK * 20_000 + PICTURES["png"][33:],
+        b"RIFF\xff\xff\xff\x00WEBP" + b"JUNK\x00\x00\x00\x00" * 20_000,
+        b"GIF89a" + bytes(7) + b"\x21\xfe" + b"\x01x" * 2_000_000,
     ],
 )
 def test_what_cannot_be_told_apart_is_refused(bad):
@@ -176,3 +183,10 @@ def test_hostile_bytes_are_stripped_or_refused(name, data):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     with suppress(UnstrippableError):
         stripped(bytes(content[: data.draw(st.integers(1, len(content)))]))
+
+
+def test_thousands_of_segments_take_no_time():
+    """Each of them would be joined to all before it."""
+    segment = b"\xff\xe1" + (900).to_bytes(2) + b"Exif\x00\x00" + bytes(892)
+    plain = PICTURES["jpeg upright"]
+    assert stripped(plain[:2] + segment * 9_000 + plain[2:]).content == stripped(plain).content
