@@ -14,7 +14,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, CliApp, CliImplicitFlag, SettingsConfigDict
+from pydantic_settings import CliApp, CliImplicitFlag, SettingsConfigDict
+
+from taxon.service.config_feedback import FeedbackSettings
 
 MOST_SECONDS = 86400.0
 """A day: longer waits are slips, and a million years overflow the clocks below."""
@@ -26,7 +28,7 @@ Seconds = Annotated[float, Field(gt=0.0, le=MOST_SECONDS)]
 Delay = Annotated[float, Field(ge=0.0, le=MOST_SECONDS)]
 
 
-class Settings(BaseSettings):
+class Settings(FeedbackSettings):
     """Serves the bundles of a folder over gRPC."""
 
     model_config = SettingsConfigDict(

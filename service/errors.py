@@ -16,9 +16,12 @@ ServiceError
 ├── UnsupportedError        a part of a protocol that this server does not have, or not switched on
 ├── ModelRefusedError       a model that was to be loaded is not fit to be served
 ├── RepositoryUnusableError the folder of models cannot be changed
+├── AnswerNotFoundError     feedback names an answer that nobody remembers
+├── FeedbackStoreFullError  there is no room for feedback
 ├── UnauthenticatedError    nobody knows who calls
 ├── NotAllowedError         it is known who calls, and that caller may not
 └── CallerLimitError        the caller has as much as it may have already
+    └── ContributorLimitError  so has the contributor of feedback
 StartError                  the process cannot start; never reaches a caller
 """
 
@@ -117,6 +120,18 @@ class RepositoryUnusableError(ServiceError):
     """The folder of models cannot be changed, or what is declared in it cannot be read. The message says why."""
 
 
+class AnswerNotFoundError(ServiceError):
+    """Feedback names an answer that nobody remembers."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__("this answer is not remembered, or not here: send the picture instead of its request_id")
+        self.request_id = cut(request_id)
+
+
+class FeedbackStoreFullError(ServiceError):
+    """There is no room for feedback. Nothing of it was kept."""
+
+
 class UnauthenticatedError(ServiceError):
     """Nobody knows who calls: there is no key, or it is wrong, revoked or expired. Which of these is not told."""
 
@@ -140,6 +155,17 @@ class CallerLimitError(ServiceError):
         self.retry_s = retry_s
         self.facts = facts
         """The limit, by the name that callers are told."""
+
+
+class ContributorLimitError(CallerLimitError):
+    """A contributor has sent as much feedback in this hour as one may."""
+
+    def __init__(self, max_count: int, retry_s: float) -> None:
+        super().__init__(
+            f"this contributor has sent {max_count} messages of feedback in this hour",
+            retry_s,
+            {"maxFeedbackPerHour": str(max_count)},
+        )
 
 
 class StartError(Exception):

@@ -28,6 +28,7 @@ from taxon.service.access.page import readers
 from taxon.service.api.classification import MAX_BATCH_ENTRIES
 from taxon.service.config import Settings
 from taxon.service.errors import StartError
+from taxon.service.feedback import pruning
 from taxon.service.fronts.admin_front import AdminFront, admin_front
 from taxon.service.fronts.front import Front, Shared, memory_of, most_connections
 from taxon.service.fronts.hub import Hub
@@ -113,6 +114,8 @@ class Server:
         if settings.require_signature:
             signing.checker(settings.require_signature)  # a wrong file ends the start, not every worker
         tracing.check(settings.otlp_endpoint)  # else each front of its own would find out
+        if settings.feedback:
+            pruning.check(settings)
         self._entry_files = EntryFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca, settings.keys)
         self._cores = available_cores()
         self._layout = layout(
@@ -193,6 +196,8 @@ class Server:
                 self.admin_port = await self._admin.start(f"{settings.admin_host}:{settings.admin_port}")
             working = [asyncio.create_task(self._load()), asyncio.create_task(self._control.watch_traffic())]
             working.append(asyncio.create_task(self._entry_files.watch(self._let_in)))
+            if settings.feedback:
+                working.append(asyncio.create_task(pruning.prune_for_ever(settings)))
             if settings.watch_seconds and settings.model_control == "none":
                 watch = Watch(settings.models, self.repository, self._control)
                 working.append(asyncio.create_task(watch.run(settings.watch_seconds)))
@@ -296,7 +301,11 @@ class Server:
         executor = Executor(line, arenas[0], memory, decodes_apart=apart)
 
         report = self._rollback.take
-        shared = Shared(self.repository, executor, self._control, board, memory, self._statistics, report)
+
+        async def recall(_: str) -> None:
+            """There is no other front."""
+
+        shared = Shared(self.repository, executor, self._control, board, memory, self._statistics, report, recall)
         return Front(self._settings, shared, self.metrics)
 
     async def _statistics(self) -> Mapping[Key, Figures]:

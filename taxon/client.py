@@ -1,5 +1,5 @@
-"""The Python client of `taxon.v1.ClassificationService`: a deadline on every call, retries only where the
-server says that another replica may answer, errors as exceptions with a reason.
+"""The Python client of `taxon.v1.ClassificationService` and of feedback: a deadline on every call, retries only where
+the server says that another replica may answer, errors as exceptions with a reason.
 
 Answers are the messages of the API as they are; their stubs type them.
 """
@@ -20,6 +20,8 @@ from taxon.connection import ChannelOptions, Connection
 from taxon.errors import TaxonError, from_call, from_status, too_large
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1 import classification_service_pb2_grpc as pb_grpc
+from taxon.v1 import feedback_service_pb2 as feedback_pb
+from taxon.v1 import feedback_service_pb2_grpc as feedback_pb_grpc
 
 Picture = bytes | str | os.PathLike[str]
 """Encoded bytes, or the path of a file that holds them."""
@@ -31,7 +33,7 @@ SERVICE_CONFIG = {
     "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},  # while most calls fail, retries make nothing better
     "methodConfig": [
         {
-            "name": [{"service": "taxon.v1.ClassificationService"}],
+            "name": [{"service": "taxon.v1.ClassificationService"}, {"service": "taxon.v1.FeedbackService"}],
             "retryPolicy": {
                 "maxAttempts": 4,
                 "initialBackoff": "0.1s",
@@ -57,6 +59,14 @@ Exchange = Generator[tuple[str, Message], Any, AnswerT]
 """What a client says in one of its calls: yields the name of an RPC with its request, is sent the response, and so on
 until it returns the answer. Waits for nothing, so that it serves both clients.
 """
+
+
+class Stubs(pb_grpc.ClassificationServiceStub, feedback_pb_grpc.FeedbackServiceStub):
+    """The methods of both services."""
+
+    def __init__(self, channel: Any) -> None:
+        pb_grpc.ClassificationServiceStub.__init__(self, channel)
+        feedback_pb_grpc.FeedbackServiceStub.__init__(self, channel)
 
 
 class Client:
@@ -87,7 +97,7 @@ class Client:
         connection = Connection(target, credentials, key, server_name)
         self._channel = connection.channel(CHANNEL_OPTIONS)
         self._metadata = connection.metadata
-        self._stub = pb_grpc.ClassificationServiceStub(self._channel)
+        self._stub = Stubs(self._channel)
         self._timeout_s = timeout_s
 
     def classify(
@@ -122,6 +132,12 @@ class Client:
     ) -> list[pb.ClassifyResponse | TaxonError]:
         """Classifies up to 256 inputs, made by `classify_request`, in one call: an answer or an error for each."""
         return self._answer(_classify_batch(requests), timeout_s)
+
+    def submit_feedback(
+        self, request: feedback_pb.SubmitFeedbackRequest, *, timeout_s: float | None = None
+    ) -> feedback_pb.SubmitFeedbackResponse:
+        """Says what a picture shows; `feedback_request` makes the message. Once it returns, the server has kept it."""
+        return self._answer(_submit_feedback(request), timeout_s)
 
     def list_models(self, *, timeout_s: float | None = None) -> list[pb.Model]:
         """Returns every loaded version of every model."""
@@ -172,7 +188,7 @@ class AsyncClient:
         connection = Connection(target, credentials, key, server_name)
         self._channel = connection.aio_channel(CHANNEL_OPTIONS)
         self._metadata = connection.metadata
-        self._stub = pb_grpc.ClassificationServiceStub(self._channel)
+        self._stub = Stubs(self._channel)
         self._timeout_s = timeout_s
 
     async def classify(
@@ -196,6 +212,12 @@ class AsyncClient:
     ) -> list[pb.ClassifyResponse | TaxonError]:
         """As `Client.classify_batch`."""
         return await self._answer(_classify_batch(requests), timeout_s)
+
+    async def submit_feedback(
+        self, request: feedback_pb.SubmitFeedbackRequest, *, timeout_s: float | None = None
+    ) -> feedback_pb.SubmitFeedbackResponse:
+        """As `Client.submit_feedback`."""
+        return await self._answer(_submit_feedback(request), timeout_s)
 
     async def list_models(self, *, timeout_s: float | None = None) -> list[pb.Model]:
         """As `Client.list_models`."""
@@ -258,14 +280,67 @@ def classify_request(
     )
     if features is not None:
         request.features.values.extend(features)
-    elif isinstance(picture, bytes):
-        request.image = picture
     elif picture is not None:
-        path = Path(picture)
-        if path.is_file() and (byte_count := path.stat().st_size) > MAX_MESSAGE_BYTES:
-            raise too_large(byte_count, MAX_MESSAGE_BYTES)  # before gigabytes are read
-        request.image = path.read_bytes()
+        request.image = _encoded(picture)
     return request
+
+
+def feedback_request(
+    labels: Sequence[str],
+    *,
+    contributor: str,
+    request_id: str = "",
+    picture: Picture | None = None,
+    model: str = "",
+    version: str = "",
+    share: bool = False,
+    license: str = "",  # noqa: A002 - as the message calls it
+    note: str = "",
+) -> feedback_pb.SubmitFeedbackRequest:
+    """Builds what somebody says of a picture, who consents to models being trained on it.
+
+    Args:
+        labels: That fit; empty: none of the model's classes does.
+        contributor: Who says so: always the same for the same person.
+        request_id: Of the answer that is spoken of.
+        picture: Instead of an answer's id.
+        model: With a picture; empty for the server's only model.
+        version: With a picture; empty for the default one.
+        share: Whether it may be passed on to others too.
+        license: Of the picture, as SPDX names it.
+        note: What else there is to say.
+
+    Raises:
+        ValueError: Both or neither of `request_id` and `picture`.
+        OSError: The picture's file cannot be read.
+        MessageTooLargeError: It is larger than any message.
+    """
+    if bool(request_id) == (picture is not None):
+        raise ValueError("give either a request_id or a picture")
+    request = feedback_pb.SubmitFeedbackRequest(
+        labels=labels,
+        none_of_these=not labels,
+        contributor=contributor,
+        consent=feedback_pb.CONSENT_SHARE if share else feedback_pb.CONSENT_TRAIN,
+        license=license,
+        note=note,
+        model_name=model,
+        model_version=version,
+    )
+    if picture is None:
+        request.request_id = request_id
+    else:
+        request.image = _encoded(picture)
+    return request
+
+
+def _encoded(picture: Picture) -> bytes:
+    if isinstance(picture, bytes):
+        return picture
+    path = Path(picture)
+    if path.is_file() and (byte_count := path.stat().st_size) > MAX_MESSAGE_BYTES:
+        raise too_large(byte_count, MAX_MESSAGE_BYTES)  # before gigabytes are read
+    return path.read_bytes()
 
 
 def _check_size(request: Message) -> None:
@@ -284,6 +359,13 @@ def _classify_batch(requests: Iterable[pb.ClassifyRequest]) -> Exchange[list[pb.
         result.response if result.WhichOneof("outcome") == "response" else from_status(result.error)
         for result in response.results
     ]
+
+
+def _submit_feedback(
+    request: feedback_pb.SubmitFeedbackRequest,
+) -> Exchange[feedback_pb.SubmitFeedbackResponse]:
+    response: feedback_pb.SubmitFeedbackResponse = yield "SubmitFeedback", request
+    return response
 
 
 def _list_models() -> Exchange[list[pb.Model]]:

@@ -65,6 +65,10 @@ class ModelNotFoundError(TaxonError):
     """No such model or version is loaded."""
 
 
+class AnswerNotFoundError(TaxonError):
+    """Feedback names an answer that the server does not remember: send the picture instead."""
+
+
 class AccessError(TaxonError):
     """The server does not know who calls, or that caller may not: use another key."""
 
@@ -104,7 +108,8 @@ def too_large(byte_count: int, max_byte_count: int) -> MessageTooLargeError:
 
 def from_status(status: status_pb2.Status) -> TaxonError:
     """Returns the exception for a status, such as one in `BatchClassifyResult.error`."""
-    return KINDS.get(CODES.get(status.code, grpc.StatusCode.UNKNOWN), ServerError)(status)
+    error = KINDS.get(CODES.get(status.code, grpc.StatusCode.UNKNOWN), ServerError)(status)
+    return AnswerNotFoundError(status) if error.reason == "ANSWER_NOT_FOUND" else error
 
 
 def from_call(error: Any) -> TaxonError:

@@ -16,6 +16,7 @@ from taxon.service.api.guard import Context, deadline
 from taxon.service.api.pages import page_size, read_token, write_token
 from taxon.service.api.request_view import RequestView
 from taxon.service.errors import FieldInvalidError
+from taxon.service.feedback.keeper import Keeper
 from taxon.service.models.model import Model
 from taxon.service.models.repository import Repository
 from taxon.service.models.routing import MAX_KEY_BYTES
@@ -43,9 +44,26 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
     """The public API."""
 
     def __init__(
-        self, pipeline: Pipeline, repository: Repository, metrics: Metrics, told: Calls, max_call_s: float
+        self,
+        pipeline: Pipeline,
+        repository: Repository,
+        metrics: Metrics,
+        told: Calls,
+        max_call_s: float,
+        keeper: Keeper | None = None,
     ) -> None:
+        """Answers nothing yet.
+
+        Args:
+            pipeline: Of the front.
+            repository: What is served.
+            metrics: Where inputs are counted.
+            told: Told of every entry of a call.
+            max_call_s: Ceiling of a call's time.
+            keeper: Takes note of answered pictures; None: nothing is kept.
+        """
         self._pipeline = pipeline
+        self._keeper = keeper
         self._repository = repository
         self._count = metrics.count_request
         self._calls = told
@@ -107,7 +125,8 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
 
     async def _classify(self, request: RequestView, until: float, method: str) -> pb.ClassifyResponse:
         try:
-            answer = await self._pipeline.classify(_given(request), _choice(request.message), until)
+            given = _given(request)
+            answer = await self._pipeline.classify(given, _choice(request.message), until)
         except Exception as error:
             self._count(method, calls.model(), statuses.reason_of(error))
             raise
@@ -117,6 +136,8 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
         self._count(method, answer.model.name, "OK")
         call = calls.current.get()
         response = _response(answer, call.request_id if call else "")
+        if self._keeper is not None and isinstance(given, bytes | memoryview):
+            self._keeper.answered(response.request_id, given, answer, _consent(request.message))
         log.debug("answered", request_id=response.request_id, model=response.model_name, version=response.model_version)
         return response
 
@@ -184,6 +205,10 @@ def _choice(request: pb.ClassifyRequest) -> Choice:
     if min_score is not None and not 0.0 <= min_score <= 1.0:  # NaN is outside too
         raise FieldInvalidError("min_score", "must be in [0.0, 1.0]")
     return Choice(request.model_name, request.model_version, request.max_results, min_score, _key_of(request))
+
+
+def _consent(request: pb.ClassifyRequest) -> bool | None:
+    return request.capture_consent if request.HasField("capture_consent") else None
 
 
 def _key_of(request: pb.ClassifyRequest) -> str:

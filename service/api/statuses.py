@@ -18,8 +18,11 @@ from grpc_status import rpc_status
 from taxon.bundle.manifest import BundleError
 from taxon.bundle.picture_limits import PictureTooLargeError, PictureUndecodableError
 from taxon.service.errors import (
+    AnswerNotFoundError,
     CallerLimitError,
+    ContributorLimitError,
     DeadlineTooShortError,
+    FeedbackStoreFullError,
     FieldInvalidError,
     InferenceFailedError,
     ModelNotFoundError,
@@ -89,6 +92,10 @@ def _model_not_found(error: ModelNotFoundError) -> Facts:
     return Facts({}, (error_details_pb2.ResourceInfo(resource_type="taxon.v1.Model", resource_name=name),))
 
 
+def _answer_not_found(error: AnswerNotFoundError) -> Facts:
+    return Facts({}, (error_details_pb2.ResourceInfo(resource_type="taxon.v1.Answer", resource_name=error.request_id),))
+
+
 def _queue_full(error: QueueFullError) -> Facts:
     metadata = {
         "queuedRequestCount": str(error.queued_count),
@@ -137,6 +144,9 @@ TABLE: Mapping[type[Exception], Row] = {
     UnauthenticatedError: Row(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED", _nothing),
     NotAllowedError: Row(grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED", _not_allowed),
     CallerLimitError: Row(grpc.StatusCode.RESOURCE_EXHAUSTED, "CALLER_LIMIT_EXCEEDED", _caller_limit),
+    AnswerNotFoundError: Row(grpc.StatusCode.NOT_FOUND, "ANSWER_NOT_FOUND", _answer_not_found),
+    ContributorLimitError: Row(grpc.StatusCode.RESOURCE_EXHAUSTED, "CONTRIBUTOR_LIMIT_EXCEEDED", _caller_limit),
+    FeedbackStoreFullError: Row(grpc.StatusCode.RESOURCE_EXHAUSTED, "FEEDBACK_STORE_FULL", _nothing),
     # A bundle that turns out bad while it answers is the operator's affair; the caller may try a replica.
     BundleError: Row(grpc.StatusCode.UNAVAILABLE, "NOT_SERVING", lambda _: Facts({}, (_retry(1.0),))),
 }

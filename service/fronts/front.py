@@ -21,11 +21,18 @@ from taxon.service.api import reflection, statuses
 from taxon.service.api.caller import method as called
 from taxon.service.api.classification import SERVICE, ClassificationService
 from taxon.service.api.early_refusal import EarlyRefusal
+from taxon.service.api.feedback import SERVICE as FEEDBACK
+from taxon.service.api.feedback import FeedbackService
 from taxon.service.api.guard import Context, Guard, UnknownMethods
 from taxon.service.api.health import Readiness
 from taxon.service.api.reception import Reception
 from taxon.service.api.request_view import RequestView
 from taxon.service.config import Settings
+from taxon.service.feedback.keeper import Keeper, Recall, Subject
+from taxon.service.feedback.opening import open_store
+from taxon.service.feedback.recent import Recent
+from taxon.service.feedback.rules import Rules
+from taxon.service.feedback.writer import Writer
 from taxon.service.fronts.leaving import AGE_SPREAD, Arrivals, stop_listening
 from taxon.service.machine import memory_limit
 from taxon.service.models.repository import Known, Repository
@@ -45,6 +52,7 @@ from taxon.service.telemetry.statistics import ReadStatistics
 from taxon.service.telemetry.tracing import tracing
 from taxon.service.workers.executor import Executor
 from taxon.v1.classification_service_pb2_grpc import add_ClassificationServiceServicer_to_server
+from taxon.v1.feedback_service_pb2_grpc import add_FeedbackServiceServicer_to_server
 
 CLASSIFY, BATCH_CLASSIFY = f"/{SERVICE}/Classify", f"/{SERVICE}/BatchClassify"
 MODEL_INFER = f"/{OPEN_INFERENCE}/ModelInfer"
@@ -74,6 +82,8 @@ class Shared:
     statistics: ReadStatistics
     report: Callable[[Seen], None]
     """Told what becomes of calls while a canary is on trial."""
+    recall: Recall
+    """Asks the other fronts for an answer that somebody speaks of."""
 
 
 class Front:
@@ -101,8 +111,18 @@ class Front:
         shadowing = Shadowing(shared.repository, shared.executor, metrics)
         pipeline = Pipeline(shared.repository, permits, shared.executor, routing, shadowing, metrics)
         self._calls = calls_of(settings)
+        self._keeper = _keeper(settings, shared, metrics)
         classification = ClassificationService(
-            pipeline, shared.repository, metrics, self._calls, settings.max_call_seconds
+            pipeline, shared.repository, metrics, self._calls, settings.max_call_seconds, self._keeper
+        )
+        feedback = FeedbackService(
+            self._keeper,
+            pipeline,
+            shared.repository,
+            permits,
+            metrics,
+            shared.memory.limits,
+            settings.max_call_seconds,
         )
         open_inference = OpenInferenceService(
             Inference(pipeline, shared.repository),
@@ -124,11 +144,12 @@ class Front:
         self._arrivals = Arrivals()
         self._port = 0
         reception = Reception(shared.memory.queued_bytes, settings.max_message_bytes)
-        self._register(classification, open_inference, permits, reception)
+        self._register(classification, feedback, open_inference, permits, reception)
 
     def _register(
         self,
         classification: ClassificationService,
+        feedback: FeedbackService,
         open_inference: OpenInferenceService,
         permits: Permits,
         reception: Reception,
@@ -142,12 +163,13 @@ class Front:
         server.add_generic_rpc_handlers((self._arrivals, refusal))
         add_ClassificationServiceServicer_to_server(classification, guard)
         refusal.stand_before({name: guard.handlers[name] for name in (CLASSIFY, BATCH_CLASSIFY)}, statuses.to_status)
+        add_FeedbackServiceServicer_to_server(feedback, Guard(server, count, calls))
         guard = Guard(server, count, calls, to_status, large={"ModelInfer": reception})
         add_GRPCInferenceServiceServicer_to_server(open_inference, guard)
         refusal.stand_before({MODEL_INFER: guard.handlers[MODEL_INFER]}, to_status)
         self.readiness.register(Guard(server, count, calls))
         if settings.reflection:
-            reflection.register(server, [SERVICE, OPEN_INFERENCE, HEALTH])
+            reflection.register(server, [SERVICE, FEEDBACK, OPEN_INFERENCE, HEALTH])
         server.add_generic_rpc_handlers((UnknownMethods(count, calls),))
 
     def let_in(self, entry: Entry) -> None:
@@ -172,6 +194,10 @@ class Front:
         self.metrics.keep_versions({(model.name, model.version) for model in models})
         self.readiness.set_serving(serving)
 
+    def recall(self, request_id: str) -> Subject | None:
+        """What this front remembers of an answer."""
+        return self._keeper.recall(request_id) if self._keeper else None
+
     async def drain(self) -> None:
         """Tells balancers, waits for them, leads clients away, finishes the calls that are on their way."""
         settings = self._settings
@@ -182,11 +208,34 @@ class Front:
         await self._arrivals.cease(min(settings.drain_grace_seconds, AGE_SPREAD * settings.max_connection_age_seconds))
         self.readiness.end_watches()
         await self._server.stop(max(0.0, ends - time.monotonic()))
+        if self._keeper:
+            await self._keeper.close()
         await asyncio.to_thread(self._calls.close)
 
     async def close(self) -> None:
         """Ends at once. Without effect after a drain."""
         await self._server.stop(None)
+        if self._keeper:
+            await self._keeper.close()
+
+
+def _keeper(settings: Settings, shared: Shared, metrics: Metrics) -> Keeper | None:
+    """None: nothing is kept."""
+    if settings.feedback is None:
+        return None
+    rules = Rules(
+        settings.feedback_sample,
+        settings.feedback_below_score,
+        settings.feedback_unfamiliar,
+        settings.feedback_consented,
+    )
+    writer = Writer(
+        lambda: open_store(settings),
+        lambda: shared.executor.predicted_wait_s() > 0.0,
+        lambda outcome: metrics.captures.labels(outcome).inc(),
+    )
+    recent = Recent(settings.feedback_recall_bytes, settings.feedback_recall_seconds)
+    return Keeper(rules, recent, writer, shared.recall)
 
 
 def calls_of(settings: Settings) -> Calls:

@@ -54,6 +54,7 @@ class FrontProcess:
             memory,
             lambda: self._asking.ask("statistics"),
             self._channel.send_soon,
+            lambda request_id: self._asking.ask("recall", request_id),
         )
         self._front = Front(settings, shared, self._metrics, number, shares_port=True)
 
@@ -88,6 +89,8 @@ class FrontProcess:
     async def _answer(self, ask: Ask) -> Any:
         if ask.what == "statistics":
             return dict(self._metrics.statistics.all)
+        if ask.what == "recall":
+            return self._front.recall(ask.name)
         return list(self._metrics.registry.collect())
 
 

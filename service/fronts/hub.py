@@ -153,10 +153,14 @@ class Hub:
         """The metrics of every front."""
         return await self._all("metrics")
 
-    async def _all(self, what: Any) -> list[Any]:
+    async def recall(self, request_id: str) -> Any:
+        """What any front remembers of an answer; None if none does."""
+        return next((found for found in await self._all("recall", request_id) if found is not None), None)
+
+    async def _all(self, what: Any, name: str = "") -> list[Any]:
         async def one(front: FrontHandle) -> Any:
             async with asyncio.timeout(TELL_S):
-                return await front.asking.ask(what)
+                return await front.asking.ask(what, name)
 
         asked = await asyncio.gather(*(one(front) for front in self._fronts.values()), return_exceptions=True)
         return [answer for answer in asked if not isinstance(answer, BaseException)]
@@ -276,6 +280,8 @@ class Hub:
             return await self._control.load(ask.name)
         if ask.what == "unload":
             return await self._control.unload(ask.name)
+        if ask.what == "recall":
+            return await self.recall(ask.name)
         return await self.statistics()
 
 

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Literal, TextIO
 
 import structlog
+from structlog.dev import plain_traceback
 from structlog.typing import Processor
 
 
@@ -29,7 +30,8 @@ def configure(
     render: list[Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if form == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # Tracebacks without the values of variables, which hold pictures, keys and names.
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain_traceback)]
     )
     structlog.configure(
         processors=[*common, *render],

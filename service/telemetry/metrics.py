@@ -93,6 +93,13 @@ class Metrics:
             ["reason", "caller"],
             registry=self.registry,
         )
+        self.captures = Counter(
+            "taxon_feedback_captures",
+            "Answered pictures that a rule would keep, by what became of them: kept, known (the same picture was), "
+            "shed (the server was busy), failed.",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.in_flight = Gauge("taxon_in_flight_inputs", "Inputs that hold a permit.", registry=self.registry)
         self.model_info = Gauge(
             "taxon_model_info",

@@ -48,6 +48,9 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_UNAUTHENTICATED: _ClassVar[ErrorReason]
     ERROR_REASON_PERMISSION_DENIED: _ClassVar[ErrorReason]
     ERROR_REASON_CALLER_LIMIT_EXCEEDED: _ClassVar[ErrorReason]
+    ERROR_REASON_ANSWER_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_CONTRIBUTOR_LIMIT_EXCEEDED: _ClassVar[ErrorReason]
+    ERROR_REASON_FEEDBACK_STORE_FULL: _ClassVar[ErrorReason]
 TRAFFIC_ROLE_UNSPECIFIED: TrafficRole
 TRAFFIC_ROLE_CANARY: TrafficRole
 TRAFFIC_ROLE_SHADOW: TrafficRole
@@ -73,6 +76,9 @@ ERROR_REASON_REPOSITORY_UNUSABLE: ErrorReason
 ERROR_REASON_UNAUTHENTICATED: ErrorReason
 ERROR_REASON_PERMISSION_DENIED: ErrorReason
 ERROR_REASON_CALLER_LIMIT_EXCEEDED: ErrorReason
+ERROR_REASON_ANSWER_NOT_FOUND: ErrorReason
+ERROR_REASON_CONTRIBUTOR_LIMIT_EXCEEDED: ErrorReason
+ERROR_REASON_FEEDBACK_STORE_FULL: ErrorReason
 
 class Model(_message.Message):
     __slots__ = ("name", "version", "default_version", "task", "labels", "input", "variant", "execution_provider", "unknown_threshold", "metrics", "variant_trials", "unknown_measure", "traffic_trial")
@@ -188,7 +194,7 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("model_name", "model_version", "image", "features", "max_results", "min_score", "routing_key")
+    __slots__ = ("model_name", "model_version", "image", "features", "max_results", "min_score", "routing_key", "capture_consent")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
@@ -196,6 +202,7 @@ class ClassifyRequest(_message.Message):
     MAX_RESULTS_FIELD_NUMBER: _ClassVar[int]
     MIN_SCORE_FIELD_NUMBER: _ClassVar[int]
     ROUTING_KEY_FIELD_NUMBER: _ClassVar[int]
+    CAPTURE_CONSENT_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: str
     image: bytes
@@ -203,7 +210,8 @@ class ClassifyRequest(_message.Message):
     max_results: int
     min_score: float
     routing_key: str
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., image: _Optional[bytes] = ..., features: _Optional[_Union[Features, _Mapping]] = ..., max_results: _Optional[int] = ..., min_score: _Optional[float] = ..., routing_key: _Optional[str] = ...) -> None: ...
+    capture_consent: bool
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., image: _Optional[bytes] = ..., features: _Optional[_Union[Features, _Mapping]] = ..., max_results: _Optional[int] = ..., min_score: _Optional[float] = ..., routing_key: _Optional[str] = ..., capture_consent: bool = ...) -> None: ...
 
 class Features(_message.Message):
     __slots__ = ("values",)

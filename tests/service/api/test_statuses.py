@@ -59,6 +59,15 @@ ROWS = [
         {"maxConcurrentCalls": "3"},
         ["RetryInfo"],
     ),
+    (errors.AnswerNotFoundError("x"), Code.NOT_FOUND, "ANSWER_NOT_FOUND", {}, ["ResourceInfo"]),
+    (
+        errors.ContributorLimitError(9, 60.0),
+        Code.RESOURCE_EXHAUSTED,
+        "CONTRIBUTOR_LIMIT_EXCEEDED",
+        {"maxFeedbackPerHour": "9"},
+        ["RetryInfo"],
+    ),
+    (errors.FeedbackStoreFullError("x"), Code.RESOURCE_EXHAUSTED, "FEEDBACK_STORE_FULL", {}, []),
 ]
 
 

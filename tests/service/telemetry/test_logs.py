@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 SPEAKER = """
 import asyncio, logging, warnings
 import structlog
@@ -42,3 +44,28 @@ def test_every_line_is_json():
     assert "ZeroDivisionError" in events[3]["exception"]
     assert "in a task" in events[4]["exception"]
     assert "the end" in events[5]["exception"]
+
+
+SECRETIVE = """
+import structlog
+from taxon.service.telemetry import logs
+
+logs.configure("FORM", "info")
+
+def fail(picture):
+    raise RuntimeError("unforeseen")
+
+try:
+    fail("sec" + "ret")
+except RuntimeError:
+    structlog.get_logger("ours").exception("it failed")
+"""
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_tracebacks_hold_no_values(form):
+    """Of variables: those of a call are its picture, its key and what it says."""
+    program = [sys.executable, "-c", SECRETIVE.replace("FORM", form)]
+    done = subprocess.run(program, capture_output=True, text=True, check=True)
+    assert "unforeseen" in done.stderr
+    assert "secret" not in done.stderr

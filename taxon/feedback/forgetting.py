@@ -1,0 +1,113 @@
+"""One contributor leaves: the store, what was exported from it, and which published versions were trained on it."""
+
+import csv
+import json
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from taxon.bundle import store as bundles
+from taxon.bundle.manifest import BundleError
+from taxon.feedback.exporting import LIST, PROVENANCE, write_rows
+from taxon.feedback.store import Store
+
+RUN, RUN_SAMPLES = "run.json", "samples.csv"
+"""What a run of `taxon train` says of itself, and of each picture: among others its SHA-256."""
+
+
+@dataclass(slots=True)
+class Forgotten:
+    """What was done, and what remains to be done by others."""
+
+    rows: int = 0
+    """That the contributor had said."""
+    pictures: int = 0
+    """That are gone; others are spoken of by somebody else too."""
+    exports: list[str] = field(default_factory=list)
+    """Folders from which copies and rows were removed."""
+    missing_exports: list[str] = field(default_factory=list)
+    """Folders that are gone, or elsewhere now: their copies must be removed by hand."""
+    runs: list[str] = field(default_factory=list)
+    """Trainings that have seen one of the pictures."""
+    versions: list[str] = field(default_factory=list)
+    """Published versions whose provenance names one of those runs, directly or by what they were made from."""
+
+
+def forget(store: Store, contributor: str, runs: Path | None, models: Path | None) -> Forgotten:
+    """Removes everything; said again after it was interrupted, it removes the rest.
+
+    Args:
+        store: What is kept.
+        contributor: By their own name.
+        runs: Folder of runs of `taxon train`; None: none are looked at.
+        models: Repository; None: likewise.
+
+    Raises:
+        StoreError: The store cannot be written.
+        OSError: An export or a run cannot be read or written.
+    """
+    pseudonym = store.pseudonyms.of(contributor)
+    done = Forgotten()
+    theirs = {*store.pictures_of(pseudonym)}
+    for folder in store.exports():
+        if not (folder / PROVENANCE).is_file():
+            done.missing_exports.append(str(folder))
+        elif seen := _leave_export(folder, pseudonym):
+            done.exports.append(str(folder))
+            theirs |= seen
+    seen_by = dict(_runs_on(runs, theirs)) if runs else {}
+    done.runs = [str(run) for run in seen_by]
+    if models:
+        done.versions = _versions_of({*seen_by.values()}, models)
+    # Last: until here the store knows what is to be looked for.
+    gone, done.rows = store.forget(pseudonym)
+    done.pictures = len(gone)
+    return done
+
+
+def _leave_export(folder: Path, pseudonym: str) -> set[str]:
+    """Removes a contributor's rows, and the pictures of which nobody else there has said anything. Returns all pictures
+    that the contributor spoke of.
+    """
+    with (folder / PROVENANCE).open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    at, path_at, sha_at = (header.index(name) for name in ("contributor", "path", "sha256"))
+    left = [row for row in rows if row[at] != pseudonym]
+    if len(left) == len(rows):
+        return set()
+    gone = {row[path_at] for row in rows} - {row[path_at] for row in left}
+    for path in gone:
+        (folder / path).unlink(missing_ok=True)
+        with suppress(OSError):
+            (folder / path).parent.rmdir()  # the last of its class
+    with (folder / LIST).open(newline="", encoding="utf-8") as file:
+        list_header, *listed = csv.reader(file)
+    write_rows(folder / LIST, list_header, (row for row in listed if row[0] not in gone))
+    write_rows(folder / PROVENANCE, header, left)
+    return {row[sha_at] for row in rows if row[at] == pseudonym}
+
+
+def _runs_on(runs: Path, pictures: Collection[str]) -> Iterable[tuple[Path, str]]:
+    """(folder, run id) of the runs below a folder that have seen one of the pictures."""
+    for file in sorted(runs.rglob(RUN)):
+        samples = file.parent / RUN_SAMPLES
+        if not samples.is_file():
+            continue
+        with samples.open(newline="", encoding="utf-8") as opened:
+            if any(row.get("sha256") in pictures for row in csv.DictReader(opened)):
+                yield file.parent, str(json.loads(file.read_text()).get("run_id", ""))
+
+
+def _versions_of(run_ids: Collection[str], models: Path) -> list[str]:
+    """`name/version` of what was made from these runs, by however many steps."""
+    made_from: dict[str, set[str]] = {}
+    for name in bundles.names(models):
+        for version in bundles.versions(models, name):
+            with suppress(BundleError, OSError):
+                origin = bundles.read(models, name, version).manifest.provenance
+                made_from[f"{name}/{version}"] = {origin.run_id, *origin.parents}
+    found: set[str] = {*run_ids}
+    while more := {version for version, origins in made_from.items() if origins & found} - found:
+        found |= more
+    return sorted(found & made_from.keys())
