@@ -16,6 +16,7 @@ READERS = {
     "service/access/keys_main.py": "when a key was made and when it will expire",
     "service/models/control.py": "whether a file was written so recently that its time may not tell it from the next",
     "service/telemetry/statistics.py": "when a model was asked last, which the protocol wants as a time of day",
+    "service/telemetry/tracing.py": "when a span began and ended, which the protocol wants as times of day",
 }
 """Of what the service runs, with what they want to know."""
 OF_DAY = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
