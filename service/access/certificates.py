@@ -80,7 +80,7 @@ class Credentials:
         # gRPC has no server that asks for a certificate and does without: all must show one, or nobody is asked.
         self.grpc = grpc.dynamic_ssl_server_credentials(
             _configuration(certificate),
-            self._taken,
+            self._taken,  # type: ignore[arg-type] # None is allowed, its types forget it
             require_client_authentication=certificate.client_ca is not None,
         )
         """For `add_secure_port`, once. gRPC asks for another certificate before every handshake, on its own thread."""
