@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import UnsupportedOperation
 from threading import Thread
 from typing import TextIO
 
@@ -36,7 +37,11 @@ log = structlog.get_logger("taxon.libraries")
 @contextmanager
 def gathered() -> Iterator[TextIO]:
     """Reads what comes on standard error meanwhile, and writes it as JSON. Gives where this process's own log goes."""
-    descriptor = sys.stderr.fileno()
+    try:
+        descriptor = sys.stderr.fileno()
+    except UnsupportedOperation:  # an object in its place: libraries cannot write past it
+        yield sys.stderr
+        return
     real = os.dup(descriptor)
     reading, writing = os.pipe()
     os.dup2(writing, descriptor)

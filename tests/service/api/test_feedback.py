@@ -58,7 +58,7 @@ async def test_of_an_answer_somebody_says_what_it_shows(serve, models, folder):
         reply = await FeedbackServiceStub(running.channel).SubmitFeedback(request)
         assert (reply.request_id, [*reply.proposed_labels]) == (answer.request_id, ["ruby"])
         (said,) = kept(folder)  # once it has answered, it is there
-        assert running.counted("taxon_requests_total", method="SubmitFeedback", outcome="OK") == 1
+        assert running.counted("taxon_requests_total", method="SubmitFeedback", model="", outcome="OK") == 1
     assert (said.labels, said.proposed, said.consent, said.license, said.note) == (
         ("ruby",),
         ("ruby",),
@@ -221,11 +221,11 @@ async def test_more_than_there_may_be_is_told(serve, models, folder, refused):
 async def test_a_busy_server_takes_no_feedback(serve, models, folder, refused, monkeypatch):
     async with serve(models, "--feedback", str(folder), "--max-queued-requests", "4") as running:
         stub = FeedbackServiceStub(running.channel)
-        monkeypatch.setattr(Permits, "held_count", 2)
+        monkeypatch.setattr(Permits, "free_count", 2)
         details = await refused(stub.SubmitFeedback(feedback(image=RED)))
         assert (details.reason, details.metadata["queuedRequestCount"]) == ("QUEUE_FULL", "2")
         assert (await running.stub.Classify(ClassifyRequest(image=RED))).classifications  # which still comes in
-        monkeypatch.setattr(Permits, "held_count", 1)
+        monkeypatch.setattr(Permits, "free_count", 3)
         await stub.SubmitFeedback(feedback(image=RED))
 
 

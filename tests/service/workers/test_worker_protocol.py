@@ -9,8 +9,11 @@ from taxon.bundle import picture_limits
 from taxon.bundle.picture_limits import Limits, PictureError, PictureTooLargeError, PictureUndecodableError
 from taxon.service import errors
 from taxon.service.errors import (
+    AnswerNotFoundError,
     CallerLimitError,
+    ContributorLimitError,
     DeadlineTooShortError,
+    FeedbackStoreFullError,
     FieldInvalidError,
     InferenceFailedError,
     MessageLateError,
@@ -64,6 +67,9 @@ ERRORS = [
     UnauthenticatedError(),
     NotAllowedError("admin"),
     CallerLimitError("8 calls are under way", 0.5, {"maxCallCount": "8"}),
+    AnswerNotFoundError("f" * 32),
+    ContributorLimitError(3, 60.0),
+    FeedbackStoreFullError("full"),
     StartError("no device"),
     PictureUndecodableError("damaged", "PNG"),
     PictureTooLargeError(9_000_000, Limits()),
