@@ -18,6 +18,8 @@ from taxon.v1 import classification_service_pb2 as pb
 
 ADDRESS_S = 60
 
+pytestmark = pytest.mark.slow
+
 
 def taxon(*words: object) -> str:
     command = [sys.executable, "-m", "taxon.cli", *map(str, words)]

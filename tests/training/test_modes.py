@@ -155,7 +155,9 @@ def statistics_moved(here: Path, run: Run) -> set[str]:
     return {key.partition(".")[0] for key in before if "running" in key and not torch.equal(before[key], after[key])}
 
 
-@pytest.mark.parametrize("mode", ["full", "lp-ft", "last-n"])
+@pytest.mark.parametrize(
+    "mode", ["full", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("lp-ft", "last-n"))]
+)
 def test_frozen_batch_normalisation_keeps_its_statistics_and_trains_its_scale(here, mode):
     run, _ = train(here, "--mode", mode, "--freeze-bn")
     assert statistics_moved(here, run) == set()
@@ -202,7 +204,7 @@ def with_other_statistics(state: dict[str, torch.Tensor]) -> dict[str, torch.Ten
     return changed
 
 
-@pytest.mark.parametrize("mode", ["full", "lp-ft"])
+@pytest.mark.parametrize("mode", [pytest.param("full", marks=pytest.mark.slow), "lp-ft"])
 def test_batch_normalisation_that_breaks_in_training_mode_is_said_in_log_and_report(here, capfd, mode):
     own = ["--data", "pictures", "--model", "small_cnn", "--epochs", "4", "--batch-size", "8"]
     assert main([*own, "--no-report", "--out", "first"]) == 0

@@ -63,7 +63,8 @@ def kill_at(process: subprocess.Popen, run: Path, checkpoints: int) -> None:
     process.wait()
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("times", [1, 3])
 def test_a_run_killed_at_random_moments_ends_with_the_same_bits(pictures, times):
     whole = train(pictures, "whole")
     moments = random.Random()

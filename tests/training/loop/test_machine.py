@@ -53,6 +53,7 @@ def test_a_cuda_device_has_a_number(monkeypatch, asked, current, chosen):
     assert numbers == [chosen]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="speaks of glibc's allocator")
 def test_what_a_step_frees_is_there_for_the_next_one():
     done = subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True, timeout=120)

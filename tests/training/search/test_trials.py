@@ -77,6 +77,7 @@ def test_the_first_trial_has_the_settings_of_the_recipe(tmp_path, monkeypatch):
     assert second.params != first.params
 
 
+@pytest.mark.slow
 def test_two_processes_never_do_the_same_trial(tmp_path, monkeypatch):
     training = Training()
     monkeypatch.setattr(trials, "finetune", training)
