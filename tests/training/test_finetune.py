@@ -37,6 +37,7 @@ def test_a_folder_becomes_a_run(pictures):
     assert logits.shape == (2, 2)
 
 
+@pytest.mark.slow
 def test_the_bundled_digits_reach_their_accuracy(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert train("--out", "run", "--digits-folder", "digits", "--epochs", 8, "--no-report") == 0

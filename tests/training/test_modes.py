@@ -167,15 +167,18 @@ def test_frozen_batch_normalisation_keeps_its_statistics_and_trains_its_scale(he
         assert not torch.equal(before[key], after[key]), key
 
 
+@pytest.mark.slow
 def test_without_it_the_statistics_follow_the_pictures(here):
     assert statistics_moved(here, train(here, "--mode", "full")[0]) >= {"bn1", "layer1", "layer4"}
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_reset_takes_its_own_statistics(here):
     run, _ = train(here, "--mode", "hybrid", "--reset", "layer4", "--freeze-bn")
     assert statistics_moved(here, run) == {"layer4"}
 
 
+@pytest.mark.slow
 def test_frozen_statistics_allow_parts_of_one_sample(here):
     train(here, "--mode", "full", "--freeze-bn", "--accumulate", 8)
 

@@ -78,7 +78,8 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(pictures, times)
     assert lines[0] == lines[1]
 
 
-@pytest.mark.parametrize("cache", ["16", pytest.param("0", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("cache", ["16", "0"])
 def test_loader_processes_change_nothing(pictures, cache):
     states = [
         last_state(train(pictures, f"workers-{count}", "--workers", str(count), "--cache-gib", cache, "--epochs", "2"))

@@ -183,6 +183,7 @@ def test_a_split_of_links_names_the_links(tmp_path, monkeypatch):
     assert "\ndark/0.png,dark" in (tmp_path / "run" / "samples.csv").read_text()
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_said_in_one_sentence(faulty, monkeypatch, capsys):
     monkeypatch.setattr(scan_pictures, "PROCESSES_FROM", 1)
     monkeypatch.setattr(scan_pictures, "look", Deadly())
