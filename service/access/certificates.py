@@ -99,20 +99,6 @@ class Credentials:
             return None
 
 
-def bind(server: grpc.aio.Server, address: str, credentials: Credentials | None, flag: str = "--listen") -> int:
-    """Has a server that has not started listen. Returns the port.
-
-    Raises:
-        StartError: The address cannot be bound, or gRPC cannot use the certificate.
-    """
-    try:
-        if credentials is None:
-            return server.add_insecure_port(address)
-        return server.add_secure_port(address, credentials.grpc)
-    except RuntimeError as error:
-        raise StartError(f"{flag} {address} cannot be bound: {error}") from error
-
-
 def _configuration(certificate: Certificate) -> grpc.ServerCertificateConfiguration:
     return grpc.ssl_server_certificate_configuration([(certificate.key, certificate.chain)], certificate.client_ca)
 

@@ -2,9 +2,10 @@
 
 import grpc
 
-from taxon.service.access.certificates import Credentials, bind
+from taxon.service.access.certificates import Credentials
 from taxon.service.access.entry import Entry
 from taxon.service.access.gate import Gate
+from taxon.service.errors import StartError
 
 
 class Door:
@@ -39,4 +40,9 @@ class Door:
         Raises:
             StartError: The address cannot be bound, or gRPC cannot use the certificate.
         """
-        return bind(server, address, self._credentials, flag)
+        try:
+            if self._credentials is None:
+                return server.add_insecure_port(address)
+            return server.add_secure_port(address, self._credentials.grpc)
+        except RuntimeError as error:
+            raise StartError(f"{flag} {address} cannot be bound: {error}") from error

@@ -76,13 +76,16 @@ def prove(
     except BundleError as error:
         if not device.tries_cuda_graphs:
             raise
-        log.warning(
-            "CUDA graphs do not take the model: whenever the size of its batches changes, a run takes longer",
-            model=bundle.manifest.name,
-            variant=variant.precision,
-            reason=str(error),
-        )
-    return _prove(bundle, variant, replace(device, options={}), thread_count, buckets, limits, given)
+        reason = str(error)
+    # Only what can be proven without them was refused because of them.
+    proven = _prove(bundle, variant, replace(device, options={}), thread_count, buckets, limits, given)
+    log.warning(
+        "CUDA graphs do not take the model: whenever the size of its batches changes, a run takes longer",
+        model=bundle.manifest.name,
+        variant=variant.precision,
+        reason=reason,
+    )
+    return proven
 
 
 def _prove(

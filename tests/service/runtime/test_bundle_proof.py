@@ -273,3 +273,12 @@ def test_what_cuda_cannot_capture_is_run_without_where_that_is_free(models, monk
     assert "a node is on the CPU" in warning["reason"]
     with pytest.raises(BundleError, match="a node is on the CPU"):
         prove(bundle, "fp32", Device(CUDA, captures), 1, BUCKETS, Limits())
+
+
+def test_a_bundle_that_is_refused_either_way_is_not_refused_because_of_cuda_graphs(models, monkeypatch):
+    monkeypatch.setattr(bundle_proof, "open_session", lambda graph, provider, *how: open_session(graph, CPU, 1, {}))
+    toy_bundle(models, "shifted", golden_shift=0.05)
+    device = Device(CUDA, {CUDA: {CUDA_GRAPHS: "1"}}, tries_cuda_graphs=True)
+    with capture_logs() as events, pytest.raises(BundleError, match="golden"):
+        prove(store.read(models, "shifted", 1), "fp32", device, 1, BUCKETS, Limits())
+    assert not [event for event in events if "CUDA graphs" in event["event"]]
