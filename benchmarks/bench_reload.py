@@ -28,16 +28,20 @@ from taxon.client import Client
 
 CASES = {"resnet18": "resnet18", "digits": "resnet50"}
 """What is asked, and what is loaded meanwhile."""
-SHARE = 0.5
 LONGEST_LOAD_S = 120.0
 
 
-def put(source: Path, root: Path, name: str, version: int) -> None:
-    """Gives a model a version, whole at once, which is a copy of the first."""
+def stage(source: Path, root: Path, name: str, version: int) -> Path:
+    """A version that is a copy of the first, where the server does not look."""
     staged = root / f".{name}-{version}"
     shutil.copytree(source / name / "1", staged)
     manifest = (staged / MANIFEST).read_text(encoding="utf-8")
     (staged / MANIFEST).write_text(re.sub(r'"version": 1,', f'"version": {version},', manifest, count=1))
+    return staged
+
+
+def put(staged: Path, root: Path, name: str, version: int) -> None:
+    """Gives a model a version, whole at once."""
     (root / name).mkdir(exist_ok=True)
     staged.rename(root / name / str(version))
 
@@ -53,24 +57,25 @@ def wait_until(address: str, name: str, version: int, *, served: bool) -> float:
     raise SystemExit(f"{name} {version} was not {'served' if served else 'gone'} within {LONGEST_LOAD_S} s")
 
 
-def one_case(source: Path, asked: str, loaded: str, rounds: int, seconds: float) -> dict[str, object]:
+def one_case(source: Path, asked: str, loaded: str, rounds: int, seconds: float, share: float) -> dict[str, object]:
     """Windows without and with a load in turns."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "models")
         root.mkdir()
-        put(source, root, asked, 1)
+        put(stage(source, root, asked, 1), root, asked, 1)
         way = CLASSIFY, write_requests(Path(folder), asked, pictures(None, asked))
         windows: dict[str, list[dict]] = {"without": [], "with": []}
         took: list[float] = []
         with serving(root, ["--watch-seconds", "0.2"]) as (_, address, _):
             load(address, way, 1, 1.0)
-            rate = SHARE * load(address, way, 1, seconds)["per_s"]
+            rate = share * load(address, way, 1, seconds)["per_s"]
             for number in range(2, rounds + 2):
+                staged = stage(source, root, loaded, number)
                 windows["without"].append(load(address, way, 1, seconds, rate))
 
-                def reload(number: int = number) -> None:
+                def reload(number: int = number, staged: Path = staged) -> None:
                     time.sleep(0.5)  # the generator's warm-up
-                    put(source, root, loaded, number)
+                    put(staged, root, loaded, number)
                     took.append(wait_until(address, loaded, number, served=True))
 
                 meanwhile = threading.Thread(target=reload)
@@ -105,6 +110,7 @@ def main() -> None:
     parser.add_argument("--case", action="append", choices=CASES, help="default: all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--share", type=float, default=0.5, help="of what the server can answer, offered")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that it runs")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -117,9 +123,9 @@ def main() -> None:
         "benchmark": "reload",
         "rounds": options.rounds,
         "seconds": options.seconds,
-        "share_of_capacity": SHARE,
+        "share_of_capacity": options.share,
         "cases": {
-            asked: one_case(options.models, asked, loaded, options.rounds, options.seconds)
+            asked: one_case(options.models, asked, loaded, options.rounds, options.seconds, options.share)
             for asked, loaded in cases.items()
         },
         **conditions(),

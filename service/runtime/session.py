@@ -4,8 +4,9 @@ Knows arrays and providers; not labels, pictures or batching. Never falls back t
 """
 
 import functools
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 ONNX_NAMES = {"float32": "float", "float64": "double"}
 """Of the types that NumPy calls otherwise."""
+Clock = Callable[[], float]
 TYPES = {f"tensor({ONNX_NAMES.get(name, name)})": name for name in OF_NUMPY}
 
 log = structlog.get_logger(__name__)
@@ -58,9 +60,13 @@ def import_onnxruntime(provider: str) -> Any:
 class Session:
     """A loaded graph."""
 
-    def __init__(self, session: "InferenceSession", replay: Replay | None = None) -> None:
+    def __init__(
+        self, session: "InferenceSession", replay: Replay | None = None, clock: Clock = time.perf_counter
+    ) -> None:
         self._session = session
         self._replay = replay
+        self.clock = clock
+        """Seconds of its runs, on the thread that has them run."""
         self.provider: str = session.get_providers()[0]
         self.inputs = [_tensor(node) for node in session.get_inputs()]
         self.outputs = [_tensor(node) for node in session.get_outputs()]
@@ -153,7 +159,9 @@ def open_session(
         if not nodes[provider]:  # that it starts does not mean that it does anything
             raise BundleError(f"no node of the graph runs on {provider}, but {dict(nodes)}")
     captures = provider == CUDA and dict(providers)[CUDA].get(CUDA_GRAPHS) == "1"
-    return Session(session, Replay(session, onnxruntime) if captures else None)
+    # What one thread does is timed by its own clock: a load yields to whoever waits for answers.
+    clock = time.thread_time if provider == CPU and thread_count == 1 else time.perf_counter
+    return Session(session, Replay(session, onnxruntime) if captures else None, clock)
 
 
 def _providers(graph: Path, provider: str, chosen: Options) -> list[tuple[str, dict[str, str]]]:

@@ -4,7 +4,6 @@ Costs the proof of every further variant and, for its timing, half a second or o
 """
 
 import math
-import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -14,6 +13,7 @@ from taxon.bundle.proof import Array
 from taxon.service.runtime.bundle_proof import FULL, Proven
 from taxon.service.runtime.description import Trial
 from taxon.service.runtime.device import CPU, TENSORRT
+from taxon.service.runtime.session import Clock
 
 AUTO = "auto"
 WORTH = 1.1
@@ -24,7 +24,6 @@ LONG_RUN_S = 0.1
 """A batch that takes longer says no more than a smaller one, which fills the machine as well."""
 
 
-Clock = Callable[[], float]
 Prove = Callable[[str, Array | None], Proven]
 """Precision, and the goldens if another proof has made them → `bundle_proof.prove`."""
 
@@ -34,7 +33,7 @@ def fastest(
     prove: Prove,
     without: Mapping[str, str],
     on_trial: Callable[[str], None],
-    clock: Clock = time.perf_counter,
+    clock: Clock | None = None,
 ) -> tuple[Proven, list[Trial]]:
     """Proves a bundle as fp32, then tries its other variants. One that fails, or gains too little, is passed over.
 
@@ -43,7 +42,7 @@ def fastest(
         prove: Proves a variant.
         without: Variants that must not be tried, and why.
         on_trial: Told of every variant that is tried, before it is opened.
-        clock: Seconds.
+        clock: Seconds; None: the session's own.
 
     Returns:
         The fastest, and what became of each; nothing if there is only fp32.
@@ -65,7 +64,7 @@ def fastest(
         on_trial(precision)
         try:
             lighter = prove(precision, full.given)
-            speedups[precision] = round(speedup(full, lighter, clock), 2)
+            speedups[precision] = round(speedup(full, lighter, clock or full.session.clock), 2)
             tried[precision] = lighter
         except BundleError as error:
             reasons[precision] = str(error)

@@ -69,13 +69,14 @@ class Dispatcher:
         for index, batch in enumerate(slot.batches):
             jobs = batch.jobs
             for job in jobs:
-                fatal = of_its_work and len(jobs) == 1
+                # Beside a load it may have been that.
+                fatal = of_its_work and len(jobs) == 1 and (slot.loading is None or slot.away)
                 if slot.role == "decode":  # its array may lie where it was: it cannot be decoded again
                     job.deliver(_fatal() if fatal else _died())
                 elif index:  # it only lay ready
                     self._run_elsewhere(job)
                 else:
-                    self._run_again(job, fatal=fatal or (slot.hangs and job.suspect))
+                    self._run_again(job, fatal=fatal or (slot.hangs == "a batch" and job.suspect))
         if not self._slots.serving_count:
             tell(self._queues.empty(), NotServingError("no worker is ready"))
         self.give()
@@ -163,11 +164,7 @@ class Dispatcher:
         """
         now = time.monotonic()
         serving = [slot for slot in self._slots if slot.serves]
-        left = [
-            max(0.0, slot.batches[-1].ends_at - now) if slot.batches else 0.0
-            for slot in serving
-            if slot.loading is None
-        ]
+        left = [max(0.0, slot.batches[-1].ends_at - now) if slot.batches else 0.0 for slot in serving if not slot.away]
         return min(left or [abs(slot.loading_since + self.load_s - now) for slot in serving], default=0.0)
 
     def give(self) -> None:

@@ -3,7 +3,8 @@ load workers die.
 
 A graph can end the process that opens it. So a model that nobody has proved yet is given to a worker without which
 every other model is still served; if there is none, to one that is started for this alone. Whoever proves it chooses
-its variant for all. Pure bookkeeping over slots.
+its variant for all. Workers that have models load beside their batches, so that callers hardly notice. Pure bookkeeping
+over slots.
 """
 
 import asyncio
@@ -30,6 +31,8 @@ class Known:
     """Set once it may be served and a worker has it, or once it is refused."""
     proven: Loaded | None = None
     deaths: int = 0
+    apart: bool = False
+    """Whether a worker that loads it must have nothing else to do: one has died of this, or of a batch beside it."""
     withheld: str = ""
     """Why no further worker gets it."""
 
@@ -75,8 +78,7 @@ class Loads:
                     continue
                 if slot not in runners:
                     runners.append(slot)
-                slot.loading = known.order.model
-                yield slot, known.order
+                yield self._order(slot, known)
         regular = [slot for slot in runners if slot.runs]
         most = max(1, len(regular) // 2)
         for slot in regular:
@@ -86,13 +88,17 @@ class Loads:
             for known in self._known.values():
                 model = known.order.model
                 if known.proven and not known.withheld and model not in slot.models and model not in slot.refused:
-                    slot.loading = model
-                    yield slot, known.order
+                    yield self._order(slot, known)
                     break
 
+    def _order(self, slot: WorkerSlot, known: Known) -> tuple[WorkerSlot, Load]:
+        slot.loading = known.order.model
+        slot.beside = slot.role == "whole" and bool(slot.models) and not known.apart
+        return slot, known.order._replace(gently=slot.beside or slot.extra)
+
     def _prover(self, runners: list[WorkerSlot]) -> WorkerSlot | None:
-        """A worker that may be busy, or die, without any model being missed: others have all its models. Who loads does
-        not count: it answers nobody meanwhile, and may die of it.
+        """A worker that may die without any model being missed: others have all its models. Who loads does not count,
+        since it may die of that.
         """
         free = [slot for slot in runners if slot.loading is None]
         replaceable = [
@@ -129,11 +135,15 @@ class Loads:
             known.answer.set_result(known.proven)
 
     def died(self, slot: WorkerSlot, status: int, of_its_work: bool = True) -> None:
-        """Counts the death of a worker, if it died while loading: not over a batch that it had before, and not if
-        somebody killed it while it loaded what has been proved. Such a model is loaded again for ever, as workers are.
+        """Counts the death of a worker, if it died while loading: not over a batch, and not if somebody killed it while
+        it loaded what has been proved. Such a model is loaded again for ever, as workers are. Where it may have been
+        either, the model is loaded apart from batches next time.
         """
-        known = None if slot.loading is None or slot.batches else self._known.get(slot.loading)
+        known = None if slot.loading is None else self._known.get(slot.loading)
         if known is None or (known.proven and not (of_its_work or slot.hangs)):
+            return
+        if slot.batches and slot.hangs != "a load":
+            known.apart = slot.beside
             return
         if slot.trying:
             reason = f"the process that tried it ended with status {status}; see the log"

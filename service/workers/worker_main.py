@@ -1,8 +1,9 @@
 """A worker process: takes orders from the server, decodes, runs, proves, one thing after the other.
 
-One thread, one model run at a time: on a CPU, one such process for each core came out as the fastest arrangement. On a
-GPU the inputs of the next batch are gathered while one runs. Knows models, pictures and sessions; nothing of gRPC,
-queues or other workers. Ends when the server closes the socket.
+One thread, one model run at a time: on a CPU, one such process for each core came out as the fastest arrangement. What
+is loaded beside models that are asked is loaded by a thread of low priority. On a GPU the inputs of the next batch are
+gathered while one runs. Knows models, pictures and sessions; nothing of gRPC, queues or other workers. Ends when the
+server closes the socket.
 """
 
 import os
@@ -10,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -48,6 +50,7 @@ from taxon.service.workers.worker_protocol import (
 )
 
 NICENESS = 5  # the front answers refusals and health while every core runs models
+GENTLE_NICENESS = 19  # of the thread that loads while others wait for answers
 READ_BYTES = 2**18
 
 Array = NDArray[Any]
@@ -187,13 +190,14 @@ class Worker:
         return pixels.decode(bytes(place), spec, self._limits)
 
 
-def serve(server: socket.socket, worker: Worker, overlaps: bool) -> None:
+def serve(server: socket.socket, worker: Worker, overlaps: bool, niceness: int = GENTLE_NICENESS) -> None:
     """Follows orders until the server closes the socket.
 
     Args:
         server: Of the one whose orders these are.
         worker: Who follows them.
         overlaps: Whether one batch is gathered while another runs.
+        niceness: Of the thread that loads beside batches; Linux has one for each thread.
     """
     sending = threading.Lock()
 
@@ -204,7 +208,17 @@ def serve(server: socket.socket, worker: Worker, overlaps: bool) -> None:
     def answer(gathered: Gathered) -> None:
         send(worker.answer(gathered))
 
-    with ThreadPoolExecutor(1) as pool:
+    def load(order: Load) -> None:
+        try:
+            send(worker.load(order, send))
+        except BaseException:  # noqa: BLE001 - on another thread too, what nobody foresaw ends the process
+            traceback.print_exc()
+            os._exit(1)
+
+    def yield_to_others() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+
+    with ThreadPoolExecutor(1) as pool, ThreadPoolExecutor(1, initializer=yield_to_others) as beside:
         running: Future[None] | None = None
         for message in received(server):
             gathered = worker.gather(message) if isinstance(message, Run) else None
@@ -218,10 +232,14 @@ def serve(server: socket.socket, worker: Worker, overlaps: bool) -> None:
                 case Load() if overlaps:
                     # Where it will run: ONNX Runtime keeps captured CUDA graphs by thread.
                     send(pool.submit(worker.load, message, send).result())
+                case Load() if message.gently:
+                    beside.submit(load, message)
                 case Load():
                     send(worker.load(message, send))
-                case Unload():
+                case Unload() if overlaps:
                     worker.unload(message)
+                case Unload():
+                    beside.submit(worker.unload, message)  # after a load of it that was given up
                 case Decode():
                     send(worker.decode(message))
 
@@ -254,7 +272,9 @@ def main(argv: list[str]) -> None:
     worker = Worker(settings, [ArenaView(number) for number in arena_numbers])
     with socket.socket(fileno=socket_number) as server:
         try:
-            serve(server, worker, overlaps=settings.role == "run")
+            # The threads of a session inherit the priority of the one that opens it.
+            niceness = GENTLE_NICENESS if settings.thread_count == 1 else NICENESS
+            serve(server, worker, settings.role == "run", niceness)
         except BrokenPipeError:
             return  # the server has gone while an answer was on its way
 

@@ -135,8 +135,7 @@ class WorkerPool:
         for slot, load in self._loads.orders(self._slots):
             slot.handle.send(load)
             slot.loading_since = time.monotonic()
-            if not slot.batches:
-                self._slots.watch_next(slot)
+            self._slots.watch_load(slot)
 
     def _receive(self, slot: WorkerSlot, message: Any) -> None:
         if self._slots.places.closing:
@@ -152,7 +151,7 @@ class WorkerPool:
     def _take_loaded(self, slot: WorkerSlot, message: Loaded) -> None:
         self.dispatcher.load_s = time.monotonic() - slot.loading_since
         self._loads.loaded(slot, message)
-        self._slots.watch_next(slot)
+        slot.watch_load(None)
         self._loads.find_lost(self._slots, self._layout.workers)
         if slot.extra:
             self._slots.dismiss(slot)

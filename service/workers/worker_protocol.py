@@ -37,6 +37,8 @@ class Load(NamedTuple):
     """Of a bundle, which another worker has chosen; empty: as the settings say."""
     without: dict[str, str] = {}
     """Variants that must not be tried, and why."""
+    gently: bool = False
+    """Whether callers are answered meanwhile, who should not notice."""
 
 
 class Trying(NamedTuple):

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from taxon.service.scheduling.batching import Job
 from taxon.service.scheduling.model_queue import ModelQueue
@@ -43,6 +44,8 @@ class WorkerSlot:
     """Which it would not take, though another worker did, and why."""
     loading: int | None = None
     """Which it proves now."""
+    beside: bool = False
+    """Whether it does so beside its batches."""
     loading_since: float = 0.0
     """Point of `time.monotonic()`."""
     trying: str = ""
@@ -50,9 +53,11 @@ class WorkerSlot:
     batches: deque[Batch] = field(default_factory=deque)
     """What it has to do, the one that it does first."""
     watchdog: asyncio.TimerHandle | None = None
-    """Kills it if what it does now takes too long."""
-    hangs: bool = False
-    """Whether the watchdog has."""
+    """Kills it if the batch that it works on takes too long."""
+    load_watchdog: asyncio.TimerHandle | None = None
+    """Kills it if its load takes too long."""
+    hangs: Literal["", "a batch", "a load"] = ""
+    """Over what it was killed by a watchdog."""
 
     @property
     def runs(self) -> bool:
@@ -64,11 +69,16 @@ class WorkerSlot:
         """Whether it has a model to run for callers."""
         return self.runs and bool(self.models)
 
+    @property
+    def away(self) -> bool:
+        """Whether it takes no batch before its load is done."""
+        return self.loading is not None and not self.beside
+
     def has_room(self, depth: int, now: float) -> bool:
         """Whether it can be given another batch: it has fewer than `depth`, or the one that it has is nearly done. Then
         it need not wait for a busy server to take its answer and send the next.
         """
-        if not self.serves or self.loading is not None:
+        if not self.serves or self.away:
             return False
         if len(self.batches) < depth:
             return True
@@ -86,7 +96,13 @@ class WorkerSlot:
         return sum(job.decoding_bytes for batch in self.batches for job in batch.jobs)
 
     def watch(self, watchdog: asyncio.TimerHandle | None) -> None:
-        """Replaces the watchdog."""
+        """Replaces the watchdog over its batch."""
         if self.watchdog:
             self.watchdog.cancel()
         self.watchdog = watchdog
+
+    def watch_load(self, watchdog: asyncio.TimerHandle | None) -> None:
+        """Replaces the watchdog over its load."""
+        if self.load_watchdog:
+            self.load_watchdog.cancel()
+        self.load_watchdog = watchdog

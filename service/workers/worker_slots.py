@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
@@ -99,6 +99,7 @@ class WorkerSlots:
     def _end(self, slot: WorkerSlot) -> None:
         del self._slots[slot.number]
         slot.watch(None)
+        slot.watch_load(None)
         slot.handle.close()
         slot.handle.kill()
 
@@ -106,12 +107,14 @@ class WorkerSlots:
         """Kills a worker that takes too long over a batch, from now on."""
         slot.watch(self._loop.call_later(self._patience.run_s, self._kill, slot, "a batch"))
 
+    def watch_load(self, slot: WorkerSlot) -> None:
+        """Kills a worker that takes too long over a load, from now on."""
+        slot.watch_load(self._loop.call_later(self._patience.load_s, self._kill, slot, "a load"))
+
     def watch_next(self, slot: WorkerSlot) -> None:
-        """Watches what a worker does next, if anything."""
+        """Watches the batch that a worker does next, if any."""
         if slot.batches:
             self.watch_run(slot)
-        elif slot.loading is not None:
-            slot.watch(self._loop.call_later(self._patience.load_s, self._kill, slot, "a load"))
         else:
             slot.watch(None)
 
@@ -128,6 +131,7 @@ class WorkerSlots:
         self._slots.clear()
         for slot in slots:
             slot.watch(None)
+            slot.watch_load(None)
             slot.handle.close()
             if slot.batches or slot.loading is not None:
                 slot.handle.kill()
@@ -150,9 +154,9 @@ class WorkerSlots:
         self._retrying = False
         self._on_start()
 
-    def _kill(self, slot: WorkerSlot, over: str) -> None:
+    def _kill(self, slot: WorkerSlot, over: Literal["a batch", "a load"]) -> None:
         log.error("worker hangs, killing it", worker=slot.number, over=over)
-        slot.hangs = True
+        slot.hangs = over
         slot.handle.kill()
 
     def _bury(self, slot: WorkerSlot) -> None:

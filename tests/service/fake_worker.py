@@ -108,8 +108,12 @@ class FakeWorker:
         self._on_message(message)
 
     def _next(self, kind):
-        order = self._owed.popleft()
+        """What is next: what may be loaded gently waits for nothing, and nothing waits for it."""
+        gentle = [order for order in self._owed if isinstance(order, Load) and order.gently]
+        in_turn = [order for order in self._owed if order not in gentle]
+        order = gentle[0] if kind is Load and gentle else in_turn[0]
         assert isinstance(order, kind), f"next is {order}"
+        self._owed.remove(order)
         return order
 
 

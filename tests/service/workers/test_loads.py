@@ -225,6 +225,43 @@ async def test_deaths_over_other_things_refuse_nothing(told):
     assert told.orders(slot(2)) == [(2, 1)]
 
 
+async def test_workers_with_models_load_beside_their_batches(told):
+    told.add(1)
+    serving, other, running = slot(0), slot(1), slot(2)
+    running.role = "run"
+    told.prove(1, serving)
+    told.prove(1, other)
+    told.prove(1, running)
+    told.add(2)
+    (ordered,) = told.loads.orders([serving, other])
+    assert ordered[1].gently
+    assert serving.has_room(1, 0.0)
+    serving.loading = None
+    (ordered, *_) = told.loads.orders([running, serving])
+    assert not ordered[1].gently  # it loads where it runs
+    assert not running.has_room(1, 0.0)
+
+
+async def test_a_model_at_whose_load_a_worker_died_that_had_a_batch_too_is_loaded_apart(told):
+    told.add(1)
+    workers = slot(0), slot(1)
+    for worker in workers:
+        told.prove(1, worker)
+    answer = told.add(2)
+    (ordered,) = told.loads.orders(workers)
+    assert ordered[1].gently
+    ordered[0].batches.append(Batch(None, [], 0, 0.0, 0.0))
+    told.loads.died(ordered[0], -11)
+    left = workers[1 - ordered[0].number]
+    for number in (3, 4):
+        assert not answer.done()  # the first death may have been the batch's
+        worker = slot(number)
+        assert told.orders(left, worker)[0] == (number, 2)
+        assert worker.away
+        told.loads.died(worker, -11)
+    assert "ended twice" in answer.result().refused
+
+
 async def test_two_deaths_over_a_proven_model_withhold_it(told):
     told.add(1)
     serving = slot(0)

@@ -322,10 +322,13 @@ class Noting:
         self.held = threading.Event()
         self.held.set()
         self.second_gathered = threading.Event()
+        self.may_load = threading.Event()
+        self.may_load.set()
 
     def load(self, order, tell):
         self.threads.add(threading.get_ident())
         tell(Trying(order.model, "int8"))
+        self.may_load.wait(20)
         self.done.append(("load", order.model))
         return Loaded(order.model, "")
 
@@ -406,6 +409,23 @@ def test_a_worker_that_decodes_what_it_runs_does_one_thing_after_the_other():
     thread.join(20)
     server.close()
     assert worker.done == [("gather", 1), ("answer", 1), ("gather", 2), ("answer", 2)]
+
+
+def test_a_gentle_load_holds_up_no_batch_and_an_unload_comes_after_it():
+    worker = Noting()
+    server, thread = following(worker, overlaps=False)
+    worker.may_load.clear()
+    server.sendall(b"".join(map(pack, [Load(1, "a", 1, None, gently=True), order(model=2)])))
+    answers = received(server)
+    assert [type(next(answers)) for _ in range(2)] == [Trying, Done]
+    server.sendall(pack(Unload(1)))
+    worker.may_load.set()
+    assert isinstance(next(answers), Loaded)
+    server.shutdown(socket.SHUT_WR)
+    assert list(answers) == []
+    thread.join(20)
+    server.close()
+    assert worker.done == [("gather", 2), ("answer", 2), ("load", 1), ("unload", 1)]
 
 
 def test_a_reset_connection_is_the_end():

@@ -266,15 +266,17 @@ async def test_a_hanging_load_is_ended_and_refused_the_second_time(opened):
     await until(lambda: len(one.workers.started) == 3)
 
 
-async def test_a_load_that_waits_behind_a_batch_is_watched_once_it_begins(opened):
+async def test_a_load_and_the_batch_beside_it_are_watched_apart(opened):
     one = opened(workers=2, patience=Patience(30, 600))
     model = await one.load()
     one.submit(job(model), job(model))
     bad = one.begin_load("other")
     await settled()
     (loading,) = one.workers.loading
-    loading.run()
     slot = one.pool._slots._slots[loading.number]
-    assert slot.watchdog.when() - time.monotonic() > 300
+    assert slot.watchdog.when() - time.monotonic() < 60
+    loading.run()
+    assert slot.watchdog is None
+    assert slot.load_watchdog.when() - time.monotonic() > 300
     loading.prove(refused="no")
     assert (await bad).refused == "no"

@@ -76,20 +76,16 @@ async def test_unloading_ends_however_the_last_input_ends(opened, end):
 
 
 async def test_unloading_ends_when_the_last_caller_leaves_the_queue(opened):
-    """Whatever workers do then: the only one loads something else."""
+    """Whatever workers do then: the only one runs something else."""
     one = opened(workers=1)
-    model = await one.load()
-    loading = one.begin_load("other")
-    await settled()
-    one.workers.extras[0].prove()
-    assert one.workers.loading == [one.workers[0]]
+    model, other = await one.load(), await one.load("other")
+    one.submit(job(other))
     (waiting,) = one.submit(job(model))
     unloading = asyncio.create_task(one.pool.unload(model))
     await settled()
     assert not unloading.done()
     one.pool.dispatcher.leave(waiting)
     await asyncio.wait_for(unloading, 20)
-    loading.cancel()
 
 
 async def test_a_load_that_is_given_up_is_forgotten(opened):

@@ -12,7 +12,7 @@ from taxon.service.workers import worker_slots
 from taxon.service.workers.worker_protocol import Load, Run
 from taxon.service.workers.worker_slots import Patience
 from tests.service.fake_worker import RUN_S
-from tests.service.workers.pools import job, next_load_of, settled
+from tests.service.workers.pools import job, next_load_of, settled, tensors
 from tests.waiting import until
 
 # Loading
@@ -46,13 +46,25 @@ async def test_half_of_the_workers_go_on_serving_while_the_others_load(opened):
     assert all(worker.models == {1, 2} for worker in one.workers.living)
 
 
-async def test_a_worker_that_loads_runs_nothing_meanwhile(opened):
+async def test_a_worker_runs_batches_beside_its_load(opened):
     one = opened(workers=2)
     model = await one.load()
     one.begin_load("second")
     await settled()
     (loading,) = one.workers.loading
-    one.submit(*(job(model) for _ in range(4)))
+    asked = one.submit(*(job(model) for _ in range(4)))
+    loading.run()
+    assert any(given.outcomes for given in asked)
+    loading.prove()
+
+
+async def test_a_worker_that_loads_where_it_runs_takes_no_batch_meanwhile(opened):
+    one = opened(workers=2, decoders=1)
+    model = await one.load()
+    one.begin_load("second")
+    await settled()
+    (loading,) = one.workers.loading
+    one.submit(*(tensors(model) for _ in range(8)))
     assert not loading.told(Run)
     loading.prove()
 
@@ -174,7 +186,7 @@ async def test_a_death_over_a_batch_is_not_the_fault_of_the_load_behind_it(opene
 
 
 async def test_while_every_worker_loads_the_wait_is_what_the_last_load_took(opened):
-    one = opened(workers=1)
+    one = opened(workers=1, decoders=1)  # it loads where it runs
     model, work = await one.load(), one.pool.dispatcher
     loading = one.begin_load("second")
     await settled()
@@ -245,7 +257,7 @@ async def test_where_every_worker_is_needed_another_is_started_for_the_proof(ope
     await settled()
     (extra,) = one.workers.extras
     assert extra.role == "whole"
-    assert extra.owes == [Load(2, "new", 1, None)]
+    assert extra.owes == [Load(2, "new", 1, None, gently=True)]
     assert not one.workers[0].owes
     (asked,) = one.submit(job(healthy))
     assert not extra.told(Run)
