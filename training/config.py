@@ -38,7 +38,7 @@ class DataOptions(_Section):
     digits_folder: Path = Field(Path("data/digits"), description="where `digits` is written as a labelled folder")
     prepared_folder: Path = Field(
         Path("data/prepared"),
-        description="where the pictures of other formats are written as files, once for each content",
+        description="where pictures of other formats are written as files",
     )
     task: AutoTask = Field(
         "auto", description="several labels per picture, or one; auto: several if a CSV file separates some by |"
