@@ -178,6 +178,7 @@ class RunOptions(_Section):
     compile: bool = Field(False, description="torch.compile")
     deterministic: bool = Field(False, description="on a GPU: only repeatable kernels; a CPU always repeats itself")
     tensorboard: bool = Field(False, description="write TensorBoard files into the run folder too")
+    mlflow: bool = Field(False, description="send figures to MLflow too: MLFLOW_TRACKING_URI says where")
     report: bool = Field(True, description="write report/ at the end")
 
 
