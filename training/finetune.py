@@ -27,7 +27,7 @@ from taxon.training.loop.evaluate import answer, summary
 from taxon.training.loop.machine import choose_machine
 from taxon.training.loop.prepare import find_data, prepare
 from taxon.training.loop.progress import Display
-from taxon.training.loop.tensorboard import Events
+from taxon.training.loop.tracking import tracking
 from taxon.training.network import model, networks, stages
 from taxon.training.plan import Position, check_parts, check_task, frozen_norms, phases, trainable_in
 from taxon.training.runs.checkpoint import Checkpoint
@@ -160,7 +160,7 @@ def finetune(recipe: Recipe, folder: Path, goes_on: Callable[[Mapping[str, objec
         features=preprocessing.features,
     )
 
-    events = Events(run.folder, position.epochs_done) if recipe.run.tensorboard and machine.rank == 0 else None
+    trackers = tracking(recipe.run, run, position.epochs_done, display.say) if machine.rank == 0 else []
     first_epoch = 0
     for phase in planned:
         last_epoch, begin = first_epoch + phase.epochs, max(first_epoch, position.epochs_done)
@@ -278,8 +278,8 @@ def finetune(recipe: Recipe, folder: Path, goes_on: Callable[[Mapping[str, objec
             position.step, position.loss_sum = 0, 0.0
             if machine.rank == 0:
                 run.write_metrics(history)
-                if events is not None:
-                    events.write(history[-1])
+                for tracker in trackers:
+                    tracker.write(history[-1])
             display.epoch_done(title, history[-1], best=better)
             if evaluated and not goes_on(history[-1]):
                 save(best)
@@ -299,6 +299,8 @@ def finetune(recipe: Recipe, folder: Path, goes_on: Callable[[Mapping[str, objec
             from taxon.training.reporting.report import write_report  # what draws takes its time to import
 
             write_report(run, answers)
+    for tracker in trackers:
+        tracker.end()
     if machine.rank == 0:
         display.finish(run.folder, run.checkpoint())
     return run

@@ -12,6 +12,7 @@ from taxon.errors import TaxonError
 from taxon.feedback.errors import StoreError
 from taxon.feedback.exporting import Wanted, export
 from taxon.feedback.forgetting import forget
+from taxon.feedback.opening import place_of
 from taxon.feedback.sealing import Seal, SealError
 from taxon.feedback.store import Store
 
@@ -81,19 +82,21 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _store(options: argparse.Namespace) -> Store:
-    if not options.store.is_dir():
-        raise StoreError(f"{options.store} is not there: give the folder of `taxon serve --feedback`")
-    return Store(options.store, seal=options.key and Seal(options.key))
+    place = place_of(options.store, options.pictures)
+    if isinstance(place, Path) and not place.is_dir():
+        raise StoreError(f"{place} is not there: give the folder of `taxon serve --feedback`")
+    return Store(place, seal=options.key and Seal(options.key))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="What people say of answers: send it to a server, or look after the folder in which a server keeps "
+        description="What people say of answers: send it to a server, or look after the place in which a server keeps "
         "it. Every answer is JSON."
     )
     commands = parser.add_subparsers(required=True, metavar="submit|list|export|forget")
     folder = argparse.ArgumentParser(add_help=False)
-    folder.add_argument("--store", type=Path, required=True, metavar="FOLDER", help="that of `taxon serve --feedback`")
+    folder.add_argument("--store", required=True, metavar="PLACE", help="that of `taxon serve --feedback`")
+    folder.add_argument("--pictures", metavar="URL", help="that of `taxon serve --feedback-pictures`")
     folder.add_argument("--key", type=Path, metavar="FILE", help="that of `taxon serve --feedback-key`")
 
     submit = commands.add_parser("submit", help="say what a picture shows")

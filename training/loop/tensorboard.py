@@ -23,3 +23,7 @@ class Events:
             if isinstance(value, float):
                 self._writer.add_scalar(name, value, line["epoch"])
         self._writer.flush()
+
+    def end(self) -> None:
+        """The training is done."""
+        self._writer.close()
