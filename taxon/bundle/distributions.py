@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taxon.bundle.manifest import Distribution
+from taxon.bundle.manifest import Distribution, Measure
 
-MEASURES = {"score": 0.01, "familiarity": 0.01, "brightness": 0.01, "side": 1.0}
+MEASURES: dict[Measure, float] = {"score": 0.01, "familiarity": 0.01, "brightness": 0.01, "side": 1.0}
 """With what differences count: of scores that are nearly 1 other arithmetic moves some digits."""
 PARTS = 10
 """Of equal counts, as is usual for the population stability index."""
@@ -35,7 +35,7 @@ def side(pixel_count: int) -> float:
     return math.sqrt(pixel_count)
 
 
-def distribution(measure: str, values: NDArray[Any]) -> Distribution:
+def distribution(measure: Measure, values: NDArray[Any]) -> Distribution:
     """Cuts values at their deciles.
 
     Args:

@@ -70,6 +70,8 @@ def _is_none(value: object) -> bool:
 
 RelativePath = Annotated[str, AfterValidator(_check_relative)]
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
+Measure = Literal["score", "familiarity", "brightness", "side"]
+"""Of an input or its answer, see `distributions`."""
 
 
 class _Part(BaseModel):
@@ -262,9 +264,7 @@ class Manifest(_Part):
     pixels: PixelSpec | None = None
     thresholds: Thresholds = Thresholds()
     calibration: Calibration | None = None
-    distributions: dict[Literal["score", "familiarity", "brightness", "side"], Distribution] = Field(
-        default={}, exclude_if=operator.not_
-    )
+    distributions: dict[Measure, Distribution] = Field(default={}, exclude_if=operator.not_)
     """Of the validation set, what production is compared with."""
     files: dict[RelativePath, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
     """sha256 of every file but the manifest."""

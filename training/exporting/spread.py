@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from taxon.bundle.answers import parted
 from taxon.bundle.distributions import brightness, distribution, side
-from taxon.bundle.manifest import Distribution
+from taxon.bundle.manifest import Distribution, Measure
 from taxon.bundle.pixels import open_picture
 from taxon.training.exporting import parity
 from taxon.training.exporting.candidate import Candidate
@@ -17,7 +17,7 @@ from taxon.training.exporting.candidate import Candidate
 BATCH = 32
 
 
-def measured(candidate: Candidate, rows: NDArray[np.float32]) -> dict[str, Distribution]:
+def measured(candidate: Candidate, rows: NDArray[np.float32]) -> dict[Measure, Distribution]:
     """By measure, see `taxon.bundle.distributions`.
 
     Args:
@@ -28,7 +28,7 @@ def measured(candidate: Candidate, rows: NDArray[np.float32]) -> dict[str, Distr
         ParityError: A picture cannot be read.
     """
     scores, familiarity = parted(rows, len(candidate.labels))
-    values: dict[str, NDArray[np.floating]] = {"score": scores.max(axis=1)}
+    values: dict[Measure, NDArray[np.floating]] = {"score": scores.max(axis=1)}
     if familiarity is not None:
         values["familiarity"] = familiarity
     if candidate.pixels is not None:
