@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from taxon.bundle.answers import parted
+from taxon.bundle.distributions import side
+from taxon.bundle.manifest import Measure
 from taxon.choice import Choice
 from taxon.service.errors import DeadlineTooShortError, FieldInvalidError
 from taxon.service.models.model import Model
@@ -19,7 +22,7 @@ from taxon.service.models.shadowing import Shadowing
 from taxon.service.ranking import Ranked
 from taxon.service.scheduling.admission import Permits
 from taxon.service.scheduling.batching import Scored
-from taxon.service.scheduling.picture_size import Encoded
+from taxon.service.scheduling.picture_size import Encoded, header_pixels
 from taxon.service.telemetry import calls
 from taxon.service.telemetry.metrics import Metrics
 from taxon.service.workers.executor import Executor, Payload
@@ -167,7 +170,30 @@ class Pipeline:
             waited = ("queue", scored.queue_s), ("preprocess", scored.preprocess_s), ("inference", scored.inference_s)
             span.stages(waited, scored.batch_size, scored.traced)
         self._metrics.statistics.ran(model.number, scored.batch_size, scored.inference_s)
+        if model.manifest and (distributions := model.manifest.distributions):
+            self._metrics.observed.observe(model.name, model.version, distributions, measures(model, payload, scored))
         return scored._replace(total_s=total_s)
+
+
+def measures(model: Model, payload: Payload, scored: Scored) -> dict[Measure, float]:
+    """What is known of an answered input, see `taxon.bundle.distributions`.
+
+    Args:
+        model: A bundle.
+        payload: An encoded picture, or what the graph took.
+        scored: The answer.
+    """
+    if model.ranking is None:
+        raise TypeError("a classifier has a ranking")
+    scores, familiarity = parted(scored.scores, model.ranking.label_count)
+    found: dict[Measure, float] = {"score": float(scores.max())}
+    if familiarity is not None:
+        found["familiarity"] = float(familiarity)
+    if scored.brightness is not None:
+        found["brightness"] = scored.brightness
+    if not isinstance(payload, np.ndarray) and (pixel_count := header_pixels(payload)):
+        found["side"] = side(pixel_count)
+    return found
 
 
 def checked(given: Encoded | Sequence[float], model: Model) -> Payload:

@@ -262,6 +262,7 @@ class Server:
                 if trial.speedup
             ),
             ((model.name, model.version, model.golden_difference) for model in served if model.manifest),
+            ((model.name, model.version, model.manifest.distributions) for model in served if model.manifest),
             self.repository.refused_count,
         )
         known = self.repository.known

@@ -13,6 +13,7 @@ from PIL import Image
 
 from taxon.bundle import store
 from taxon.bundle.manifest import (
+    Distribution,
     FeaturesInput,
     Golden,
     ImageInput,
@@ -135,6 +136,7 @@ def toy_bundle(
     lighter: Mapping[str, bytes | None] = MappingProxyType({}),
     lighter_unknown: float | None = None,
     steepness: float = 10.0,
+    distributions: Mapping[str, Distribution] = MappingProxyType({}),
 ) -> store.Bundle:
     """Publishes a model that tells red, green and blue apart.
 
@@ -152,6 +154,7 @@ def toy_bundle(
         lighter: Graphs of other variants, by precision; None is a sound one. fp32's is a slow one then.
         lighter_unknown: The `unknown` threshold of those.
         steepness: The largest logit of a picture, of a model whose scores shall tell it from others.
+        distributions: Of the manifest.
     """
     root.mkdir(parents=True, exist_ok=True)
     with store.staging(root, name) as folder:
@@ -171,6 +174,7 @@ def toy_bundle(
             scores = np.clip(toy_scores(logits, task) + golden_shift, 0, 1)
             goldens.append(Golden(file=file, scores=tuple(scores.tolist()), familiarity=familiarity, tolerance=1e-4))
         draft = Manifest(
+            distributions=dict(distributions),
             name=name,
             version=1,
             task=task,

@@ -158,6 +158,7 @@ def finetune(recipe: Recipe, folder: Path, goes_on: Callable[[Mapping[str, objec
         epoch=0,
         run_id=run.id,
         features=preprocessing.features,
+        sample_count=len(prepared.train),
     )
 
     trackers = tracking(recipe.run, run, position.epochs_done, display.say) if machine.rank == 0 else []

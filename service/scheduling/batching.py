@@ -36,6 +36,8 @@ class Scored(NamedTuple):
     """From its arrival, where the pipeline has seen it."""
     traced: Sequence[Place] = ()
     """The sampled calls of the run."""
+    brightness: float | None = None
+    """Of a picture, see `taxon.bundle.distributions`."""
 
 
 Outcome = Scored | Exception | None

@@ -9,6 +9,7 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from taxon.service.telemetry.series import Children, QuickHistogram
+from taxon.service.telemetry.spread import Distributions, Expected, Observed
 from taxon.service.telemetry.statistics import Statistics
 
 STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -87,6 +88,9 @@ class Metrics:
         )
         self._batch_size = Children(self.batch_size)
         self._padded, self._dropped = Children(self.padded), Children(self.dropped)
+        self.observed, self.expected = Observed(), Expected()
+        self.registry.register(self.observed)
+        self.registry.register(self.expected)
         self.refused_calls = Counter(
             "taxon_refused_calls",
             "Calls that were not let in, by reason and by caller where one is known.",
@@ -223,6 +227,7 @@ class Metrics:
             kept.keep(versions)
         self.stage_seconds.keep(versions)
         self.deadline_slack.keep(versions)
+        self.observed.keep(versions)
 
     def on_batch(self, model: str, version: int) -> OnBatch:
         """Counts the batches of one version of a model, and the inputs that were dropped before a run."""
@@ -241,10 +246,12 @@ class Metrics:
         models: Iterable[tuple[str, int, str, str]],
         speedups: Iterable[tuple[str, int, str, float]],
         golden_differences: Iterable[tuple[str, int, float]],
+        distributions: Iterable[tuple[str, int, Distributions]],
         refused_count: int,
     ) -> None:
         """Shows which versions are loaded, each with its variant and execution provider; and of each variant that was
-        timed how many times as fast as fp32 it is; and how near each bundle's goldens came.
+        timed how many times as fast as fp32 it is; how near each bundle's goldens came, and how its validation set is
+        spread.
         """
         self.model_info.clear()
         for labels in models:
@@ -255,6 +262,7 @@ class Metrics:
         self.golden_difference.clear()
         for name, version, difference in golden_differences:
             self.golden_difference.labels(name, version).set(difference)
+        self.expected.show(distributions)
         self.refused_bundles.set(refused_count)
 
     def show_versions(

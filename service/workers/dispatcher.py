@@ -233,13 +233,15 @@ class Dispatcher:
         if done.run_count:
             batch.queue.learn(batch.jobs, done.bucket, done.preprocess_s, done.inference_s)
         traced = tuple({job.span for job in batch.jobs if job.span})
-        for job, outcome in zip(batch.jobs, done.outcomes, strict=True):
+        for place, (job, outcome) in enumerate(zip(batch.jobs, done.outcomes, strict=True)):
             if isinstance(outcome, Exception):
                 job.deliver(outcome)
                 continue
             queue_s = max(0.0, batch.began_at - job.queued_at - job.decode_s)
             preprocess_s = done.preprocess_s + job.decode_s
-            job.deliver(Scored(outcome, preprocess_s, queue_s, done.inference_s, done.run_count, traced=traced))
+            seconds = preprocess_s, queue_s, done.inference_s
+            brightness = done.brightness.get(place)
+            job.deliver(Scored(outcome, *seconds, done.run_count, traced=traced, brightness=brightness))
 
     def _large(self) -> tuple[int, float]:
         """How many large pictures are worked on, and the bytes that are left for decoding others."""

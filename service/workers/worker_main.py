@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from taxon import freed_memory
 from taxon.bundle import pixels, signing, store
+from taxon.bundle.distributions import brightness
 from taxon.bundle.manifest import BundleError, PixelSpec
 from taxon.bundle.picture_limits import Limits
 from taxon.service.errors import DeadlineTooShortError
@@ -67,6 +68,8 @@ class Gathered:
     batch: Array | None
     """Those inputs, padded; None: there are none."""
     preprocess_s: float
+    brightness: dict[int, float]
+    """See `Done`."""
 
 
 class Worker:
@@ -146,8 +149,12 @@ class Worker:
                 outcomes[index] = error
         # Decoding took a while: whoever has left meanwhile costs no run.
         ready = [(index, array) for index, array in ready if not self._gone(order.inputs[index])]
+        places = [index for index, _ in ready]
         batch = stacked([array for _, array in ready], order.bucket) if ready else None
-        return Gathered(order, outcomes, [index for index, _ in ready], batch, time.monotonic() - began)
+        bright: dict[int, float] = {}
+        if batch is not None and spec is not None:
+            bright = dict(zip(places, brightness(batch[: len(ready)]).tolist(), strict=True))
+        return Gathered(order, outcomes, places, batch, time.monotonic() - began, bright)
 
     def answer(self, gathered: Gathered) -> Done:
         """Runs a batch."""
@@ -157,7 +164,8 @@ class Worker:
         answers, bucket = ([], 0) if gathered.batch is None else answer_batch(run, gathered.batch, len(ready))
         for index, answer in zip(ready, answers, strict=True):
             outcomes[index] = answer
-        return Done(outcomes, gathered.preprocess_s, time.monotonic() - began, len(ready), bucket)
+        seconds = gathered.preprocess_s, time.monotonic() - began
+        return Done(outcomes, *seconds, len(ready), bucket, gathered.brightness)
 
     def decode(self, order: Decode) -> Decoded:
         """Decodes pictures in place, for another process to run."""

@@ -93,6 +93,8 @@ class Done(NamedTuple):
     """Inputs that reached the model."""
     bucket: int
     """The size that ran; 0 if the inputs had to be run one by one."""
+    brightness: dict[int, float] = {}
+    """Of the arrays that reached a model of pictures, see `taxon.bundle.distributions`, by place in the order."""
 
 
 class Decode(NamedTuple):

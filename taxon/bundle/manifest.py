@@ -4,6 +4,7 @@ Knows names, shapes, labels and figures. Knows nothing of folders (see `store`),
 decoded (see `pixels`), or of any runtime.
 """
 
+import itertools
 import json
 import operator
 import re
@@ -69,6 +70,8 @@ def _is_none(value: object) -> bool:
 
 RelativePath = Annotated[str, AfterValidator(_check_relative)]
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
+Measure = Literal["score", "familiarity", "brightness", "side"]
+"""Of an input or its answer, see `distributions`."""
 
 
 class _Part(BaseModel):
@@ -214,6 +217,23 @@ class Calibration(_Part):
     """Accuracy among those."""
 
 
+class Distribution(_Part):
+    """How one measure of the validation set is spread, see `distributions`."""
+
+    edges: Annotated[tuple[float, ...], Field(min_length=1)]
+    """Between the bins, ascending; an edge belongs to the bin above it."""
+    counts: tuple[NonNegativeInt, ...]
+    """Of validation, by bin."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if any(low >= high for low, high in itertools.pairwise(self.edges)):
+            raise ValueError(f"the edges {self.edges} do not ascend")
+        if len(self.counts) != len(self.edges) + 1 or not sum(self.counts):
+            raise ValueError(f"{len(self.edges)} edges make {len(self.edges) + 1} bins, whose counts must not all be 0")
+        return self
+
+
 class Provenance(_Part):
     """Where the weights come from."""
 
@@ -244,6 +264,8 @@ class Manifest(_Part):
     pixels: PixelSpec | None = None
     thresholds: Thresholds = Thresholds()
     calibration: Calibration | None = None
+    distributions: dict[Measure, Distribution] = Field(default={}, exclude_if=operator.not_)
+    """Of the validation set, what production is compared with."""
     files: dict[RelativePath, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
     """sha256 of every file but the manifest."""
     golden: Annotated[tuple[Golden, ...], Field(min_length=1)]

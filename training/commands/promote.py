@@ -18,12 +18,16 @@ from taxon.training.releases.compare import Comparison, compared
 from taxon.training.releases.held_out import from_data, from_run
 from taxon.training.releases.promotions import PromotionError
 
+SLICES_SHOWN = 12
+"""Those that lose most certainly; the record has all."""
+
 
 def main(argv: list[str]) -> int:
     """`taxon promote`. Returns 0 if the version is the default now, 1 if it is worse, 2 if it cannot be told."""
     parser = argparse.ArgumentParser(
         description="Make a version the default (the label stable), if it is not worse than the present default on the "
-        "same held-out pictures."
+        "same held-out pictures, nor beyond chance on any slice of them: by source, by every further column of a list, "
+        "by size, by brightness."
     )
     parser.add_argument("name", help="model name")
     parser.add_argument("version", type=ranges.version, help="the version to promote")
@@ -32,12 +36,16 @@ def main(argv: list[str]) -> int:
     source.add_argument(
         "--data",
         type=Path,
-        help="labelled folder of pictures, or CSV file of numbers, that neither version was trained on; of "
-        "a folder with splits: test, or else val",
+        help="labelled folder or CSV list of pictures, or CSV file of numbers, that neither version was trained on; of "
+        "one with splits: test, or else val",
     )
     source.add_argument("--run", type=Path, help="run whose test split is used, or its val split if it has no test")
     parser.add_argument(
-        "--allowed-loss", type=ranges.share, default=0.0, metavar="SHARE", help="accuracy that may be lost (default 0)"
+        "--allowed-loss",
+        type=ranges.share,
+        default=0.0,
+        metavar="SHARE",
+        help="accuracy that may be lost, overall and on any slice (default 0)",
     )
     parser.add_argument(
         "--force",
@@ -52,8 +60,8 @@ def main(argv: list[str]) -> int:
         comparison = None if current is None else _compare(options, current, candidate)
         if current is not None and comparison is not None:
             console.print(to_table(current, options.version, comparison))
-            if comparison.difference < -options.allowed_loss - 1e-12 and options.force is None:
-                sys.stderr.write(f"taxon promote: {refusal(comparison)}; force it with --force REASON\n")
+            if (reason := refusal(comparison, options.allowed_loss)) and options.force is None:
+                sys.stderr.write(f"taxon promote: not promoted: {reason}; force it with --force REASON\n")
                 return 1
         figures = None if comparison is None else dataclasses.asdict(comparison)
         promotions.promote(options.models, options.name, options.version, current, figures, options.force)
@@ -97,13 +105,21 @@ def rollback_main(argv: list[str]) -> int:
     return 0
 
 
-def refusal(comparison: Comparison) -> str:
-    """Why a version is refused, one sentence."""
-    low, high = comparison.interval
-    return (
-        f"not promoted: its accuracy is {comparison.accuracy_after:.2%}, the default's "
-        f"{comparison.accuracy_before:.2%} (difference {comparison.difference:+.2%}, 95 % interval {low:+.2%} to "
-        f"{high:+.2%}, p {comparison.p_value:.3f})"
+def refusal(comparison: Comparison, allowed_loss: float) -> str:
+    """Why a version is refused, one clause; empty if it is not."""
+    if comparison.difference < -allowed_loss - 1e-12:
+        low, high = comparison.interval
+        return (
+            f"its accuracy is {comparison.accuracy_after:.2%}, the default's {comparison.accuracy_before:.2%} "
+            f"(difference {comparison.difference:+.2%}, 95 % interval {low:+.2%} to {high:+.2%}, "
+            f"p {comparison.p_value:.3f})"
+        )
+    return "; ".join(
+        f"on the slice {change.title!r}, {change.picture_count} pictures, its accuracy is {change.accuracy_after:.2%}, "
+        f"the default's {change.accuracy_before:.2%} ({change.lost} lost, {change.gained} gained, "
+        f"p {change.p_value:.3g} among {len(comparison.slices)} slices)"
+        for change in comparison.slices
+        if change.loses(allowed_loss)
     )
 
 
@@ -127,4 +143,14 @@ def to_table(current: int, candidate: int, comparison: Comparison) -> Table:
         table.add_row(f"ms per batch of {size}", f"{before:.2f}", f"{comparison.latency_ms_after[size]:.2f}")
     for change in comparison.regressions:
         table.add_row(f"recall of {escape(change.label)}", f"{change.before:.1%}", f"[red]{change.after:.1%}[/]")
+    for part in comparison.slices[:SLICES_SHOWN]:
+        table.add_row(
+            f"{escape(part.title)} ({part.picture_count})",
+            _share(part.accuracy_before, part.interval_before),
+            f"{_share(part.accuracy_after, part.interval_after)}, p {part.p_value:.3f}",
+        )
     return table
+
+
+def _share(accuracy: float, interval: tuple[float, float]) -> str:
+    return f"{accuracy:.1%} ({interval[0]:.1%} to {interval[1]:.1%})"

@@ -41,6 +41,8 @@ class Sample:
     """Of the file's bytes, or of the row's numbers; empty until read."""
     row: int = -1
     """Of a file that holds many samples (a table of numbers), from 0; else -1."""
+    columns: tuple[tuple[str, str], ...] = ()
+    """(name, value) of the further columns of a list of pictures; they divide reports, and nothing else."""
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -106,13 +108,21 @@ def scan_held_out(folder: Path, splits: Sequence[str]) -> Labelled:
     Raises:
         TrainingError: See `scan`; or there is only a training split.
     """
-    found = scan(folder)
+    return held_out(scan(folder), splits, folder)
+
+
+def held_out(found: Labelled, splits: Sequence[str], source: Path) -> Labelled:
+    """As `scan_held_out`, of a source that has been read.
+
+    Raises:
+        TrainingError: There is only a training split.
+    """
     there = {sample.split for sample in found.samples}
     if there == {""}:
         return found
     chosen = next((split for split in splits if split in there), None)
     if chosen is None:
-        raise TrainingError(f"{folder} has only a training split: give pictures that nothing was trained on")
+        raise TrainingError(f"{source} has only a training split: give pictures that nothing was trained on")
     return replace(found, samples=tuple(found.split(chosen)))
 
 

@@ -9,6 +9,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,13 @@ from taxon.picture_files import CONTROL, FolderError, check_name, composed
 from taxon.training.config import AutoTask
 from taxon.training.dataset.data import Fault, Labelled, Sample, check_labels
 from taxon.training.errors import TrainingError
+from taxon.training.suggest import nearest
 
 SEPARATOR = "|"
 """Between several labels of one sample."""
 MANIFEST_COLUMNS = ("path", "label", "split", "group")
+MISTYPED = 0.75
+"""Likeness, by difflib, from which a column's name is taken for a mistyped one."""
 NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 
 
@@ -60,21 +64,27 @@ def kind_of(table: Table) -> str:
 
 
 def manifest(table: Table, task: AutoTask = "auto") -> Labelled:
-    """A list of picture files: `path,label[,split][,group]`, paths relative to the CSV file.
+    """A list of picture files: `path,label[,split][,group]`, paths relative to the CSV file. Further columns, such as
+    `source` or `contributor`, divide reports.
 
     Args:
-        table: Of the columns above; several labels of one picture are separated by `|`.
+        table: Of such columns; several labels of one picture are separated by `|`.
         task: `single_label`, `multi_label`, or `auto`: multi-label if a row has several labels.
 
     Raises:
-        TrainingError: A column is missing or unknown, a row of one label has none, a path leaves the folder or comes
-            twice, no file exists, a split is unknown, or the labels are of mixed types.
+        TrainingError: A column is missing, double or nearly called as one above, a row of one label has none, a path
+            leaves the folder or comes twice, no file exists, a split is unknown, or the labels are of mixed types.
     """
     for name in ("path", "label"):
         if name not in table.columns:
             raise TrainingError(f"{table.file} has no column {name!r}, only {', '.join(table.columns)}")
-    if unknown := [name for name in table.columns if name not in MANIFEST_COLUMNS]:
-        raise TrainingError(f"{table.file} has unknown columns {unknown}; known are {', '.join(MANIFEST_COLUMNS)}")
+    further = [name for name in table.columns if name not in MANIFEST_COLUMNS]
+    if unnamed := [name for name in table.columns if not name or table.columns.count(name) > 1]:
+        raise TrainingError(f"{table.file} has columns that are blank or double in its header: {sorted(set(unnamed))}")
+    # A mistyped split would train on what is to judge.
+    if mistyped := [name for name in further if get_close_matches(name.lower(), MANIFEST_COLUMNS, cutoff=MISTYPED)]:
+        hint = nearest(mistyped[0].lower(), MANIFEST_COLUMNS)
+        raise TrainingError(f"{table.file} has the column {mistyped[0]!r}{hint} Rename it if it is not")
     position = {name: table.columns.index(name) for name in table.columns}
     listed = [_names(row[position["label"]]) for row in table.rows]
     if task == "auto":
@@ -114,6 +124,7 @@ def manifest(table: Table, task: AutoTask = "auto") -> Labelled:
                 labels=() if single else indices,
                 split=split,
                 group=group,
+                columns=tuple((name, row[position[name]].strip()) for name in further),
             )
         )
     if not samples:

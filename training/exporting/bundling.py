@@ -30,6 +30,7 @@ from taxon.training.exporting import (
     goldens,
     graph,
     parity,
+    spread,
     tf32,
     variants,
 )
@@ -164,6 +165,7 @@ def publish(
         for result in dropped:
             (staged / f"model.{result.precision}.onnx").unlink(missing_ok=True)
         draft = draft_manifest(candidate, name, goldens.copy(candidate, reference, tolerances, staged), calibrated)
+        draft = draft.model_copy(update={"distributions": spread.measured(candidate, reference)})
         pictures = variants.timed_pictures(candidate)
         full = Variant(
             file=GRAPH_FILE,

@@ -4,7 +4,7 @@ Knows answers by label name, because versions may order their labels differently
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ from scipy.stats import binomtest, norm
 
 from taxon.bundle.answers import parted
 from taxon.bundle.store import Bundle
+from taxon.training.dataset import slices
+from taxon.training.dataset.slices import Slice, interval
 from taxon.training.exporting import parity, variants
 from taxon.training.exporting.candidate import target_matrix
 from taxon.training.exporting.examples import Array, Example
@@ -49,6 +51,29 @@ class ClassChange:
 
 
 @dataclass(frozen=True, slots=True)
+class SliceChange:
+    """A part of the pictures, before and after."""
+
+    title: str
+    picture_count: int
+    accuracy_before: float
+    accuracy_after: float
+    interval_before: tuple[float, float]
+    """At 95 %, of this slice alone."""
+    interval_after: tuple[float, float]
+    gained: int
+    lost: int
+    p_value: float
+    """McNemar's exact test, one-sided: how often chance alone would lose so many more than it gains, on any slice of as
+    many as were looked at.
+    """
+
+    def loses(self, allowed_loss: float) -> bool:
+        """Whether it loses more accuracy than is allowed, and more than chance explains."""
+        return self.p_value < 1 - CONFIDENCE and self.accuracy_before - self.accuracy_after > allowed_loss + 1e-12
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """The candidate against the current version, on `picture_count` pictures."""
 
@@ -72,6 +97,8 @@ class Comparison:
     latency_ms_after: dict[int, float]
     regressions: tuple[ClassChange, ...]
     """Classes whose recall falls by more than five points."""
+    slices: tuple[SliceChange, ...] = ()
+    """The one that loses most certainly first."""
 
 
 def answers(bundle: Bundle, files: Sequence[Example], labels: Sequence[tuple[str, ...]]) -> Answers:
@@ -111,11 +138,17 @@ def compared(current: Bundle, candidate: Bundle, held_out: HeldOut) -> Compariso
     if same_input:
         size = min(8, len(held_out.files))
         _, pictures = next(parity.decoded_batches(held_out.files, candidate.manifest.pixels, (size,)))
-    return compare(before, after, held_out.labels, pictures)
+    seen = slices.looks(held_out.samples, candidate.manifest.pixels)
+    parts = slices.slices(held_out.samples, candidate.manifest.labels, seen)
+    return compare(before, after, held_out.labels, pictures, parts)
 
 
 def compare(
-    before: Answers, after: Answers, labels: Sequence[tuple[str, ...]], pictures: Array | None = None
+    before: Answers,
+    after: Answers,
+    labels: Sequence[tuple[str, ...]],
+    pictures: Array | None = None,
+    parts: Sequence[Slice] = (),
 ) -> Comparison:
     """Compares the answers of two versions.
 
@@ -124,6 +157,7 @@ def compare(
         after: Of the candidate.
         labels: The true labels, by picture.
         pictures: What both graphs take, to time them on; None if their inputs differ.
+        parts: Slices of the pictures.
     """
     count = len(labels)
     gained, lost = int((after.right & ~before.right).sum()), int((before.right & ~after.right).sum())
@@ -144,6 +178,7 @@ def compare(
         latency_ms_before=timed[0],
         latency_ms_after=timed[1],
         regressions=regressions(before.right, after.right, labels),
+        slices=slice_changes(before.right, after.right, parts),
     )
 
 
@@ -169,3 +204,32 @@ def regressions(
         if change.before - change.after > REGRESSION:
             changes.append(change)
     return tuple(sorted(changes, key=lambda change: change.after - change.before))
+
+
+def slice_changes(
+    before: NDArray[np.bool_], after: NDArray[np.bool_], parts: Sequence[Slice]
+) -> tuple[SliceChange, ...]:
+    """Both versions on every slice, the smallest p-value first. The p-values are corrected for the number of slices, so
+    that not even one of many that lose nothing is taken for a loss more often than once in twenty comparisons (Holm,
+    Scandinavian Journal of Statistics 6, 1979).
+    """
+    changes = []
+    for part in parts:
+        was, now, count = before[part.numbers], after[part.numbers], len(part.numbers)
+        gained, lost = int((now & ~was).sum()), int((was & ~now).sum())
+        changes.append(
+            SliceChange(
+                title=part.title,
+                picture_count=count,
+                accuracy_before=float(was.mean()),
+                accuracy_after=float(now.mean()),
+                interval_before=interval(int(was.sum()), count),
+                interval_after=interval(int(now.sum()), count),
+                gained=gained,
+                lost=lost,
+                p_value=float(binomtest(lost, gained + lost, alternative="greater").pvalue) if gained + lost else 1.0,
+            )
+        )
+    changes.sort(key=lambda change: change.p_value)
+    corrected = np.maximum.accumulate([min(1.0, (len(changes) - n) * c.p_value) for n, c in enumerate(changes)])
+    return tuple(replace(change, p_value=float(p)) for change, p in zip(changes, corrected, strict=True))

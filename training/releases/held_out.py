@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from taxon.bundle.manifest import FeaturesInput, Manifest
-from taxon.training.dataset import data
+from taxon.training.dataset import data, tables
+from taxon.training.dataset.data import Sample
 from taxon.training.exporting import examples, foreign
 from taxon.training.exporting.examples import Example
 from taxon.training.runs.folder import Run
@@ -16,13 +17,15 @@ class HeldOut:
 
     files: tuple[Example, ...]
     labels: tuple[tuple[str, ...], ...]
+    samples: tuple[Sample, ...]
+    """The same, with what divides them."""
     notes: tuple[str, ...] = ()
     """What a person should know of them."""
 
 
 def from_data(source: Path, manifest: Manifest) -> HeldOut:
-    """All pictures of a labelled folder, or of one with splits its test split, or its validation split; for a
-    classifier of numbers, all rows of a CSV file.
+    """All pictures of a labelled folder or CSV list, or of one with splits its test split, or its validation split; for
+    a classifier of numbers, all rows of a CSV file.
 
     Raises:
         TrainingError: It is not that.
@@ -31,9 +34,10 @@ def from_data(source: Path, manifest: Manifest) -> HeldOut:
     if isinstance(manifest.input, FeaturesInput):
         files, found = examples.of_table(source, manifest.input.names)
     else:
-        found = data.scan_held_out(source, data.TEST_FIRST)
+        listed = tables.manifest(tables.read_table(source), manifest.task) if source.is_file() else data.scan(source)
+        found = data.held_out(listed, data.TEST_FIRST, source)
         files = tuple(sample.path for sample in found.samples)
-    return HeldOut(files, foreign.answers(found), foreign.notes(found, source))
+    return HeldOut(files, foreign.answers(found), found.samples, foreign.notes(found, source))
 
 
 def from_run(folder: Path) -> HeldOut:
@@ -45,4 +49,5 @@ def from_run(folder: Path) -> HeldOut:
     run = Run.open(folder)
     split = "test" if run.samples("test") else "val"
     files = examples.of_run(run, split, run.checkpoint())
-    return HeldOut(files, tuple(sample.names(run.labels) for sample in run.samples(split)))
+    samples = tuple(run.samples(split))
+    return HeldOut(files, tuple(sample.names(run.labels) for sample in samples), samples)

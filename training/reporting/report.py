@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taxon.bundle.atomic_files import write as write_atomically
-from taxon.bundle.pixels import open_picture
 from taxon.training.dataset.data import Sample
+from taxon.training.dataset.slices import Slice, interval, looks, slices
 from taxon.training.loop import metrics
 from taxon.training.loop.evaluate import Answers
 from taxon.training.reporting import pages
@@ -20,9 +20,6 @@ from taxon.training.runs.checkpoint import Checkpoint
 from taxon.training.runs.folder import Run
 
 ERRORS_SHOWN = 24
-SIZE_SLICES = 3
-LEAST_SLICE = 10
-"""Smaller slices say nothing."""
 LABELS_NAMED, WEAKEST_NAMED = 50, 3
 """On the model card."""
 
@@ -45,7 +42,8 @@ def write_report(run: Run, answers: Answers) -> dict[str, Any]:
     checkpoint, samples = run.checkpoint(), run.samples("val")
     figures = scoring.figures(answers.scores, answers.targets, run.labels)
     correct = metrics.right(answers.scores, answers.truth, answers.task)
-    figures |= {"loss": answers.loss, "epoch": checkpoint.epoch, "slices": slices(samples, correct, run.labels)}
+    parts = slices(samples, run.labels, looks(samples, checkpoint.pixels))
+    figures |= {"loss": answers.loss, "epoch": checkpoint.epoch, "slices": figures_of(parts, correct)}
     write_atomically(folder / "metrics.json", json.dumps(figures, ensure_ascii=False, indent=1))
     plots = draw_all(folder, answers.scores, answers.targets, run.labels, run.metrics())
     errors = _errors(samples, answers, run.labels)
@@ -54,31 +52,19 @@ def write_report(run: Run, answers: Answers) -> dict[str, Any]:
     return figures
 
 
-def slices(samples: Sequence[Sample], correct: NDArray[np.bool_], labels: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Accuracy over parts of the data: by group or folder (if that is not the class), and by picture size.
-
-    Parts with fewer than ten samples are left out; so is a division that has only one part.
-    """
-    by_source: dict[str, list[int]] = {}
-    sizes = np.zeros(len(samples))
-    for number, sample in enumerate(samples):
-        folder = sample.path.parent.name
-        by_source.setdefault(sample.group or ("" if folder in labels else folder), []).append(number)
-        if sample.row < 0:
-            with open_picture(sample.path) as picture:
-                sizes[number] = min(picture.size)
-    divisions = {f"source {name}": numbers for name, numbers in sorted(by_source.items())} if len(by_source) > 1 else {}
-    if len(np.unique(sizes)) > 1:
-        edges = np.quantile(sizes, np.linspace(0, 1, SIZE_SLICES + 1))
-        bins = np.clip(np.searchsorted(edges, sizes, side="right") - 1, 0, SIZE_SLICES - 1)
-        for index in range(SIZE_SLICES):
-            title = f"shorter side {edges[index]:.0f} to {edges[index + 1]:.0f}"
-            divisions[title] = np.flatnonzero(bins == index).tolist()
-    return {
-        title: {"count": len(numbers), "accuracy": float(correct[numbers].mean())}
-        for title, numbers in divisions.items()
-        if len(numbers) >= LEAST_SLICE
-    }
+def figures_of(parts: Sequence[Slice], correct: NDArray[np.bool_]) -> dict[str, dict[str, float]]:
+    """Count and accuracy of every slice, the accuracy with its interval."""
+    found = {}
+    for part in parts:
+        count, right = len(part.numbers), int(correct[part.numbers].sum())
+        low, high = interval(right, count)
+        found[part.title] = {
+            "count": count,
+            "accuracy": right / count,
+            "accuracy_low": low,
+            "accuracy_high": high,
+        }
+    return found
 
 
 def _errors(samples: Sequence[Sample], answers: Answers, labels: Sequence[str]) -> list[tuple[Sample, str, str]]:
@@ -101,5 +87,6 @@ def model_card(run: Run, checkpoint: Checkpoint, figures: Mapping[str, Any]) -> 
         figures=figures,
         counts={split: len(run.samples(split)) for split in ("train", "val", "test")},
         weakest=sorted(figures["per_class"].items(), key=lambda item: item[1]["f1"])[:WEAKEST_NAMED],
+        weakest_slices=sorted(figures["slices"].items(), key=lambda item: item[1]["accuracy_high"])[:WEAKEST_NAMED],
         labels_named=LABELS_NAMED,
     )

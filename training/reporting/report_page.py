@@ -47,7 +47,7 @@ def write_page(
         folder=folder,
         plots=plots,
         classes=[_class_row(label, part) for label, part in per_class],
-        slices=[[name, f"{part['accuracy']:.1%}", f"{part['count']:,}"] for name, part in figures["slices"].items()],
+        slices=[_slice_row(title, part) for title, part in figures["slices"].items()],
         errors=errors,
         recipe=(run.folder / "recipe.toml").read_text(encoding="utf-8"),
     )
@@ -56,6 +56,11 @@ def write_page(
 def _class_row(label: str, part: Mapping[str, Any]) -> list[str]:
     shares = [part[key] for key in ("precision", "recall", "f1", "average_precision")]
     return [label, *("" if share is None else f"{share:.3f}" for share in shares), f"{part['count']:,}"]
+
+
+def _slice_row(title: str, part: Mapping[str, float]) -> list[str]:
+    low, high = part["accuracy_low"], part["accuracy_high"]
+    return [title, f"{part['accuracy']:.1%}", f"{low:.1%} to {high:.1%}", f"{part['count']:,}"]
 
 
 def _duration(seconds: float) -> str:

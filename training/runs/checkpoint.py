@@ -42,6 +42,8 @@ class Checkpoint:
     head: str = "linear"
     features: tuple[str, ...] = ()
     """Of a classifier of numbers: what each is, in their order."""
+    sample_count: int = 0
+    """Samples that trained it; 0: an earlier release did not say."""
     progress: Mapping[str, Any] = field(default_factory=dict)
     """What the training needs to go on: optimiser, averages, step. Empty in `best.pt`."""
 

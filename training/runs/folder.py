@@ -3,7 +3,7 @@
     run.json          who, when, with what: run id, task, data, library versions
     recipe.toml       every option as it was resolved
     labels.json       classes in the order of the logits
-    samples.csv       path,label,split,sha256,group,row
+    samples.csv       path,label,split,sha256,group,row[,columns], the last as JSON
     quarantine.json   files that could not be used, with reasons
     warnings.json     what was found wrong on the way; only if there was something
     metrics.jsonl     one line per epoch
@@ -194,6 +194,7 @@ class Run:
                         group=row["group"],
                         sha256=row["sha256"],
                         row=int(row["row"]),
+                        columns=tuple(json.loads(row.get("columns") or "{}").items()),
                     )
                 )
         return samples
@@ -286,11 +287,13 @@ def _data_difference(run: Run, source: Labelled) -> str:
 def _samples_csv(source: Labelled) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(SAMPLE_COLUMNS)
+    further = any(sample.columns for sample in source.samples)
+    writer.writerow([*SAMPLE_COLUMNS, "columns"] if further else SAMPLE_COLUMNS)
     for sample in source.samples:
         path = within(sample.path, source.root) or as_written(sample.path)
         labels = SEPARATOR.join(sample.names(source.labels))
-        writer.writerow([path.as_posix(), labels, sample.split, sample.sha256, sample.group, sample.row])
+        row = [path.as_posix(), labels, sample.split, sample.sha256, sample.group, sample.row]
+        writer.writerow([*row, json.dumps(dict(sample.columns), ensure_ascii=False)] if further else row)
     return text.getvalue()
 
 

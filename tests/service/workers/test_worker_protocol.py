@@ -157,12 +157,12 @@ def test_manifests_come_as_they_were_sent(tmp_path):
 
 def test_scores_come_as_they_were_sent():
     scores, tensors = np.array([0.25, 0.75], np.float32), np.zeros((), PACKED.dtype)
-    (done,) = sent(Done([scores, tensors, PictureUndecodableError("damaged", "PNG")], 0.1, 0.2, 2, 4))
+    (done,) = sent(Done([scores, tensors, PictureUndecodableError("damaged", "PNG")], 0.1, 0.2, 2, 4, {1: 0.5}))
     np.testing.assert_array_equal(done.outcomes[0], scores)
     assert done.outcomes[0].dtype == np.float32
     assert done.outcomes[1].dtype == PACKED.dtype
     assert done.outcomes[2].detected_format == "PNG"
-    assert done[1:] == (0.1, 0.2, 2, 4)
+    assert done[1:] == (0.1, 0.2, 2, 4, {1: 0.5})
 
 
 @given(st.lists(st.binary(max_size=300), max_size=8), st.lists(st.integers(1, 400), min_size=1))

@@ -53,6 +53,26 @@ def test_an_allowed_loss_is_allowed(repository):
     assert call(repository, 2, "--allowed-loss", "1.0") == 0
 
 
+def test_a_version_that_gains_overall_but_fails_one_contributor_is_refused(repository, tmp_path, capsys):
+    """3 answers green where 2 answers blue; Ann says that it is green, and Bob that it is blue."""
+    version_labels.write(repository, "toy", version_labels.STABLE, 2)
+    rows = ["path,label,contributor"]
+    for label, who in (("green", "ann"), ("green", "ann"), ("blue", "bob")):
+        folder = shutil.copytree(repository.parent / "held-out" / "green", tmp_path / "new" / str(len(rows)))
+        rows += [f"{folder.name}/{file.name},{label},{who}" for file in sorted(folder.iterdir())]
+    (tmp_path / "new" / "list.csv").write_text("\n".join(rows))
+    words = ["toy", "3", "--models", str(repository), "--data", str(tmp_path / "new" / "list.csv")]
+    assert promote.main(words) == 1
+    refused = capsys.readouterr().err
+    assert "on the slice 'contributor bob', 18 pictures, its accuracy is 0.00%, the default's 100.00%" in refused
+    assert "contributor ann" not in refused
+    assert stable(repository) == 2
+    assert promote.main([*words, "--force", "Bob is wrong"]) == 0
+    record = default_history.read(repository, "toy")[-1]["comparison"]
+    assert record["difference"] > 0
+    assert (record["slices"][0]["title"], record["slices"][0]["lost"]) == ("source 37", 18)
+
+
 def test_rolling_back_is_one_command_and_goes_back_step_by_step(repository, capsys):
     for version in (1, 3):
         call(repository, version)

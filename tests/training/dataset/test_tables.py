@@ -71,6 +71,14 @@ def test_splits_and_groups_are_taken_over(pictures):
     assert [(sample.split, sample.group) for sample in found.samples] == [("train", "g1"), ("val", "g2")]
 
 
+def test_further_columns_are_kept_to_divide_reports(pictures):
+    found = manifest(pictures, "path,contributor,label,lens\ndark/000.png, ann ,d,\nlight/000.png,bob,l,50\n")
+    assert [sample.columns for sample in found.samples] == [
+        (("contributor", "ann"), ("lens", "")),
+        (("contributor", "bob"), ("lens", "50")),
+    ]
+
+
 def test_integer_labels_are_sorted_as_numbers(pictures):
     assert manifest(pictures, "path,label\ndark/000.png,10\nlight/000.png,9\n").labels == ("9", "10")
 
@@ -84,7 +92,9 @@ def test_a_missing_file_is_set_aside_by_name(pictures):
     ("text", "message"),
     [
         ("path,class\ndark/000.png,d\n", "no column 'label', only path, class"),
-        ("path,label,weight\ndark/000.png,d,1\n", r"unknown columns \['weight'\]"),
+        ("path,label,spilt\ndark/000.png,d,test\n", r"the column 'spilt': did you mean 'split'\?"),
+        ("path,label,Group\ndark/000.png,d,1\n", r"the column 'Group': did you mean 'group'\?"),
+        ("path,label,by,by\ndark/000.png,d,1,2\n", r"blank or double in its header: \['by'\]"),
         ("path,label\ndark/000.png,1\nlight/000.png,cat\n", "mixed types: the integer '1', the word 'cat'"),
         ("path,label\ndark/000.png,1\nlight/000.png,1.0\n", "mixed types"),
         ("path,label\ndark/000.png,d\n../../etc/passwd,l\n", "row 2: the path '../../etc/passwd' leads out"),

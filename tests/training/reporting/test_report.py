@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from taxon.training.commands.train import main
-from taxon.training.dataset.data import Sample
+from taxon.training.dataset.slices import Slice
 from taxon.training.reporting import pages
-from taxon.training.reporting.report import model_card, slices
+from taxon.training.reporting.report import figures_of, model_card
 from taxon.training.reporting.report_plots import draw_all, precision_recall, roc
 from taxon.training.runs.folder import Run
 from tests.training.folders import write_folder, write_picture
@@ -38,6 +38,7 @@ def test_the_figures_are_of_the_best_checkpoint(run):
     assert figures["accuracy"] == run.checkpoint().metrics["accuracy"] == pytest.approx(24 / 26)
     assert figures["confusion"] == [[12, 1], [1, 12]]
     assert figures["epoch"] == run.checkpoint().epoch
+    assert figures["slices"] == {}  # a third of 26 samples says nothing
 
 
 def test_the_page_needs_nothing_beside_it(run):
@@ -76,15 +77,16 @@ def test_the_model_card_says_what_it_is_for_and_how_good(run):
     assert run.id in card
 
 
-def test_slices_are_by_group_and_by_size(tmp_path):
-    samples = []
-    for number in range(40):
-        path = write_picture(tmp_path / f"{number}.png", 100, number, side=8 if number < 20 else 32)
-        samples.append(Sample(path, 0, group="camera-a" if number % 2 else "camera-b"))
-    correct = np.arange(40) < 20
-    found = slices(samples, correct, ["x"])
-    assert found["source camera-a"] == {"count": 20, "accuracy": 0.5}
-    assert {title: part["accuracy"] for title, part in found.items() if "side" in title}["shorter side 32 to 32"] == 0.0
+def test_slices_have_their_interval():
+    found = figures_of([Slice("night", np.arange(10))], np.arange(20) >= 2)
+    assert found == {
+        "night": {
+            "count": 10,
+            "accuracy": 0.8,
+            "accuracy_low": pytest.approx(0.4902, abs=1e-4),
+            "accuracy_high": pytest.approx(0.9433, abs=1e-4),
+        }
+    }
 
 
 def test_numbers_and_several_labels_get_a_report_too(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 import errno
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -85,6 +86,13 @@ def test_samples_come_back_from_the_folder(tmp_path, source):
         assert [s.path for s in again.samples(split)] == [s.path.resolve() for s in source.split(split)]
         assert [(s.label, s.sha256) for s in again.samples(split)] == [(s.label, s.sha256) for s in source.split(split)]
     assert run.data_digest == data.digest(source.samples, source.labels)
+
+
+def test_further_columns_come_back_from_the_folder(tmp_path, source):
+    samples = tuple(replace(s, columns=(("by", 'a, "ann"'), ("lens", ""))) for s in source.samples)
+    open_or_create(tmp_path / "run", replace(source, samples=samples), Recipe())
+    found = Run.open(tmp_path / "run").samples("val")
+    assert {sample.columns for sample in found} == {(("by", 'a, "ann"'), ("lens", ""))}
 
 
 def test_samples_below_a_link_are_listed_below_it(tmp_path):

@@ -1,0 +1,1 @@
+"""Several participants train one model: weights are exchanged, pictures are not."""
