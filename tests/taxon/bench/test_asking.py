@@ -27,7 +27,7 @@ class Classifying(taxon_grpc.ClassificationServiceServicer):
         self.asked = []
 
     def GetModel(self, request, context):  # noqa: N802
-        if request.model_name not in ("", "pets"):
+        if request.model_name not in ("", self.model.name):
             context.abort(grpc.StatusCode.NOT_FOUND, "no such model")
         return pb.GetModelResponse(model=self.model)
 
