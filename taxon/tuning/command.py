@@ -124,7 +124,7 @@ class Measuring:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         usage="%(prog)s [-h] MODELS --p99-ms MS [options] [-- FLAGS]",
-        description="Find out with which settings `taxon serve` answers most calls on this machine while 99 %% of them "
+        description="Find out with which settings `taxon serve` answers most calls on this machine while 99 % of them "
         "are answered in time: fronts, workers or decoders, batch size, variant, one by one and together, each on a "
         "real server on loopback, beside the defaults. Takes about ten minutes of a machine that does nothing else. "
         "Writes the configuration that it recommends, and the evidence; the defaults may be the best.",

@@ -82,8 +82,8 @@ def text(asked: Asked, found: Found) -> str:
             f"{conclusion(asked, found)}.",
             "",
             f"Sent: {asked.sent}; Poisson arrivals, {asked.seconds:g} s a run, from the same machine: what the "
-            f"generator took of its cores is lacking here.{floor} The prediction is the median of runs that had no part "
-            "in the choice.",
+            f"generator took of its cores is lacking here.{floor} The prediction is the median of runs that had no "
+            "part in the choice.",
             "",
             "| stage | settings | times | calls/s | p99, ms | saturated, calls/s |",
             "|---|---|---|---|---|---|",
