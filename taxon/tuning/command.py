@@ -1,11 +1,13 @@
 """The command `taxon tune`: tries settings on real servers on this machine, and writes down which to use."""
 
 import argparse
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 
@@ -43,6 +45,18 @@ def main(argv: list[str], start: Start = serving) -> int:
         argv: Its words.
         start: Starts a server; tests have another.
     """
+    before = signal.signal(signal.SIGTERM, _leave)  # or the server under trial would stay behind
+    try:
+        return _tune(argv, start)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(signum: int, _frame: object) -> NoReturn:
+    sys.exit(128 + signum)
+
+
+def _tune(argv: list[str], start: Start) -> int:
     own, behind = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     options = _parser().parse_args(own)
     console = Console()
