@@ -108,7 +108,10 @@ def peer(name: str, python: Path, bodies: list[str], model: dict[str, str], proc
 def answers(plan: dict) -> bool:
     """Whether one call is answered."""
     once = {**plan, "bodies": plan["bodies"][:1], "connections": 1}
-    return bool(run(**once, seconds=0.01, warmup_s=0.0, callers=1, deadline_s=10.0)["answered"])
+    try:
+        return bool(run(**once, seconds=0.01, warmup_s=0.0, callers=1, deadline_s=10.0)["answered"])
+    except OSError:  # nobody listens yet
+        return False
 
 
 def saturate(pid: int, plan: dict, seconds: float) -> dict[str, float]:

@@ -8,8 +8,8 @@ PAGES = [ROOT / "docs/quickstart.md", *sorted((ROOT / "docs/tutorials").glob("*.
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    """Each fenced block: its language and what is in it. `console` blocks are for people: they want a network, Docker or
-    a cluster.
+    """Each fenced block: its language and what is in it. `console` blocks are for people: they want a network, Docker
+    or a cluster.
     """
     return re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 READ_BYTES = 2**18
+CONNECT_TIMEOUT_S = 10.0
 NOT_YET = (errno.EINPROGRESS, errno.ENOTCONN, errno.EWOULDBLOCK)
 
 
@@ -14,7 +15,7 @@ NOT_YET = (errno.EINPROGRESS, errno.ENOTCONN, errno.EWOULDBLOCK)
 class Peer:
     """Where to connect to."""
 
-    family: socket.AddressFamily
+    family: int
     address: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
     tls: ssl.SSLContext | None = None
     """Must offer `h2` by ALPN; None: nothing is encrypted."""
@@ -23,7 +24,7 @@ class Peer:
 
 
 def peer(address: str, tls: ssl.SSLContext | None = None, server_name: str = "") -> Peer:
-    """Looks a server up.
+    """Looks a server up: of several addresses, as `localhost` has, the first one that takes a connection.
 
     Args:
         address: HOST:PORT; an IPv6 address in brackets.
@@ -32,14 +33,14 @@ def peer(address: str, tls: ssl.SSLContext | None = None, server_name: str = "")
 
     Raises:
         ValueError: The address has no port.
-        OSError: Nobody knows the host.
+        OSError: Nobody knows the host, or nobody listens there.
     """
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdecimal():
         raise ValueError(f"{address!r} is not HOST:PORT")
     host = host.strip("[]")
-    family, _, _, _, found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
-    return Peer(family, found, tls, server_name or host)
+    with socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S) as tried:
+        return Peer(tried.family, tried.getpeername(), tls, server_name or host)
 
 
 class Wire:

@@ -90,8 +90,7 @@ def test_what_every_call_brings_along():
 
 def test_without_a_server_calls_fail_at_once():
     with echoing(lambda request, _: request) as port:
-        pass
-    target = Target(peer(f"127.0.0.1:{port}"), "localhost", PATH)
+        target = Target(peer(f"127.0.0.1:{port}"), "localhost", PATH)
     told = figures(load.run(target, BODIES, Plan(0.2, 0.0, callers=2)))
     assert told["statuses"].keys() == {"UNAVAILABLE"}
     assert sum(told["statuses"].values()) < 50, "callers pause"
