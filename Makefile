@@ -7,7 +7,7 @@ PROTO_BIN := .tools/proto/bin
 BUF := .tools/node_modules/.bin/buf
 STUBS := taxon/v1 taxon/inference
 
-.PHONY: setup demo test test-slow test-faults test-clients check proto proto-check audit bench image clean
+.PHONY: setup demo test test-slow test-faults test-clients check proto proto-check audit bench docs image clean
 
 setup: .venv/ready
 
@@ -73,6 +73,11 @@ audit: .tools/audit/ready
 bench: setup
 	$(BIN)/python -m benchmarks.bundles build/bench mobilenet
 	$(BIN)/python -m benchmarks.bench_service --models build/bench --model mobilenet
+
+# The documentation as a site, in build/site. Asks nobody for anything, neither here nor when it is read.
+docs: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build --quiet
 
 image:
 	docker build --target service-cpu --tag taxon:service-cpu .

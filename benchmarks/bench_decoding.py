@@ -25,8 +25,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.bundles import IMAGENET, photo
+from benchmarks.bundles import IMAGENET
 from benchmarks.conditions import conditions
+from taxon.bench.made_pictures import photo
 from taxon.bundle import store
 from taxon.bundle.manifest import PixelSpec
 from taxon.bundle.pixels import decode

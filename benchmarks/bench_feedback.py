@@ -20,8 +20,8 @@ from io import BytesIO
 from pathlib import Path
 
 from benchmarks.bench_service import served, watched, write_requests
-from benchmarks.bundles import photo
 from benchmarks.conditions import conditions
+from taxon.bench.made_pictures import photo
 from taxon.feedback.store import Store
 
 KINDS = ("off", "recall", "share", "all")

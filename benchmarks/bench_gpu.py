@@ -88,7 +88,7 @@ def load(address: str, way: tuple[str, list[str]], generators: int, seconds: flo
         "per_s": round(sum(run["answered_per_s"] for run in runs), 1),
         "answered": sum(run["answered"] for run in runs),
         "p99_ms": max(worst, default=None),
-        "not_ok": sum(count for run in runs for status, count in run["statuses"].items() if status != "0"),
+        "not_ok": sum(count for run in runs for status, count in run["statuses"].items() if status != "OK"),
         "generator_cpu_share": max(run["generator_cpu_share"] for run in runs),
     }
 

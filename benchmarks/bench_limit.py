@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bundles import photo
+from taxon.bench.made_pictures import photo
 from taxon.bundle import store
 from taxon.service.machine import available_cores
 from taxon.service.runtime.device import CPU

@@ -61,7 +61,7 @@ def measure(
             }
             figures |= {
                 f"{name}_refused_p50": run["refused_p50_ms"] or 0.0,
-                f"{name}_expired_per_s": run["statuses"].get("4", 0) / seconds,
+                f"{name}_expired_per_s": run["statuses"].get("DEADLINE_EXCEEDED", 0) / seconds,
             }
         figures["pss_after"] = memory(pid).pss_mb
     return figures

@@ -30,7 +30,6 @@ from pathlib import Path
 from benchmarks.bench_limit import pictures
 from benchmarks.bench_service import CLASSIFY, best_limit, load, served, watched, write_requests
 from benchmarks.conditions import conditions
-from benchmarks.connections import Plan
 from benchmarks.load import run
 from benchmarks.processes import memory
 from taxon.bundle import store
@@ -108,9 +107,9 @@ def peer(name: str, python: Path, bodies: list[str], model: dict[str, str], proc
 
 def answers(plan: dict) -> bool:
     """Whether one call is answered."""
-    once = {**plan, "bodies": tuple(plan["bodies"][:1]), "connections": 1}
+    once = {**plan, "bodies": plan["bodies"][:1], "connections": 1}
     try:
-        return bool(run(Plan(**once, seconds=0.01, warmup_s=0.0, callers=1, deadline_s=10.0))["answered"])
+        return bool(run(**once, seconds=0.01, warmup_s=0.0, callers=1, deadline_s=10.0)["answered"])
     except OSError:  # nobody listens yet
         return False
 

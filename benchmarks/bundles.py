@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from taxon.bench.made_pictures import photo
 from taxon.bundle import store
 from taxon.bundle.manifest import Golden, ImageInput, Manifest, PixelSpec, Provenance, Variant
 from taxon.bundle.pixels import decode
@@ -22,15 +22,6 @@ MODELS = {
 }
 GOLDEN_COUNT = 8
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-def photo(seed: int, size: tuple[int, int] = (500, 375), noise: float = 20.0) -> Image.Image:
-    """A picture that JPEG compresses about as well as a photograph: smooth shapes with grain."""
-    random = np.random.default_rng(seed)
-    coarse = Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8))
-    smooth = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC), dtype=np.float32)
-    grain = random.normal(0, noise, (*smooth.shape[:2], 1))
-    return Image.fromarray(np.clip(smooth + grain, 0, 255).astype(np.uint8))
 
 
 def build(root: Path, name: str, half_too: bool = False, int8_too: bool = False) -> None:

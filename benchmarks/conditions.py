@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from taxon.service.machine import available_cores
+from taxon.tuning.evidence import processor
 
 PACKAGES = (
     *("taxon", "torch", "torchvision", "onnxruntime", "onnxruntime-gpu", "grpcio", "protobuf"),
@@ -17,11 +18,6 @@ PACKAGES = (
 def conditions() -> dict[str, object]:
     """For the JSON of a result; folders are named without where they lie."""
     words = (Path(word).name if Path(word).is_absolute() else word for word in sys.orig_argv[1:])
-    models = {
-        line.split(":", 1)[1].strip()
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        if line.startswith("model name")
-    }
     installed = {(found.metadata["Name"] or "").lower() for found in importlib.metadata.distributions()}
     return {
         "command": shlex.join(["python", *words]),
@@ -30,5 +26,5 @@ def conditions() -> dict[str, object]:
             **{name: importlib.metadata.version(name) for name in PACKAGES if name in installed},
         },
         "cores": available_cores(),
-        "processor": ", ".join(sorted(models)),
+        "processor": processor(),
     }

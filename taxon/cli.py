@@ -52,6 +52,8 @@ COMMANDS = {
     "health": Command("service.api.health:main", "cpu", "ask a server whether it is serving; the exit code answers"),
     "keys": Command("service.access.keys_main:main", "cpu", "say who may call a server, and what"),
     "classify": Command("classify:main", "", "send pictures to a server and print the answers"),
+    "bench": Command("bench.command:main", "", "measure how much a server answers, and how fast"),
+    "tune": Command("tuning.command:main", "cpu", "find the settings that serve a model fastest on this machine"),
     "feedback": Command("feedback.commands:main", "", "say what pictures show; list, export and forget what was said"),
     "demo": Command("demo:main", "training,cpu", "train, export, serve and classify handwritten digits"),
 }

@@ -75,11 +75,12 @@ def tls(
     return grpc.ssl_channel_credentials(ca_pem, key_pem, cert_pem)
 
 
-def add_options(parser: argparse.ArgumentParser, *, key: bool = True) -> None:
-    """Gives a command what `from_options` reads."""
-    parser.add_argument(
-        "--server", default="localhost:50051", help="HOST:PORT of the server (default: localhost:50051)"
-    )
+def add_options(parser: argparse.ArgumentParser, *, key: bool = True, server: bool = True) -> None:
+    """Gives a command what `from_options` reads; without `server` it has an argument of that name itself."""
+    if server:
+        parser.add_argument(
+            "--server", default="localhost:50051", help="HOST:PORT of the server (default: localhost:50051)"
+        )
     group = parser.add_argument_group("TLS and keys")
     group.add_argument("--tls", action="store_true", help="encrypt; the other options of TLS say so too")
     group.add_argument(

@@ -1,20 +1,26 @@
 """What the documents say must be what the commands do.
 
-`TAXON_WRITE_DOCS=1 make test` rewrites `docs/configuration.md` from the commands themselves.
+`TAXON_WRITE_DOCS=1 make test` rewrites `docs/configuration.md` from the commands themselves, and
+`docs/reference/proto.md` from the `.proto` files.
 """
 
-import contextlib
+import argparse
 import io
 import os
 import re
+import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from taxon.cli import COMMANDS, main
 from taxon.service.api.statuses import TABLE
+from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1.classification_service_pb2 import ErrorReason
+from tests.contract.proto_reference import reference
+from tests.walkthrough import PAGES, blocks
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = ROOT / "docs/configuration.md"
@@ -25,20 +31,35 @@ What `--help` says, command by command; a test keeps it so. Every option of `tax
 """
 
 
-def help_of(command: str) -> str:
-    printed = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+def help_of(*words: str) -> tuple[str, list[str]]:
+    """What a command prints, and the names of its own commands."""
+    printed, own = io.StringIO(), []
+
+    def print_help(parser, file=None):
+        verbs = (action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+        own.extend(name for choices in verbs for name in choices)
+        printed.write(parser.format_help())
+
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "100")
         patch.setenv("NO_COLOR", "1")
         patch.setattr(sys, "argv", ["taxon"])
+        patch.setattr(argparse.ArgumentParser, "print_help", print_help)
         with pytest.raises(SystemExit):
-            main([command, "--help"])
-    return printed.getvalue().strip()
+            main([*words, "--help"])
+    return printed.getvalue().strip(), own
+
+
+def sections() -> Iterator[str]:
+    for name in COMMANDS:
+        text, own = help_of(name)
+        yield f"## taxon {name}\n\n```\n{text}\n```\n"
+        for verb in own:
+            yield f"### taxon {name} {verb}\n\n```\n{help_of(name, verb)[0]}\n```\n"
 
 
 def rendered() -> str:
-    sections = [f"## taxon {name}\n\n```\n{help_of(name)}\n```\n" for name in COMMANDS]
-    return "\n".join([HEAD, *sections])
+    return "\n".join([HEAD, *sections()])
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="argparse draws usage differently elsewhere")
@@ -46,6 +67,36 @@ def test_configuration_is_what_help_says():
     if os.environ.get("TAXON_WRITE_DOCS"):
         CONFIGURATION.write_text(rendered())
     assert CONFIGURATION.read_text() == rendered()
+
+
+def test_the_page_of_messages_is_what_the_files_say():
+    page, made = ROOT / "docs/reference/proto.md", reference(ROOT / "proto/taxon/v1")
+    if os.environ.get("TAXON_WRITE_DOCS"):
+        page.write_text(made)
+    assert page.read_text() == made
+    for message in pb.DESCRIPTOR.message_types_by_name.values():
+        for field in message.fields:
+            assert re.search(rf"^### {message.name}\n(?:(?!###).*\n)*\\| `{field.name}` \\|", made, flags=re.MULTILINE)
+
+
+def commands_in(text: str) -> Iterator[list[str]]:
+    """The words of each `taxon …` in a block, without what only a shell reads."""
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.split(line.removeprefix("$ "), comments=True)
+        if words[:1] == ["taxon"]:
+            yield words[1:]
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "docs/tuning.md"], ids=lambda page: page.stem)
+def test_every_command_on_a_page_exists_with_its_options(page):
+    known = CONFIGURATION.read_text()
+    for _, text in blocks(page):
+        for name, *words in commands_in(text):
+            section = known.partition(f"\n## taxon {name}\n")[2].partition("\n## ")[0]
+            assert section, f"{page.name}: there is no taxon {name}"
+            own = words[: words.index("--")] if "--" in words else words
+            for option in (word.partition("=")[0] for word in own if word.startswith("--")):
+                assert re.search(rf"{option}\b", section), f"{page.name}: taxon {name} has no {option}"
 
 
 def test_the_readme_names_every_room():

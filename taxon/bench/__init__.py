@@ -1,0 +1,1 @@
+"""Load for gRPC servers: generated, sent on a schedule, measured, shown."""

@@ -1,0 +1,36 @@
+"""The documentation as a site: complete, and silent towards everybody else."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.walkthrough import ROOT
+
+pytest.importorskip("material", reason="the site needs taxon[docs]")
+pytestmark = pytest.mark.slow
+LOADED = re.compile(r'<(?:script|img|iframe|source|link)[^>]*\s(?:src|href)="?(?:https?:)?//')
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_every_page_is_there(site):
+    pages = {page.relative_to(ROOT / "docs").with_suffix(".html") for page in (ROOT / "docs").rglob("*.md")}
+    assert pages <= {page.relative_to(site) for page in site.rglob("*.html")}
+    configured = (ROOT / "mkdocs.yml").read_text()
+    assert all(str(page.with_suffix(".md")) in configured for page in pages if page.parts[0] != "experiments")
+
+
+def test_nothing_is_loaded_from_elsewhere(site):
+    for page in site.rglob("*.html"):
+        assert not LOADED.search(page.read_text(encoding="utf-8")), page.name
+    for style in site.rglob("*.css"):
+        assert not re.search(r"(?:url\(|@import )[\"']?(?:https?:)?//", style.read_text(encoding="utf-8")), style.name
