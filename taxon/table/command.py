@@ -77,7 +77,6 @@ def run(options: argparse.Namespace) -> int:
         _answer_all(source, journal, answers, left_out, counts)
         _tell(left_out, source)
         if not counts.done:
-            journal.remove()
             raise FileNotFoundError(f"{printable(source.place)} holds no picture")
         writing.write(out, journal.rows(), settings["model"], settings["version"])
         journal.remove()

@@ -33,6 +33,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._is_open = True
         try:
             self._database = sqlite3.connect(path, timeout=0, isolation_level=None)
             self._open()
@@ -113,11 +114,18 @@ class Journal:
             yield row._replace(unknown=bool(row.unknown))
 
     def close(self) -> None:
-        """Lets go of it."""
+        """Lets go of it. One without rows is removed."""
+        if not self._is_open:
+            return
+        if self._database.execute("SELECT 1 FROM rows LIMIT 1").fetchone() is None:
+            self.remove()
+            return
         self._database.close()
+        self._is_open = False
 
     def remove(self) -> None:
         """Closes it and removes its files."""
-        self.close()
-        for suffix in ("", "-wal", "-shm"):
+        self._database.close()
+        self._is_open = False
+        for suffix in ("", "-wal"):
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)

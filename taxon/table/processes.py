@@ -22,13 +22,19 @@ MOST_DEATHS = 5
 ENDING_S = 5.0
 
 
+def command(descriptor: int, settings: Mapping[str, Any]) -> list[str]:
+    """What starts a worker. Named, not imported: this room needs no house."""
+    # -P: the folder that this command was started in is not searched for packages.
+    return [sys.executable, "-P", "-m", "taxon.batch_worker", str(descriptor), json.dumps(settings)]
+
+
 class Worker:
     """One process and what it has been given."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         ours, theirs = socket.socketpair()
-        words = [sys.executable, "-P", "-m", "taxon.batch_worker", str(theirs.fileno()), json.dumps(settings)]
         with theirs:
+            words = command(theirs.fileno(), settings)
             self._popen = subprocess.Popen(words, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: S603
         self.connection = Connection(ours.detach())
         self.given: deque[list[str]] = deque()

@@ -43,6 +43,7 @@ def test_one_process_at_a_time(tmp_path):
     with pytest.raises(ValueError, match="another process writes"):
         Journal(tmp_path / "j")
     journal.close()
+    assert list(tmp_path.iterdir()) == []  # nothing was done
     Journal(tmp_path / "j").close()
 
 
