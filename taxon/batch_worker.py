@@ -17,6 +17,7 @@ from taxon.service.machine import available_cores
 from taxon.service.ranking import Ranked
 from taxon.service.telemetry import logs
 from taxon.service.workers.child_process import begin
+from taxon.table.reading import TooLargeError, read
 from taxon.table.rows import IMAGE_TOO_LARGE, Row, answered, failed, unreadable
 
 KEPT_BYTES, LARGEST_KEPT_BYTES = 64 * 2**20, 16 * 2**20
@@ -30,14 +31,10 @@ def rows(classifier: Classifier, base: str, names: list[str]) -> list[Row]:
     def encoded() -> Iterator[bytes]:
         for name in names:
             try:
-                path = os.path.join(base, name)  # noqa: PTH118 - a million times
-                byte_count = os.stat(path).st_size  # noqa: PTH116 - as above
-                if byte_count > classifier.max_bytes:
-                    message = f"the picture has {byte_count} bytes, at most {classifier.max_bytes} are allowed"
-                    found[name] = failed(name, IMAGE_TOO_LARGE, message, classifier.variant)
-                    continue
-                with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as above
-                    content = file.read()
+                content = read(os.path.join(base, name), classifier.max_bytes)  # noqa: PTH118 - a million times
+            except TooLargeError as error:
+                found[name] = failed(name, IMAGE_TOO_LARGE, str(error), classifier.variant)
+                continue
             except OSError as error:
                 found[name] = unreadable(name, error)
                 continue

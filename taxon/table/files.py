@@ -10,7 +10,7 @@ from taxon.mistaken import MISTAKEN_BYTES, mistaken_for
 from taxon.picture_files import CONTROL, EXTENSIONS, is_utf8, printable, streamed
 from taxon.table.rows import NAME_INVALID, Row, failed
 
-CHUNK = 64
+CHUNK = 128
 """Files that are given to a worker at once: what a kill has done anew, and what is in memory, is a few times that."""
 
 

@@ -1,5 +1,6 @@
 """One row of the table: a file, and its answer or why it has none."""
 
+import functools
 import json
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -44,8 +45,13 @@ def answered(
     """The row of a file that has an answer."""
     label = labels[0] if labels and not unknown else ""
     score = scores[0] if scores else None
-    texts = json.dumps(list(labels), ensure_ascii=False), json.dumps(list(scores))
-    return Row(path, label, score, unknown, familiarity, *texts, variant)
+    texts = ", ".join(map(_quoted, labels)), ", ".join(map(repr, scores))  # a third of what `json.dumps` takes
+    return Row(path, label, score, unknown, familiarity, f"[{texts[0]}]", f"[{texts[1]}]", variant)
+
+
+@functools.lru_cache(4096)
+def _quoted(label: str) -> str:
+    return json.dumps(label, ensure_ascii=False)
 
 
 def failed(path: str, error: str, message: str, variant: str = "") -> Row:

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Iterator
 
 from taxon import in_turns
 from taxon.choice import Choice
-from taxon.client import AsyncClient
+from taxon.client import MAX_MESSAGE_BYTES, AsyncClient
 from taxon.connection import Connection
 from taxon.errors import DeadlineError, InvalidInputError, OverloadedError, ServerError, UnavailableError
+from taxon.table.reading import TooLargeError, read
 from taxon.table.rows import IMAGE_TOO_LARGE, Row, answered, failed, unreadable
 
 PATIENCE_S = 120.0
@@ -96,7 +97,7 @@ async def _row(client: AsyncClient, base: str, name: str, choice: Choice) -> Row
     while True:
         try:
             answer = await client.classify(
-                path,
+                await asyncio.to_thread(read, path, MAX_MESSAGE_BYTES),  # which may be far away
                 model=choice.model_name,
                 version=choice.model_version,
                 max_results=choice.max_results,
@@ -104,6 +105,8 @@ async def _row(client: AsyncClient, base: str, name: str, choice: Choice) -> Row
             )
         except OSError as error:
             return unreadable(name, error)
+        except TooLargeError as error:
+            return failed(name, IMAGE_TOO_LARGE, str(error))
         except InvalidInputError as error:
             return failed(name, error.reason or IMAGE_TOO_LARGE, error.message)  # gRPC gives its own refusal no reason
         except (DeadlineError, OverloadedError, ServerError, UnavailableError) as error:
