@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Iterator
 
 from taxon import in_turns
 from taxon.choice import Choice
-from taxon.client import MAX_MESSAGE_BYTES, AsyncClient
+from taxon.client import AsyncClient
 from taxon.connection import Connection
 from taxon.errors import DeadlineError, InvalidInputError, OverloadedError, ServerError, UnavailableError
+from taxon.requests import MAX_MESSAGE_BYTES
 from taxon.table.reading import TooLargeError, read
 from taxon.table.rows import IMAGE_TOO_LARGE, Row, answered, failed, unreadable
 
