@@ -1,4 +1,6 @@
-"""The command `taxon classify`: pictures, folders of pictures and CSV files in, a table or JSON lines out."""
+"""The command `taxon classify`: pictures, folders of pictures and CSV files in, a table or JSON lines out; or, with
+`--out`, any number of files (see `taxon.table`).
+"""
 
 import argparse
 import asyncio
@@ -21,11 +23,14 @@ from taxon.connection import Connection
 from taxon.csv_rows import Fields
 from taxon.errors import TaxonError
 from taxon.picture_files import EXTENSIONS, check_name, composed, printable
+from taxon.table import command
 from taxon.v1 import classification_service_pb2 as pb
 
 LABELS_SHOWN = 5
 MOST_AT_ONCE = 1024
 MOST_RESULTS = 2**31 - 1
+MOST_WORKERS = 1024
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,8 @@ class Row:
 def main(argv: list[str]) -> int:
     """Runs the command. Returns 0, or 1 if an input got no answer, or 2 if there is none to send."""
     options = _parser().parse_intermixed_args(argv)
+    if options.out or options.models:
+        return _to_file(options)
     try:
         inputs = find_inputs(options.paths, labelled=options.labelled)
         server = connection.from_options(options)
@@ -95,6 +102,21 @@ def main(argv: list[str]) -> int:
             correct = sum(row.correct for row in rows)
             console.print(f"accuracy {correct / len(rows):.2%} ({correct} of {len(rows)})")
     return 1 if any(row.error for row in rows) else 0
+
+
+def _to_file(options: argparse.Namespace) -> int:
+    try:
+        if not options.out:
+            raise ValueError("--models goes with --out: a table is what it is for")
+        if options.labelled or options.json:
+            raise ValueError("--out goes with neither --labelled nor --json")
+        return command.run(options)
+    except KeyboardInterrupt:
+        sys.stderr.write("taxon classify: stopped; the same command goes on\n")
+        return INTERRUPTED
+    except (OSError, ValueError, TaxonError) as error:
+        sys.stderr.write(f"taxon classify: {error}\n")
+        return 2
 
 
 def find_inputs(paths: Iterable[Path], *, labelled: bool = False) -> list[Input]:
@@ -278,5 +300,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print one JSON object per input instead of a table")
     parser.add_argument("--timeout-s", type=ranges.seconds, default=DEFAULT_TIMEOUT_S, help="seconds per input")
     parser.add_argument("--concurrency", type=ranges.whole(1, MOST_AT_ONCE), default=8, help="inputs under way at once")
+    table = parser.add_argument_group(
+        "a table of many files",
+        "of one folder, or of one list: a path on each line, "
+        "relative to the list's folder. The same command goes on where one that was ended stopped.",
+    )
+    table.add_argument("--out", type=Path, metavar="FILE", help="write FILE, which ends in .parquet, .csv or .jsonl")
+    table.add_argument(
+        "--models", type=Path, metavar="FOLDER", help="ask no server, but run a model of this folder in processes here"
+    )
+    table.add_argument(
+        "--variant", choices=("fp32", "fp16", "int8"), default="fp32", help="with --models: of the model"
+    )
+    table.add_argument(
+        "--workers",
+        type=ranges.whole(0, MOST_WORKERS),
+        default=0,
+        help="with --models: processes; 0: one for each core",
+    )
     connection.add_options(parser)
     return parser

@@ -4,11 +4,9 @@ the server says that another replica may answer, errors as exceptions with a rea
 Answers are the messages of the API as they are; their stubs type them.
 """
 
-import json
-import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -16,43 +14,22 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from taxon.connection import ChannelOptions, Connection
-from taxon.errors import TaxonError, from_call, from_status, too_large
+from taxon import in_turns
+from taxon.channel_options import CHANNEL_OPTIONS
+from taxon.connection import Connection
+from taxon.errors import TaxonError, from_call, from_status
+from taxon.hedging import Hedging
+from taxon.requests import Picture, check_size, classify_request, encoded, feedback_request
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1 import classification_service_pb2_grpc as pb_grpc
 from taxon.v1 import feedback_service_pb2 as feedback_pb
 from taxon.v1 import feedback_service_pb2_grpc as feedback_pb_grpc
 
-Picture = bytes | str | os.PathLike[str]
-"""Encoded bytes, or the path of a file that holds them."""
 DEFAULT_TIMEOUT_S = 10.0
-MAX_MESSAGE_BYTES = 64 * 2**20
-SERVICE_CONFIG = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "healthCheckConfig": {"serviceName": ""},  # who says NOT_SERVING, because it starts or leaves, gets no more calls
-    "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},  # while most calls fail, retries make nothing better
-    "methodConfig": [
-        {
-            "name": [{"service": "taxon.v1.ClassificationService"}, {"service": "taxon.v1.FeedbackService"}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "2s",
-                "backoffMultiplier": 2,
-                # A server that ends may cancel calls that it has not looked at. More load is no answer to overload.
-                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
-            },
-        }
-    ],
-}
-CHANNEL_OPTIONS: ChannelOptions = [
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
-    # A server that restarts is found again soon; gRPC's own pauses grow to two minutes.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-]
+DEFAULT_CONCURRENCY = 8
+HEDGED = {"Classify", "BatchClassify", "ListModels", "GetModel"}
+"""What may be asked twice without harm."""
+__all__ = ["AsyncClient", "Client", "Picture", "classify_request", "feedback_request"]
 
 AnswerT = TypeVar("AnswerT")
 Exchange = Generator[tuple[str, Message], Any, AnswerT]
@@ -78,6 +55,8 @@ class Client:
         credentials: For TLS, as `taxon.connection.tls` makes them; without them the connection is not encrypted.
         key: Made by `taxon keys add`, for servers that ask for one. Without TLS it is sent to this machine only.
         server_name: The name that the server's certificate must have, if it is not the target's.
+        hedge_after_s: A call without an answer for so long is made a second time, to another server if there are
+            several, and the first answer counts; feedback is not. None: never.
 
     Every call raises `taxon.errors.TaxonError`: its subclass says what to do, its `reason` why.
 
@@ -93,12 +72,14 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
         key: str | None = None,
         server_name: str = "",
+        hedge_after_s: float | None = None,
     ) -> None:
         connection = Connection(target, credentials, key, server_name)
         self._channel = connection.channel(CHANNEL_OPTIONS)
         self._metadata = connection.metadata
         self._stub = Stubs(self._channel)
         self._timeout_s = timeout_s
+        self._hedging = None if hedge_after_s is None else Hedging(hedge_after_s)
 
     def classify(
         self,
@@ -133,6 +114,38 @@ class Client:
         """Classifies up to 256 inputs, made by `classify_request`, in one call: an answer or an error for each."""
         return self._answer(_classify_batch(requests), timeout_s)
 
+    def classify_many(
+        self,
+        pictures: Iterable[Picture],
+        *,
+        model: str = "",
+        version: str = "",
+        max_results: int = 0,
+        min_score: float | None = None,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        timeout_s: float | None = None,
+    ) -> Iterator[tuple[Picture, pb.ClassifyResponse | TaxonError | OSError]]:
+        """Classifies any number of pictures, one a call: each with its answer, or why it has none, as they are done.
+
+        Args:
+            pictures: Taken as there is room for them; may be endless.
+            model: As for `classify`, like the others.
+            version: Of the model.
+            max_results: Of each.
+            min_score: Of each.
+            concurrency: Calls under way at once.
+            timeout_s: Of each.
+        """
+
+        def one(picture: Picture) -> tuple[Picture, pb.ClassifyResponse | TaxonError | OSError]:
+            try:
+                request = classify_request(picture, None, model, version, max_results, min_score)
+                return picture, self._answer(_classify(request), timeout_s)
+            except (TaxonError, OSError) as error:
+                return picture, error
+
+        yield from in_turns.in_threads(one, pictures, concurrency)
+
     def submit_feedback(
         self, request: feedback_pb.SubmitFeedbackRequest, *, timeout_s: float | None = None
     ) -> feedback_pb.SubmitFeedbackResponse:
@@ -156,9 +169,12 @@ class Client:
                 except StopIteration as end:
                     answer: AnswerT = end.value
                     return answer
-                _check_size(request)
-                timeout = self._timeout_s if timeout_s is None else timeout_s
-                response = getattr(self._stub, rpc)(request, timeout=timeout, metadata=self._metadata)
+                check_size(request)
+                timeout, method = self._timeout_s if timeout_s is None else timeout_s, getattr(self._stub, rpc)
+                if self._hedging is None or rpc not in HEDGED:
+                    response = method(request, timeout=timeout, metadata=self._metadata)
+                else:
+                    response = self._hedging.blocking(method, request, timeout, self._metadata)
 
     def close(self) -> None:
         """Closes the connection; calls in flight are cancelled."""
@@ -184,12 +200,14 @@ class AsyncClient:
         credentials: grpc.ChannelCredentials | None = None,
         key: str | None = None,
         server_name: str = "",
+        hedge_after_s: float | None = None,
     ) -> None:
         connection = Connection(target, credentials, key, server_name)
         self._channel = connection.aio_channel(CHANNEL_OPTIONS)
         self._metadata = connection.metadata
         self._stub = Stubs(self._channel)
         self._timeout_s = timeout_s
+        self._hedging = None if hedge_after_s is None else Hedging(hedge_after_s)
 
     async def classify(
         self,
@@ -212,6 +230,30 @@ class AsyncClient:
     ) -> list[pb.ClassifyResponse | TaxonError]:
         """As `Client.classify_batch`."""
         return await self._answer(_classify_batch(requests), timeout_s)
+
+    async def classify_many(
+        self,
+        pictures: Iterable[Picture],
+        *,
+        model: str = "",
+        version: str = "",
+        max_results: int = 0,
+        min_score: float | None = None,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[tuple[Picture, pb.ClassifyResponse | TaxonError | OSError]]:
+        """As `Client.classify_many`. Files are read in a thread."""
+
+        async def one(picture: Picture) -> tuple[Picture, pb.ClassifyResponse | TaxonError | OSError]:
+            try:
+                image = picture if isinstance(picture, bytes) else await asyncio.to_thread(encoded, picture)
+                request = classify_request(image, None, model, version, max_results, min_score)
+                return picture, await self._answer(_classify(request), timeout_s)
+            except (TaxonError, OSError) as error:
+                return picture, error
+
+        async for found in in_turns.awaited(one, pictures, concurrency):
+            yield found
 
     async def submit_feedback(
         self, request: feedback_pb.SubmitFeedbackRequest, *, timeout_s: float | None = None
@@ -236,9 +278,12 @@ class AsyncClient:
                 except StopIteration as end:
                     answer: AnswerT = end.value
                     return answer
-                _check_size(request)
-                timeout = self._timeout_s if timeout_s is None else timeout_s
-                response = await getattr(self._stub, rpc)(request, timeout=timeout, metadata=self._metadata)
+                check_size(request)
+                timeout, method = self._timeout_s if timeout_s is None else timeout_s, getattr(self._stub, rpc)
+                if self._hedging is None or rpc not in HEDGED:
+                    response = await method(request, timeout=timeout, metadata=self._metadata)
+                else:
+                    response = await self._hedging.awaited(method, request, timeout, self._metadata)
 
     async def close(self) -> None:
         """Closes the connection; calls in flight are cancelled."""
@@ -251,101 +296,6 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-
-def classify_request(
-    picture: Picture | None = None,
-    features: Sequence[float] | None = None,
-    model: str = "",
-    version: str = "",
-    max_results: int = 0,
-    min_score: float | None = None,
-    routing_key: str = "",
-) -> pb.ClassifyRequest:
-    """Builds the message for one input; the arguments are those of `Client.classify`.
-
-    Raises:
-        ValueError: Both or neither of `picture` and `features`.
-        OSError: The picture's file cannot be read.
-        MessageTooLargeError: It is larger than any message.
-    """
-    if (picture is None) == (features is None):
-        raise ValueError("give either a picture or features")
-    request = pb.ClassifyRequest(
-        model_name=model,
-        model_version=version,
-        max_results=max_results,
-        min_score=min_score,
-        routing_key=routing_key,
-    )
-    if features is not None:
-        request.features.values.extend(features)
-    elif picture is not None:
-        request.image = _encoded(picture)
-    return request
-
-
-def feedback_request(
-    labels: Sequence[str],
-    *,
-    contributor: str,
-    request_id: str = "",
-    picture: Picture | None = None,
-    model: str = "",
-    version: str = "",
-    share: bool = False,
-    license: str = "",  # noqa: A002 - as the message calls it
-    note: str = "",
-) -> feedback_pb.SubmitFeedbackRequest:
-    """Builds what somebody says of a picture, who consents to models being trained on it.
-
-    Args:
-        labels: That fit; empty: none of the model's classes does.
-        contributor: Who says so: always the same for the same person.
-        request_id: Of the answer that is spoken of.
-        picture: Instead of an answer's id.
-        model: With a picture; empty for the server's only model.
-        version: With a picture; empty for the default one.
-        share: Whether it may be passed on to others too.
-        license: Of the picture, as SPDX names it.
-        note: What else there is to say.
-
-    Raises:
-        ValueError: Both or neither of `request_id` and `picture`.
-        OSError: The picture's file cannot be read.
-        MessageTooLargeError: It is larger than any message.
-    """
-    if bool(request_id) == (picture is not None):
-        raise ValueError("give either a request_id or a picture")
-    request = feedback_pb.SubmitFeedbackRequest(
-        labels=labels,
-        none_of_these=not labels,
-        contributor=contributor,
-        consent=feedback_pb.CONSENT_SHARE if share else feedback_pb.CONSENT_TRAIN,
-        license=license,
-        note=note,
-        model_name=model,
-        model_version=version,
-    )
-    if picture is None:
-        request.request_id = request_id
-    else:
-        request.image = _encoded(picture)
-    return request
-
-
-def _encoded(picture: Picture) -> bytes:
-    if isinstance(picture, bytes):
-        return picture
-    path = Path(picture)
-    if path.is_file() and (byte_count := path.stat().st_size) > MAX_MESSAGE_BYTES:
-        raise too_large(byte_count, MAX_MESSAGE_BYTES)  # before gigabytes are read
-    return path.read_bytes()
-
-
-def _check_size(request: Message) -> None:
-    if (byte_count := request.ByteSize()) > MAX_MESSAGE_BYTES:
-        raise too_large(byte_count, MAX_MESSAGE_BYTES)
 
 
 def _classify(request: pb.ClassifyRequest) -> Exchange[pb.ClassifyResponse]:

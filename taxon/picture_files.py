@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,40 +29,52 @@ def pictures(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
     Raises:
         FolderError: A name is not UTF-8.
     """
-    found: list[Path] = []
     others: list[tuple[Path, str]] = []
-    _walk(folder, frozenset(), found, others)
+    found = [Path(path) for path in _walk(str(folder), frozenset(), others.append, in_order=True)]
     return found, others
 
 
-def _walk(folder: Path, above: frozenset[str], found: list[Path], others: list[tuple[Path, str]]) -> None:
+def streamed(folder: Path, tell: Callable[[tuple[Path, str]], None] = lambda _: None) -> Iterator[str]:
+    """The same pictures in the order in which the disk lists them, without holding more of them than one. Names that
+    `check_name` would refuse are among them.
+
+    Args:
+        folder: Where to look.
+        tell: Told what else is there, with the reason why it is no picture.
+    """
+    return _walk(str(folder), frozenset(), tell, in_order=False)
+
+
+def _walk(
+    folder: str, above: frozenset[str], tell: Callable[[tuple[Path, str]], None], *, in_order: bool
+) -> Iterator[str]:
     """`above` are the real paths of the folders that led here: a link to one of them would never end."""
     real = os.path.realpath(folder)
     if real in above:
-        others.append((folder, "is a symbolic link to a folder that holds it"))
-        return
-    try:
-        with os.scandir(folder) as listed:
-            entries = sorted(
-                (entry for entry in listed if not is_passed_over(entry.name)), key=lambda entry: entry.name
-            )
-    except OSError as error:
-        others.append((folder, f"cannot be read: {error.strerror}"))
+        tell((Path(folder), "is a symbolic link to a folder that holds it"))
         return
     inner = []
-    for entry in entries:
-        path = folder / entry.name
-        check_name(path)
-        if _is_folder(entry):
-            inner.append(path)
-        elif not _is_file(entry):  # a pipe would be waited for
-            others.append((path, "is a broken symbolic link" if entry.is_symlink() else "is not a regular file"))
-        elif entry.name.lower().endswith(EXTENSIONS):
-            found.append(path)
-        else:
-            others.append((path, NOT_A_PICTURE))
+    try:
+        with os.scandir(folder) as listed:
+            for entry in sorted(listed, key=lambda entry: entry.name) if in_order else listed:
+                if is_passed_over(entry.name):
+                    continue
+                if in_order:
+                    check_name(Path(entry.path))
+                if _is_folder(entry):
+                    inner.append(entry.path)
+                elif not _is_file(entry):  # a pipe would be waited for
+                    what = "is a broken symbolic link" if entry.is_symlink() else "is not a regular file"
+                    tell((Path(entry.path), what))
+                elif entry.name.lower().endswith(EXTENSIONS):
+                    yield entry.path
+                else:
+                    tell((Path(entry.path), NOT_A_PICTURE))
+    except OSError as error:
+        tell((Path(folder), f"cannot be read: {error.strerror}"))
+        return
     for path in inner:
-        _walk(path, above | {real}, found, others)
+        yield from _walk(path, above | {real}, tell, in_order=in_order)
 
 
 def is_passed_over(name: str) -> bool:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from taxon.bundle import traffic
-from taxon.bundle.manifest import check_name
+from taxon.bundle import store, traffic
+from taxon.bundle.manifest import BundleError, check_name
 from taxon.bundle.traffic import STABLE
 
-__all__ = ["STABLE", "read", "remove", "write"]
+__all__ = ["STABLE", "named", "read", "remove", "write"]
 
 
 def read(root: Path, name: str) -> dict[str, int]:
@@ -47,3 +47,35 @@ def remove(root: Path, name: str, label: str) -> None:
             labels={other: version for other, version in declared.labels.items() if other != label}
         ),
     )
+
+
+def named(root: Path, name: str = "", version: str = "") -> tuple[str, int]:
+    """The model and the version that a caller means, as a service of this repository would understand it.
+
+    Args:
+        root: The repository.
+        name: Empty for its only model.
+        version: A number or a label; empty for the default.
+
+    Raises:
+        BundleError: There is no such model or version, or several models and no name.
+        OSError: The repository cannot be read.
+    """
+    if not name:
+        models = store.names(root)
+        if len(models) != 1:
+            raise BundleError(f"{root} holds {', '.join(models) or 'no model'}: name one")
+        (name,) = models
+    published = store.versions(root, check_name(name))
+    if not published:
+        raise BundleError(f"{root} holds no model {name!r}")
+    labels = read(root, name)
+    if version.isascii() and version.isdecimal():
+        number = int(version)
+    elif version and version not in labels:
+        raise BundleError(f"{name} has no version that is labelled {version!r}")
+    else:
+        number = labels.get(version or STABLE, published[-1])
+    if number not in published:
+        raise BundleError(f"{name} has no version {number}: there is {', '.join(map(str, published))}")
+    return name, number

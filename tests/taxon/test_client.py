@@ -295,7 +295,8 @@ def test_both_clients_take_the_same_arguments():
     methods = {name for name in vars(Client) if not name.startswith("_")}
     assert methods == {name for name in vars(AsyncClient) if not name.startswith("_")}
     for name in {*methods, "__init__"}:
-        assert inspect.signature(getattr(Client, name)) == inspect.signature(getattr(AsyncClient, name))
+        blocking, awaited = (inspect.signature(getattr(kind, name)) for kind in (Client, AsyncClient))
+        assert blocking.parameters == awaited.parameters
 
 
 async def test_both_clients_batch_alike(scripted):
@@ -318,3 +319,18 @@ async def test_the_asynchronous_client_does_the_same(scripted):
         assert [model.name for model in await client.list_models()] == ["m0", "m1"]
         assert (await client.get_model("pets", "7")).name == "pets"
     assert all(4 < deadline < 6 for deadline in servicer.deadlines)
+
+
+async def test_many_pictures_are_answered_one_by_one(scripted, tmp_path):
+    _, address = scripted
+    (tmp_path / "cat.jpg").write_bytes(b"x")
+    given = [b"x", str(tmp_path / "cat.jpg"), tmp_path / "gone.jpg", bytes(65 * 2**20)]
+    with Client(address) as client:
+        blocking = list(client.classify_many(iter(given), model="pets", concurrency=2))
+    async with AsyncClient(address) as client:
+        awaited = [found async for found in client.classify_many(iter(given), model="pets", concurrency=2)]
+    for found in (blocking, awaited):
+        answers = {id(picture): answer for picture, answer in found}
+        assert [answers[id(picture)].model_name for picture in given[:2]] == ["pets"] * 2
+        assert isinstance(answers[id(given[2])], FileNotFoundError)
+        assert isinstance(answers[id(given[3])], MessageTooLargeError)
