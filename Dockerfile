@@ -8,13 +8,14 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates python3-venv \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY constraints.txt ./
 # Everything from a registry has the version that constraints.txt says, what builds the wheel too.
 ENV PIP_CONSTRAINT=/source/constraints.txt PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 # What installs and lists is in none of the images.
 RUN python3.11 -m venv /opt/tools \
     && /opt/tools/bin/pip install cyclonedx-bom==7.5.0 \
     && python3.11 -m venv --without-pip /opt/taxon
+COPY pyproject.toml README.md LICENSE ./
 COPY taxon taxon
 COPY service service
 ENV PATH=/opt/taxon/bin:$PATH
@@ -27,7 +28,7 @@ WORKDIR /packages
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get download base-files libbz2-1.0 libc6 libexpat1 libffi8 libgcc-s1 liblzma5 libpython3.11-minimal \
-        libpython3.11-stdlib libssl3 libstdc++6 libuuid1 netbase python3.11-minimal tzdata zlib1g \
+        libpython3.11-stdlib libsqlite3-0 libssl3 libstdc++6 libuuid1 netbase python3.11-minimal tzdata zlib1g \
     && mkdir -p /root-fs/var/lib/dpkg/status.d /root-fs/etc/ssl/certs /root-fs/models \
     && for package in *.deb; do \
         dpkg-deb --extract "$package" /root-fs; \
@@ -48,6 +49,9 @@ FROM python AS service-gpu-build
 RUN rm taxon/training \
     && /opt/tools/bin/pip --python /opt/taxon/bin/python install '.[gpu,otel,signing]' \
     && /opt/tools/bin/cyclonedx-py environment --output-reproducible --output-file /opt/taxon/sbom.cdx.json /opt/taxon
+# What ONNX Runtime never loads of CUDA's wheels.
+WORKDIR /opt/taxon/lib/python3.11/site-packages/nvidia
+RUN rm -r cu13/include cudnn/include cu13/lib/*.alt.so* cu13/lib/libcufftw.* cu13/lib/libnvblas.*
 
 FROM scratch AS service
 COPY --from=root /root-fs /
@@ -78,4 +82,16 @@ COPY --from=service-gpu-build /opt/taxon /opt/taxon
 FROM python AS training
 COPY training training
 RUN /opt/tools/bin/pip --python /opt/taxon/bin/python install '.[gpu,search,signing,tensorboard,training]' \
-    && /opt/tools/bin/cyclonedx-py environment --output-reproducible --output-file /opt/taxon/sbom.cdx.json /opt/taxon
+    && /opt/tools/bin/cyclonedx-py environment --output-reproducible --output-file /opt/taxon/sbom.cdx.json /opt/taxon \
+    && useradd --system --uid 10001 --no-create-home taxon
+ENV PYTHONUNBUFFERED=1 HOME=/tmp NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+USER 10001:10001
+WORKDIR /work
+ENTRYPOINT ["taxon"]
+CMD ["train", "--help"]
+ARG VERSION=0 REVISION=unknown
+LABEL org.opencontainers.image.title="taxon training" \
+    org.opencontainers.image.description="Fine-tunes image classifiers and exports them with proof." \
+    org.opencontainers.image.licenses=Apache-2.0 \
+    org.opencontainers.image.version=$VERSION \
+    org.opencontainers.image.revision=$REVISION
