@@ -77,9 +77,7 @@ def tls(
 
 def add_options(parser: argparse.ArgumentParser, *, key: bool = True) -> None:
     """Gives a command what `from_options` reads."""
-    parser.add_argument(
-        "--server", default="localhost:50051", help="HOST:PORT of the server (default: %(default)s)"
-    )
+    parser.add_argument("--server", default="localhost:50051", help="HOST:PORT of the server (default: %(default)s)")
     group = parser.add_argument_group("TLS and keys")
     group.add_argument("--tls", action="store_true", help="encrypt; the other options of TLS say so too")
     group.add_argument(

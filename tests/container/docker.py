@@ -83,9 +83,9 @@ class Container:
 
     def events(self, since, kind):
         """How often something of the kind has happened to it."""
-        printed = docker("events", "--since", int(since), "--until", int(time.time()) + 1, "--filter",
-                         f"container={self.id}", "--filter", f"event={kind}", "--format", "{{.Action}}").stdout  # fmt: skip
-        return len(printed.split())
+        when = ["--since", int(since), "--until", int(time.time()) + 1]
+        what = ["--filter", f"container={self.id}", "--filter", f"event={kind}", "--format", "{{.Action}}"]
+        return len(docker("events", *when, *what).stdout.split())
 
     def label(self, image=RED, within_s=30.0):
         with Client(self.address, timeout_s=within_s) as client:

@@ -56,7 +56,9 @@ def test_a_service_lacks_no_library_that_it_may_import(service):
 def test_an_image_says_what_it_is_and_runs_as_nobody_in_particular(image, target):
     config = inspected(image(target))["Config"]
     assert config["User"] == "10001:10001"
-    labels = {f"org.opencontainers.image.{name}" for name in ("title", "description", "licenses", "version", "revision")}
+    labels = {
+        f"org.opencontainers.image.{name}" for name in ("title", "description", "licenses", "version", "revision")
+    }
     assert labels <= set(config["Labels"])
     assert config["Entrypoint"][0] == "taxon"
     assert target == "training" or config["Healthcheck"]["Test"] == ["CMD", "taxon", "health"]

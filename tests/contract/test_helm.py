@@ -72,7 +72,9 @@ def settings(deployment):
 
 def test_by_default_it_is_what_kustomize_has(helm):
     names = yaml.safe_load((DEPLOY / "kubernetes/kustomization.yaml").read_text())["resources"]
-    by_hand = {one["kind"]: one for name in names for one in [yaml.safe_load((DEPLOY / "kubernetes" / name).read_text())]}
+    by_hand = {
+        one["kind"]: one for name in names for one in [yaml.safe_load((DEPLOY / "kubernetes" / name).read_text())]
+    }
     by_hand["Deployment"]["spec"]["template"]["spec"]["containers"][0]["image"] = "taxon:service-cpu"
     del by_hand["Deployment"]["spec"]["replicas"]  # which the autoscaler says
     assert plain(rendered(helm, {})) == plain(by_hand)
