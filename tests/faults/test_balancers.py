@@ -1,4 +1,4 @@
-"""Servers behind nginx and behind Envoy, as `deploy` has them, restarted or killed in turns under load: no call is lost.
+"""Servers behind nginx and behind Envoy, as `deploy` has them, that end in turns under load: no call is lost.
 
 `TAXON_NGINX` and `TAXON_ENVOY` name the programs where they are not in the PATH. `TAXON_FAULT_CALLS` is how many calls
 each test makes at least.
