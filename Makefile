@@ -7,7 +7,7 @@ PROTO_BIN := .tools/proto/bin
 BUF := .tools/node_modules/.bin/buf
 STUBS := taxon/v1 taxon/inference
 
-.PHONY: setup demo test test-slow test-faults test-clients check proto proto-check audit bench docs image clean
+.PHONY: setup demo test test-slow test-faults test-clients check proto proto-check audit bench docs image clean test-container
 
 setup: .venv/ready
 
@@ -27,6 +27,10 @@ test-slow: setup
 
 test-faults: setup
 	$(BIN)/python -m pytest -m faults
+
+# Needs Docker, room for the training image (some 10 GB) and a network to install from.
+test-container: setup
+	$(BIN)/python -m pytest -m container
 
 # The clients of other projects live in an environment of their own: their protobuf messages clash with ours.
 .tools/clients/ready: Makefile
@@ -79,8 +83,12 @@ docs: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/mkdocs build --quiet
 
+# `make image IMAGE=service-gpu`, or training.
+IMAGE ?= service-cpu
 image:
-	docker build --target service-cpu --tag taxon:service-cpu .
+	docker build --target $(IMAGE) --tag taxon:$(IMAGE) \
+	  --build-arg VERSION=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' taxon/__init__.py) \
+	  --build-arg REVISION=$$(git rev-parse HEAD) .
 
 clean:
 	rm -rf .venv .tools .buf build dist *.egg-info

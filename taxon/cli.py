@@ -50,6 +50,7 @@ COMMANDS = {
     "pull": Command("exchange:pull_main", "", "fetch a version that was pushed, checked before servers see it"),
     "serve": Command("service.server:main", "cpu", "answer classification requests over gRPC"),
     "health": Command("service.api.health:main", "cpu", "ask a server whether it is serving; the exit code answers"),
+    "device": Command("service.runtime.device_main:main", "cpu", "say whether GPUs work here; the exit code answers"),
     "keys": Command("service.access.keys_main:main", "cpu", "say who may call a server, and what"),
     "classify": Command("classify:main", "", "send pictures to a server and print the answers"),
     "bench": Command("bench.command:main", "", "measure how much a server answers, and how fast"),
@@ -84,6 +85,9 @@ def main(argv: list[str] | None = None) -> int:
         module_name, _, function = command.target.partition(":")
         module = importlib.import_module(f"taxon.{module_name}")
     except ModuleNotFoundError as error:
+        if error.name == "taxon.training":
+            sys.stderr.write(f"taxon {name}: no training code is installed here: use the training image\n")
+            return 2
         if error.name and error.name.partition(".")[0] == "taxon":
             raise  # ours is missing: a broken installation, not a missing extra
         sys.stderr.write(f"taxon {name}: {error}; install it with: pip install 'taxon[{command.extra}]'\n")

@@ -79,7 +79,7 @@ def add_options(parser: argparse.ArgumentParser, *, key: bool = True, server: bo
     """Gives a command what `from_options` reads; without `server` it has an argument of that name itself."""
     if server:
         parser.add_argument(
-            "--server", default="localhost:50051", help="HOST:PORT of the server (default: localhost:50051)"
+            "--server", default="localhost:50051", help="HOST:PORT of the server (default: %(default)s)"
         )
     group = parser.add_argument_group("TLS and keys")
     group.add_argument("--tls", action="store_true", help="encrypt; the other options of TLS say so too")

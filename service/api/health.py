@@ -5,6 +5,7 @@ Knows whether the server may be sent traffic; why not is the log's business.
 
 import argparse
 import asyncio
+import os
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ SERVING = Response.SERVING
 NOT_SERVING = Response.NOT_SERVING
 Context = grpc.aio.ServicerContext[Any, Any]
 PAUSE_S = 0.2
+ANY_ADDRESS = ("[::]", "0.0.0.0")  # noqa: S104 - compared with, not bound
 
 
 class Readiness(health_pb2_grpc.HealthServicer):
@@ -104,6 +106,8 @@ def main(argv: list[str]) -> int:
         help="seconds to wait until it is SERVING (%(default)s)",
     )
     connection.add_options(parser, key=False)
+    if listen := os.environ.get("TAXON_LISTEN"):  # in a container the server's own variable says where it is
+        parser.set_defaults(server=_reached(listen))
     arguments = parser.parse_args(argv)
     try:
         server = connection.from_options(arguments)
@@ -123,6 +127,12 @@ def main(argv: list[str]) -> int:
             return 1
     sys.stdout.write(Response.ServingStatus.Name(status) + "\n")
     return 0 if status == SERVING else 1
+
+
+def _reached(listen: str) -> str:
+    """Where this machine reaches a server that listens there."""
+    host, _, port = listen.rpartition(":")
+    return f"localhost:{port}" if host in ANY_ADDRESS else listen
 
 
 def _wait(stub: Any, request: health_pb2.HealthCheckRequest, seconds: float) -> Any:

@@ -46,6 +46,11 @@ class Served:
         with Client(self.address, timeout_s=within_s) as client:
             return client.classify(image).classifications[0].label
 
+    def kill(self):
+        self.channel.close()
+        self.process.kill()
+        self.process.wait(90)
+
     def stop(self):
         """Returns the exit status."""
         self.channel.close()

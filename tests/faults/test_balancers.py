@@ -1,25 +1,24 @@
-"""Two servers behind nginx and behind Envoy, as `deploy` has them, restarted in turns under load: no call is lost.
+"""Servers behind nginx and behind Envoy, as `deploy` has them, that end in turns under load: no call is lost.
 
 `TAXON_NGINX` and `TAXON_ENVOY` name the programs where they are not in the PATH. `TAXON_FAULT_CALLS` is how many calls
 each test makes at least.
 """
 
 import contextlib
+import functools
 import grp
-import itertools
 import os
 import pwd
 import shutil
 import socket
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.faults.callers import CALLS, FEWEST_RESTARTS, KINDS, Callers
+from tests.faults.callers import KINDS, Callers
 from tests.faults.served import until
+from tests.faults.turns import die, in_turns, leave
 
 pytestmark = pytest.mark.faults
 
@@ -43,18 +42,23 @@ def is_open(port):
     return False
 
 
-def recipe(file, ports):
-    """The file with other ports."""
-    text = (DEPLOY / file).read_text(encoding="utf-8")
-    for port, other in ports.items():
+def recipe(file, front, servers):
+    """The file with these ports; the second server's line again for each further one."""
+    first, *others = servers
+    lines = []
+    for line in (DEPLOY / file).read_text(encoding="utf-8").splitlines():
+        lines += [line.replace(str(SECOND), str(other)) for other in others] if str(SECOND) in line else [line]
+    text = "\n".join(lines)
+    for port, other in {FRONT: front, FIRST: first}.items():
         assert str(port) in text
         text = text.replace(str(port), str(other))
+    assert all(str(port) in text for port in servers)
     return text
 
 
-def nginx(program, folder, ports):
+def nginx(program, folder, *ports):
     """How it is started."""
-    (folder / "taxon.conf").write_text(recipe("nginx/taxon.conf", ports), encoding="utf-8")
+    (folder / "taxon.conf").write_text(recipe("nginx/taxon.conf", *ports), encoding="utf-8")
     temporary = "".join(f"{kind}_temp_path {kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     (folder / "nginx.conf").write_text(
         f"user {pwd.getpwuid(os.getuid()).pw_name} {grp.getgrgid(os.getgid()).gr_name};"
@@ -65,8 +69,8 @@ def nginx(program, folder, ports):
     return [program, "-p", folder, "-e", folder / "error.log", "-c", folder / "nginx.conf"]
 
 
-def envoy(program, folder, ports):
-    (folder / "taxon.yaml").write_text(recipe("envoy/taxon.yaml", ports), encoding="utf-8")
+def envoy(program, folder, *ports):
+    (folder / "taxon.yaml").write_text(recipe("envoy/taxon.yaml", *ports), encoding="utf-8")
     words = ["--concurrency", "1", "--log-level", "warn", "--use-dynamic-base-id"]
     return [program, "-c", folder / "taxon.yaml", *words]
 
@@ -78,8 +82,8 @@ def balancer(kind, folder, servers):
     if program is None:
         pytest.skip(f"no {kind} is here: see the recipe deploy/{kind}")
     port = free_port()
-    ports = dict(zip((FRONT, FIRST, SECOND), (port, *(server.port for server in servers)), strict=True))
-    process = subprocess.Popen({"nginx": nginx, "envoy": envoy}[kind](program, folder, ports))
+    ports = [server.port for server in servers]
+    process = subprocess.Popen({"nginx": nginx, "envoy": envoy}[kind](program, folder, port, ports))
     try:
         until(lambda: is_open(port))
         assert process.poll() is None
@@ -89,26 +93,28 @@ def balancer(kind, folder, servers):
         process.wait(30)
 
 
+def called_in_turns(serve, folder, kind, client, count, end):
+    """So many servers behind a balancer, ended in turns while they are called."""
+    begin = functools.partial(serve, *FLAGS[kind])
+    servers = [begin() for _ in range(count)]
+    with balancer(kind, folder, servers) as port:
+        warm = Callers(f"127.0.0.1:{port}", KINDS[client], count=1)
+        with warm:  # health checks have found one at least
+            until(lambda: warm.answered)
+        with Callers(f"127.0.0.1:{port}", KINDS[client]) as callers:
+            # A health check's period and more: the others are known to serve again.
+            in_turns(servers, begin, end, callers, pause_s=2.5)
+    assert callers.lost == []
+    assert max(callers.seconds) < 5
+
+
 @pytest.mark.parametrize("client", KINDS)
 @pytest.mark.parametrize("kind", FLAGS)
 def test_restarts_in_turns_behind_a_balancer_lose_no_call(serve, tmp_path, kind, client):
-    servers = [serve(*FLAGS[kind]), serve(*FLAGS[kind])]
-    restarts = 0
-    with balancer(kind, tmp_path, servers) as port:
-        warm = Callers(f"127.0.0.1:{port}", KINDS[client], count=1)
-        with warm:  # health checks have found both
-            until(lambda: warm.answered)
-        with Callers(f"127.0.0.1:{port}", KINDS[client]) as callers:
-            for turn in itertools.cycle((0, 1)):
-                if callers.answered >= CALLS and restarts >= FEWEST_RESTARTS:
-                    break
-                time.sleep(2.5)  # a health check's period and more: the other one is known to serve again
-                assert servers[turn].stop() == 0
-                servers[turn] = serve(*FLAGS[kind], port=servers[turn].port)
-                restarts += 1
-    sys.stdout.write(
-        f"{kind}, {client}: {callers.answered} answered, {len(callers.lost)} lost, {restarts} restarts, "
-        f"longest {max(callers.seconds):.3f} s\n"
-    )
-    assert callers.lost == []
-    assert max(callers.seconds) < 5
+    called_in_turns(serve, tmp_path, kind, client, count=2, end=leave)
+
+
+@pytest.mark.parametrize("client", KINDS)
+@pytest.mark.parametrize("kind", FLAGS)
+def test_one_of_three_that_is_killed_behind_a_balancer_costs_no_call(serve, tmp_path, kind, client):
+    called_in_turns(serve, tmp_path, kind, client, count=3, end=die)

@@ -1,15 +1,16 @@
-"""Two servers behind the balancer of a gRPC client, restarted in turns under load: no call is lost.
+"""Servers behind the balancer of a gRPC client, restarted or killed in turns under load: no call is lost.
 
 `TAXON_FAULT_CALLS=200000 make test-faults` asks so many; by default a few thousand are.
 """
 
-import itertools
+import functools
 import sys
 import time
 
 import pytest
 
-from tests.faults.callers import CALLS, FEWEST_RESTARTS, KINDS, Callers
+from tests.faults.callers import CALLS, KINDS, Callers
+from tests.faults.turns import die, in_turns, leave
 
 pytestmark = pytest.mark.faults
 
@@ -19,20 +20,22 @@ FLAGS = ("--workers", "1") if CALLS > 10_000 else ("--workers", "1", "--max-conn
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_restarts_in_turns_lose_no_call(serve, kind):
-    servers = [serve(*FLAGS), serve(*FLAGS)]
-    restarts = 0
+    begin = functools.partial(serve, *FLAGS)
+    servers = [begin(), begin()]
     with Callers("ipv4:" + ",".join(server.address for server in servers), KINDS[kind]) as callers:
-        for turn in itertools.cycle((0, 1)):
-            if callers.answered >= CALLS and restarts >= FEWEST_RESTARTS:
-                break
-            time.sleep(1)
-            assert servers[turn].stop() == 0
-            servers[turn] = serve(*FLAGS, port=servers[turn].port)
-            restarts += 1
-    longest_s = max(callers.seconds)
-    sys.stdout.write(f"{kind}: {callers.answered} answered, {restarts} restarts, longest {longest_s:.3f} s\n")
+        in_turns(servers, begin, leave, callers, pause_s=1)
     assert callers.lost == []
-    assert longest_s < 3
+    assert max(callers.seconds) < 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_of_three_that_is_killed_costs_no_call(serve, kind):
+    begin = functools.partial(serve, *FLAGS)
+    servers = [begin(), begin(), begin()]
+    with Callers("ipv4:" + ",".join(server.address for server in servers), KINDS[kind]) as callers:
+        in_turns(servers, begin, die, callers, pause_s=2)
+    assert callers.lost == []
+    assert max(callers.seconds) < 3
 
 
 def test_connections_that_reach_their_age_lose_no_call(serve):

@@ -195,6 +195,15 @@ async def test_the_probe_exits_by_readiness(serve, models, capsys):
     assert capsys.readouterr().out.count("SERVING\n") == 2
 
 
+async def test_the_probe_finds_the_server_by_the_variable_that_the_server_heeds(serve, models, monkeypatch):
+    """As a container's health check does, which cannot know the address."""
+    async with serve(models):
+        port = (models.parent / "port").read_text().strip()
+        for listen, status in ((f"127.0.0.1:{port}", 0), (f"[::]:{port}", 0), (f"0.0.0.0:{port}", 0), ("[::]:1", 1)):
+            monkeypatch.setenv("TAXON_LISTEN", listen)
+            assert await asyncio.to_thread(health.main, ["--timeout-s", "5"]) == status
+
+
 async def test_the_probe_waits_for_a_server_that_ends_and_comes_again():
     async def begin(serving, port):
         one, readiness = grpc.aio.server(options=[("grpc.so_reuseport", 0)]), health.Readiness()

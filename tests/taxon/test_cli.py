@@ -47,6 +47,20 @@ def test_what_the_terminal_cannot_show_is_escaped():
     assert done.stdout.splitlines()[-1] == b"\\u732b"
 
 
+def test_an_image_without_training_code_says_so():
+    script = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        "        if name == 'taxon.training': raise ModuleNotFoundError(name=name)\n"
+        "sys.meta_path.insert(0, Absent)\n"
+        "from taxon.cli import main; sys.exit(main(['train']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "taxon train: no training code is installed here: use the training image\n"
+
+
 def test_a_missing_extra_is_named():
     """As on a machine where only the client is installed."""
     script = (
