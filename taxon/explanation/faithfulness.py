@@ -2,8 +2,8 @@
 
 Deletion and insertion of Petsiuk et al., "RISE", BMVC 2018. Deletion hides the places in the map's order, the first the
 most important: the sooner the score falls, the smaller the area under its curve, the better. Insertion shows them one
-after the other on a blurred picture: the larger the area the better. Both depend on the picture and the network, so they
-are compared with those of random maps on the same pictures, never on their own.
+after the other on a blurred picture: the larger the area the better. Both depend on picture and network, so they are
+compared with those of random maps on the same pictures, never taken alone.
 """
 
 from collections.abc import Callable, Sequence
