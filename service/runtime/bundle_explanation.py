@@ -1,4 +1,4 @@
-"""Explanations of a bundle's answers in this process, without a server. Knows files and arrays; no workers or callers."""
+"""Explanations of a bundle's answers in this process, without a server. Knows files and arrays; not workers."""
 
 import itertools
 import os

@@ -60,7 +60,7 @@ def random_map(number: int, shape: tuple[int, int]) -> Map:
 def margin(of_maps: Sequence[float], of_random: Sequence[float]) -> tuple[float, float]:
     """Mean difference of pairs, and half the width of its 95 % interval (normal approximation)."""
     differences = np.subtract(of_maps, of_random)
-    error = differences.std(ddof=1) / np.sqrt(len(differences)) if len(differences) > 1 else np.inf
+    error = differences.std(ddof=1) / np.sqrt(len(differences)) if len(differences) > 1 else 1.0  # nothing is known
     return float(differences.mean()), float(1.96 * error)
 
 

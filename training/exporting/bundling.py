@@ -29,6 +29,7 @@ from taxon.training.exporting import (
     gate,
     goldens,
     graph,
+    map_faithfulness,
     maps,
     parity,
     tf32,
@@ -192,7 +193,12 @@ def publish(
         ]
         draft = with_results(draft, candidate, passed, graphs)
         goldens.replay(staged, draft)
-        write_report(staged, "metrics.json", report(draft, passed, dropped))
+        contents = report(draft, passed, dropped)
+        if golden_maps:
+            faithful = map_faithfulness.measured(staged / GRAPH_FILE, candidate, [*golden_maps], winners)
+            contents["map_faithfulness"] = dataclasses.asdict(faithful)
+            notes.append(faithful.sentence)
+        write_report(staged, "metrics.json", contents)
         bundle = store.publish(staged, draft, settings.sign)
     notes += [
         result.note if isinstance(result, Kept) else f"no {result.precision}: {result.reason}" for result in lighter
