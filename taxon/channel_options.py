@@ -13,7 +13,7 @@ SERVICE_CONFIG = {
     "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},  # while most calls fail, retries make nothing better
     "methodConfig": [
         {
-            "name": [{"service": "taxon.v1.ClassificationService"}, {"service": "taxon.v1.FeedbackService"}],
+            "name": [{"service": f"taxon.v1.{name}Service"} for name in ("Classification", "Explanation", "Feedback")],
             "retryPolicy": {
                 "maxAttempts": 4,
                 "initialBackoff": "0.1s",

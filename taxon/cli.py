@@ -55,6 +55,7 @@ COMMANDS = {
     "classify": Command("classify:main", "", "send pictures to a server and print the answers"),
     "bench": Command("bench.command:main", "", "measure how much a server answers, and how fast"),
     "tune": Command("tuning.command:main", "cpu", "find the settings that serve a model fastest on this machine"),
+    "explain": Command("explain:main", "", "draw over pictures what speaks for their labels"),
     "feedback": Command("feedback.commands:main", "", "say what pictures show; list, export and forget what was said"),
     "demo": Command("demo:main", "training,cpu", "train, export, serve and classify handwritten digits"),
 }

@@ -1,4 +1,4 @@
-"""The Python client of `taxon.v1.ClassificationService` and of feedback: a deadline on every call, retries only where
+"""The Python client of `taxon.v1`: classification, explanations, feedback. A deadline on every call, retries only where
 the server says that another replica may answer, errors as exceptions with a reason.
 
 Answers are the messages of the API as they are; their stubs type them.
@@ -19,9 +19,11 @@ from taxon.channel_options import CHANNEL_OPTIONS
 from taxon.connection import Connection
 from taxon.errors import TaxonError, from_call, from_status
 from taxon.hedging import Hedging
-from taxon.requests import Picture, check_size, classify_request, encoded, feedback_request
+from taxon.requests import Picture, check_size, classify_request, encoded, explain_request, feedback_request
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1 import classification_service_pb2_grpc as pb_grpc
+from taxon.v1 import explanation_service_pb2 as explanation_pb
+from taxon.v1 import explanation_service_pb2_grpc as explanation_pb_grpc
 from taxon.v1 import feedback_service_pb2 as feedback_pb
 from taxon.v1 import feedback_service_pb2_grpc as feedback_pb_grpc
 
@@ -29,7 +31,7 @@ DEFAULT_TIMEOUT_S = 10.0
 DEFAULT_CONCURRENCY = 8
 HEDGED = {"Classify", "BatchClassify", "ListModels", "GetModel"}
 """What may be asked twice without harm."""
-__all__ = ["AsyncClient", "Client", "Picture", "classify_request", "feedback_request"]
+__all__ = ["AsyncClient", "Client", "Picture", "classify_request", "explain_request", "feedback_request"]
 
 AnswerT = TypeVar("AnswerT")
 Exchange = Generator[tuple[str, Message], Any, AnswerT]
@@ -38,11 +40,14 @@ until it returns the answer. Waits for nothing, so that it serves both clients.
 """
 
 
-class Stubs(pb_grpc.ClassificationServiceStub, feedback_pb_grpc.FeedbackServiceStub):
-    """The methods of both services."""
+class Stubs(
+    pb_grpc.ClassificationServiceStub, explanation_pb_grpc.ExplanationServiceStub, feedback_pb_grpc.FeedbackServiceStub
+):
+    """The methods of all services."""
 
     def __init__(self, channel: Any) -> None:
         pb_grpc.ClassificationServiceStub.__init__(self, channel)
+        explanation_pb_grpc.ExplanationServiceStub.__init__(self, channel)
         feedback_pb_grpc.FeedbackServiceStub.__init__(self, channel)
 
 
@@ -145,6 +150,30 @@ class Client:
                 return picture, error
 
         yield from in_turns.in_threads(one, pictures, concurrency)
+
+    def explain(
+        self,
+        picture: Picture,
+        *,
+        label: str = "",
+        method: str = "",
+        overlay: bool = False,
+        model: str = "",
+        version: str = "",
+        timeout_s: float | None = None,
+    ) -> explanation_pb.ExplainResponse:
+        """Returns how much each place of a picture speaks for a label.
+
+        Args:
+            picture: JPEG, PNG, WebP or GIF.
+            label: Empty for the one with the highest score.
+            method: `activation`, `masking`, or empty for what the model offers.
+            overlay: Whether to return the map over its picture, as a PNG file.
+            model: Empty for the server's only model.
+            version: Empty for the default one.
+            timeout_s: Seconds; the client's default if None. By masking the server uses as many as it takes.
+        """
+        return self._answer(_explain(explain_request(picture, label, method, overlay, model, version)), timeout_s)
 
     def submit_feedback(
         self, request: feedback_pb.SubmitFeedbackRequest, *, timeout_s: float | None = None
@@ -255,6 +284,20 @@ class AsyncClient:
         async for found in in_turns.awaited(one, pictures, concurrency):
             yield found
 
+    async def explain(
+        self,
+        picture: Picture,
+        *,
+        label: str = "",
+        method: str = "",
+        overlay: bool = False,
+        model: str = "",
+        version: str = "",
+        timeout_s: float | None = None,
+    ) -> explanation_pb.ExplainResponse:
+        """As `Client.explain`."""
+        return await self._answer(_explain(explain_request(picture, label, method, overlay, model, version)), timeout_s)
+
     async def submit_feedback(
         self, request: feedback_pb.SubmitFeedbackRequest, *, timeout_s: float | None = None
     ) -> feedback_pb.SubmitFeedbackResponse:
@@ -309,6 +352,11 @@ def _classify_batch(requests: Iterable[pb.ClassifyRequest]) -> Exchange[list[pb.
         result.response if result.WhichOneof("outcome") == "response" else from_status(result.error)
         for result in response.results
     ]
+
+
+def _explain(request: explanation_pb.ExplainRequest) -> Exchange[explanation_pb.ExplainResponse]:
+    response: explanation_pb.ExplainResponse = yield "Explain", request
+    return response
 
 
 def _submit_feedback(

@@ -10,11 +10,17 @@ from google.protobuf.message import Message
 
 from taxon.errors import too_large
 from taxon.v1 import classification_service_pb2 as pb
+from taxon.v1 import explanation_service_pb2 as explanation_pb
 from taxon.v1 import feedback_service_pb2 as feedback_pb
 
 Picture = bytes | str | os.PathLike[str]
 """Encoded bytes, or the path of a file that holds them."""
 MAX_MESSAGE_BYTES = 64 * 2**20
+EXPLANATION_METHODS = {
+    "": explanation_pb.EXPLANATION_METHOD_UNSPECIFIED,
+    "activation": explanation_pb.EXPLANATION_METHOD_ACTIVATION,
+    "masking": explanation_pb.EXPLANATION_METHOD_MASKING,
+}
 
 
 def classify_request(
@@ -47,6 +53,33 @@ def classify_request(
     elif picture is not None:
         request.image = encoded(picture)
     return request
+
+
+def explain_request(
+    picture: Picture,
+    label: str = "",
+    method: str = "",
+    overlay: bool = False,
+    model: str = "",
+    version: str = "",
+) -> explanation_pb.ExplainRequest:
+    """Builds the message for one picture; the arguments are those of `Client.explain`.
+
+    Raises:
+        ValueError: There is no such method.
+        OSError: The picture's file cannot be read.
+        MessageTooLargeError: It is larger than any message.
+    """
+    if method not in EXPLANATION_METHODS:
+        raise ValueError(f"method must be one of {[*filter(None, EXPLANATION_METHODS)]}, not {method!r}")
+    return explanation_pb.ExplainRequest(
+        model_name=model,
+        model_version=version,
+        image=encoded(picture),
+        label=label,
+        method=EXPLANATION_METHODS[method],
+        include_overlay=overlay,
+    )
 
 
 def feedback_request(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
 
 from taxon.bundle import answers
-from taxon.bundle.manifest import PixelSpec
+from taxon.bundle.manifest import MAPS_OUTPUT, PixelSpec
 from taxon.bundle.picture_limits import PictureError
 from taxon.mistaken import first_line
 from taxon.training.config import Task
@@ -57,6 +57,8 @@ class Parity:
     tolerance: float
     faults: tuple[str, ...]
     """Why the graph must not be published; empty if it may."""
+    max_map_difference: float | None = None
+    """As a share of each picture's largest value; None: the graph has no maps."""
 
 
 def batch_sizes(count: int) -> tuple[int, ...]:
@@ -193,13 +195,35 @@ def run(session: onnxruntime.InferenceSession, arrays: Array) -> NDArray[np.floa
     Raises:
         ParityError: The graph does not run at this batch size, or gives another number of rows.
     """
+    names = [output.name for output in session.get_outputs() if output.name != MAPS_OUTPUT]
     try:
-        rows = answers.joined(session.run(None, {session.get_inputs()[0].name: arrays}))
+        rows = answers.joined(session.run(names, {session.get_inputs()[0].name: arrays}, _options()))
     except Exception as error:
         raise ParityError(f"the graph fails at batch {len(arrays)}: {first_line(error)}") from error
     if len(rows) != len(arrays):
         raise ParityError(f"the graph gives {len(rows)} rows for a batch of {len(arrays)}")
     return rows
+
+
+def maps(session: onnxruntime.InferenceSession, arrays: Array) -> NDArray[np.float32]:
+    """uint8 `[N, H, W, C]` → float32 `[N, K, rows, columns]`, of a graph that has maps.
+
+    Raises:
+        ParityError: The graph does not run.
+    """
+    try:
+        (found,) = session.run([MAPS_OUTPUT], {session.get_inputs()[0].name: arrays}, _options())
+    except Exception as error:
+        raise ParityError(f"the graph gives no maps: {first_line(error)}") from error
+    result: NDArray[np.float32] = found
+    return result
+
+
+def _options() -> onnxruntime.RunOptions:
+    """As the service runs it: without the nodes of outputs that nobody asks for."""
+    options = onnxruntime.RunOptions()
+    options.only_execute_path_to_fetches = True
+    return options
 
 
 def graph_rows(
