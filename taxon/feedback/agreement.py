@@ -142,7 +142,8 @@ def judged(found: Sequence[Case], scores: Scores | None = None) -> tuple[dict[st
         for number, case in enumerate(chosen)
         for voice in case.voices
     ]
-    result = estimate(*np.asarray(voices, dtype=np.int64).T, prior)
+    of_voices, people_said, labels_said = np.asarray(voices, dtype=np.int64).T
+    result = estimate(of_voices, people_said, labels_said, prior)
     suspicions = []
     for case, row in zip(chosen, result.posterior, strict=True):
         (label,), _ = case.said[0]

@@ -12,12 +12,16 @@ from rich.console import Console
 from taxon import connection
 from taxon.client import Client, feedback_request
 from taxon.errors import TaxonError
-from taxon.feedback import agreement, review, rules
+from taxon.feedback import agreement, label_studio, review, rules
+from taxon.feedback.decisions import Verdict
 from taxon.feedback.errors import ReviewError, StoreError
 from taxon.feedback.exporting import Wanted, export
 from taxon.feedback.forgetting import forget
 from taxon.feedback.sealing import Seal, SealError
-from taxon.feedback.store import Store
+from taxon.feedback.store import Bounds, Store
+
+NO_LIMIT = 10**9
+"""What annotators say at once was said over days."""
 
 
 def main(argv: list[str]) -> int:
@@ -125,7 +129,7 @@ def _decide(options: argparse.Namespace) -> None:
     found = [case for case in review.cases(store, pending=False) if case.picture.startswith(options.picture)]
     if len(found) != 1:
         raise ReviewError(f"{len(found)} pictures of which somebody has spoken begin with {options.picture!r}")
-    verdict: review.Verdict = "accept" if options.accept else "reject" if options.reject else "correct"
+    verdict: Verdict = "accept" if options.accept else "reject" if options.reject else "correct"
     decision = review.decide(store, found[0], verdict, _reviewer(options), options.label or (), options.why)
     sys.stdout.write(json.dumps(decision._asdict(), ensure_ascii=False) + "\n")
 
@@ -148,6 +152,21 @@ def _agreement(options: argparse.Namespace) -> None:
     sys.stdout.write(json.dumps(told) + "\n")
 
 
+def _export_tasks(options: argparse.Namespace) -> None:
+    store = _store(options)
+    chosen = options.pictures and {line.strip() for line in options.pictures.read_text().splitlines() if line.strip()}
+    unsaid = [one for one in store.unsaid() if options.unlabelled or (chosen and one[0] in chosen)]
+    found = [case for case in review.cases(store) if not options.unlabelled and (not chosen or case.picture in chosen)]
+    url = options.url if options.url is not None else f"{label_studio.URL}{options.out.resolve().name}/"
+    sys.stdout.write(json.dumps({"tasks": label_studio.write(store, options.out, found, unsaid, url)}) + "\n")
+
+
+def _import_tasks(options: argparse.Namespace) -> None:
+    store = _store(options, Bounds(max_said_per_hour=NO_LIMIT))
+    counts = label_studio.read(store, options.file, "share" if options.share else "train", options.license)
+    sys.stdout.write(json.dumps(counts) + "\n")
+
+
 def _reviewer(options: argparse.Namespace) -> str:
     try:
         return options.reviewer or getpass.getuser()
@@ -155,10 +174,10 @@ def _reviewer(options: argparse.Namespace) -> str:
         raise ReviewError("say who decides with --reviewer NAME") from error
 
 
-def _store(options: argparse.Namespace) -> Store:
+def _store(options: argparse.Namespace, bounds: Bounds = Bounds()) -> Store:
     if not options.store.is_dir():
         raise StoreError(f"{options.store} is not there: give the folder of `taxon serve --feedback`")
-    return Store(options.store, seal=options.key and Seal(options.key))
+    return Store(options.store, bounds, seal=options.key and Seal(options.key))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -166,7 +185,9 @@ def _parser() -> argparse.ArgumentParser:
         description="What people say of answers: send it to a server, or look after the folder in which a server keeps "
         "it. Every answer is JSON."
     )
-    commands = parser.add_subparsers(required=True, metavar="submit|list|review|decide|undo|agreement|export|forget")
+    commands = parser.add_subparsers(
+        required=True, metavar="submit|list|review|decide|undo|agreement|export|export-tasks|import-tasks|forget"
+    )
     folder = argparse.ArgumentParser(add_help=False)
     folder.add_argument("--store", type=Path, required=True, metavar="FOLDER", help="that of `taxon serve --feedback`")
     folder.add_argument("--key", type=Path, metavar="FILE", help="that of `taxon serve --feedback-key`")
@@ -244,6 +265,30 @@ def _parser() -> argparse.ArgumentParser:
     exporting.add_argument("--proposals", action="store_true", help="also labels that the model does not have")
     exporting.add_argument("--none-label", default="", metavar="LABEL", help="label of what is none of the classes")
     exporting.add_argument("--model", default="", help="only what was said of this model's answers")
+
+    tasks_out = commands.add_parser(
+        "export-tasks", parents=[folder], help="write what waits for a decision as tasks of Label Studio"
+    )
+    tasks_out.set_defaults(run=_export_tasks)
+    tasks_out.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new, or empty")
+    which = tasks_out.add_mutually_exclusive_group()
+    which.add_argument("--unlabelled", action="store_true", help="instead, captured pictures that nobody has spoken of")
+    which.add_argument(
+        "--pictures", type=Path, metavar="FILE", help="only these, one SHA-256 a line, as `taxon data next` prints them"
+    )
+    tasks_out.add_argument(
+        "--url",
+        metavar="PREFIX",
+        help="before pictures/… in the address of a picture; default: local files, with the parent of --out as "
+        "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT",
+    )
+    tasks_in = commands.add_parser(
+        "import-tasks", parents=[folder], help="take annotations of Label Studio, to be reviewed like other words"
+    )
+    tasks_in.set_defaults(run=_import_tasks)
+    tasks_in.add_argument("file", type=Path, help="exported as JSON or JSON-MIN; its pictures are in the store")
+    tasks_in.add_argument("--share", action="store_true", help="the annotators consent to passing it on")
+    tasks_in.add_argument("--license", default="", metavar="SPDX", help="of the pictures")
 
     leaving = commands.add_parser(
         "forget",
