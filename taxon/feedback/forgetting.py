@@ -107,13 +107,13 @@ def _runs_on(runs: Path, pictures: Collection[str]) -> Iterable[tuple[Path, str]
 
 def _versions_of(run_ids: Collection[str], models: Path) -> list[str]:
     """`name/version` of what was made from these runs, by however many steps."""
-    made_from: dict[str, set[str]] = {}
+    made_from: dict[str, tuple[str, set[str]]] = {}
     for name in bundles.names(models):
         for version in bundles.versions(models, name):
             with suppress(BundleError, OSError):
                 origin = bundles.read(models, name, version).manifest.provenance
-                made_from[f"{name}/{version}"] = {origin.run_id, *origin.parents}
+                made_from[f"{name}/{version}"] = origin.run_id, {origin.run_id, *origin.parents}
     found: set[str] = {*run_ids}
-    while more := {version for version, origins in made_from.items() if origins & found} - found:
-        found |= more
+    while more := {version for version, (_, origins) in made_from.items() if origins & found} - found:
+        found |= more | {made_from[version][0] for version in more}  # training goes on from runs as well as versions
     return sorted(found & made_from.keys())
