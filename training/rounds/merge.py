@@ -30,11 +30,13 @@ REFUSED = {
     "exact_duplicate": "in the data already",
     "exact_duplicate_across_labels": "in the data under another label",
     "exact_duplicate_across_splits": "among the pictures to judge by",
-    "near_duplicate_across_splits": "like one of the pictures to judge by",
 }
 """Findings for which a new picture is left out."""
-ALIKE = "near_duplicate_across_labels"
-"""Is one too if the other picture is there to judge by."""
+NEAR = ("near_duplicate_across_splits", "near_duplicate_across_labels")
+NEAR_REASON = "like one of the pictures to judge by"
+"""Why one is left out that looks like one of those."""
+USUALLY_ALIKE = 0.1
+"""Where more of the pictures to judge by look like one to train on already, as tiny ones do, likeness tells nothing."""
 JUDGED = ("val", "test")
 
 
@@ -103,7 +105,7 @@ def merge(store: Store, root: Path, basis: Basis, wanted: Wanted = Wanted(), mad
 
         diagnosis = diagnose(_labelled(folder, [*kept, *new]))
         judging = {folder / row.path for row in kept if row.split in JUDGED}
-        left_out = _refused(diagnosis.findings, {folder / row.path for row in new}, judging)
+        left_out = _refused(diagnosis.findings, {folder / row.path for row in new}, judging, counts)
         for path, why in left_out.items():
             counts[f"left out: {why}"] += 1
             path.unlink(missing_ok=True)
@@ -153,8 +155,8 @@ def _chosen(store: Store, basis: Basis, wanted: Wanted) -> tuple[dict[str, Case 
     known = {name for label in basis.labels for name in label.split(tables.SEPARATOR)}
     sizes = Counter(label for case in chosen.values() if case for label in _labels(case))
     small = {label for label, count in sizes.items() if label not in known and count < wanted.new_class_from}
-    for picture, case in [*chosen.items()]:
-        if case and small & {*_labels(case)}:
+    for picture, told in [*chosen.items()]:
+        if told and small & {*_labels(told)}:
             chosen[picture] = None
             counts["of too small a new class"] += 1
     return chosen, +counts
@@ -243,14 +245,21 @@ def _labelled(folder: Path, rows: Sequence[Row]) -> Labelled:
     return Labelled(folder, labels, samples, "single_label" if single else "multi_label")
 
 
-def _refused(findings: Iterable[Finding], new: set[Path], judging: set[Path]) -> dict[Path, str]:
+def _refused(findings: Sequence[Finding], new: set[Path], judging: set[Path], counts: Counter[str]) -> dict[Path, str]:
     """New pictures that are left out, and why."""
+    usual = {
+        path for finding in findings if finding.kind in NEAR and not new & {*finding.paths} for path in finding.paths
+    }
+    tells = len(usual & judging) <= USUALLY_ALIKE * len(judging)
     refused: dict[Path, str] = {}
     for finding in findings:
-        why = REFUSED.get(finding.kind, "")
-        if finding.kind == ALIKE and judging & {*finding.paths}:
-            why = REFUSED["near_duplicate_across_splits"]
-        refused |= {path: why for path in finding.paths if why and path in new}
+        mine = new & {*finding.paths}
+        if finding.kind in NEAR:
+            if judging & {*finding.paths}:
+                counts["kept although like one to judge by"] += len(mine) if not tells else 0
+                refused |= dict.fromkeys(mine, NEAR_REASON) if tells else {}
+        elif why := REFUSED.get(finding.kind):
+            refused |= dict.fromkeys(mine, why)
     return refused
 
 

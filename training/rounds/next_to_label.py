@@ -1,4 +1,4 @@
-"""Which captured pictures people should label next: the least certain, the least familiar, those least like all others."""
+"""Which captured pictures people should label next: the least certain, the least familiar, or those like no others."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -55,8 +55,9 @@ def next_to_label(store: Store, count: int, by: By, run: Run | None, model: str 
 
 
 def k_centers(covered: NDArray[np.float32], candidates: NDArray[np.float32], count: int) -> Sequence[int]:
-    """The greedy core-set (Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach",
-    ICLR 2018): again and again the candidate that is farthest from all that is covered, which it then is too.
+    """The greedy core-set (Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set
+    Approach", ICLR 2018): again and again the candidate that is farthest from all that is covered, and
+    then is covered too.
 
     Args:
         covered: [M, F] of what has labels already.
