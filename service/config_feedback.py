@@ -10,13 +10,21 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class FeedbackSettings(BaseSettings):
-    """Nothing is kept unless a folder is given; nothing but feedback unless a rule is."""
+    """Nothing is kept unless a place is given; nothing but feedback unless a rule is."""
 
     feedback: Annotated[
-        Path | None,
+        str | None,
         Field(
             description="Folder in which feedback is kept, with its pictures, by taxon.v1.FeedbackService. No feedback "
-            "is taken if not given. Fronts and servers of one machine may share it."
+            "is taken if not given. Fronts and servers of one machine may share it; those of several share "
+            "postgresql://USER@HOST/DATABASE (extra `postgres`), with --feedback-pictures."
+        ),
+    ] = None
+    feedback_pictures: Annotated[
+        str | None,
+        Field(
+            description="With --feedback postgresql://…, where the pictures are kept: s3://BUCKET/PREFIX or another "
+            "URL that fsspec knows (extra `objects`), or a folder that all servers mount."
         ),
     ] = None
     feedback_sample: Annotated[
@@ -79,6 +87,6 @@ class FeedbackSettings(BaseSettings):
     @model_validator(mode="after")
     def _keeps_somewhere(self) -> Self:
         rules = self.feedback_sample, self.feedback_below_score, self.feedback_unfamiliar, self.feedback_consented
-        if self.feedback is None and (any(rules) or self.feedback_key):
+        if self.feedback is None and (any(rules) or self.feedback_key or self.feedback_pictures):
             raise ValueError("--feedback-… settings need --feedback FOLDER")
         return self

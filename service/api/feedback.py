@@ -138,6 +138,6 @@ def _check(request: pb.SubmitFeedbackRequest) -> Consent:
         raise FieldInvalidError("consent", "must be CONSENT_TRAIN or CONSENT_SHARE: without it nothing is kept")
     if len(request.license) > MAX_LICENSE_CHARACTERS or CONTROL.search(request.license):
         raise FieldInvalidError("license", f"must have at most {MAX_LICENSE_CHARACTERS} characters, none of control")
-    if len(request.note) > MAX_NOTE_CHARACTERS:
-        raise FieldInvalidError("note", f"must have at most {MAX_NOTE_CHARACTERS} characters")
+    if len(request.note) > MAX_NOTE_CHARACTERS or "\0" in request.note:
+        raise FieldInvalidError("note", f"must have at most {MAX_NOTE_CHARACTERS} characters, none of them NUL")
     return CONSENTS[request.consent]

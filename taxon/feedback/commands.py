@@ -17,8 +17,9 @@ from taxon.feedback.decisions import Verdict
 from taxon.feedback.errors import ReviewError, StoreError
 from taxon.feedback.exporting import Wanted, export
 from taxon.feedback.forgetting import forget
-from taxon.feedback.sealing import Seal, SealError
-from taxon.feedback.store import Bounds, Store
+from taxon.feedback.options import add_store, opened
+from taxon.feedback.sealing import SealError
+from taxon.feedback.store import Bounds
 
 NO_LIMIT = 10**9
 """What annotators say at once was said over days."""
@@ -67,7 +68,7 @@ def _submit(options: argparse.Namespace) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    store = _store(options)
+    store = opened(options)
     if options.figures:
         sys.stdout.write(json.dumps(store.figures()) + "\n")
         return
@@ -78,18 +79,18 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _forget(options: argparse.Namespace) -> None:
-    done = forget(_store(options), options.contributor, options.runs, options.models)
+    done = forget(opened(options), options.contributor, options.runs, options.models)
     sys.stdout.write(json.dumps(asdict(done), ensure_ascii=False) + "\n")
 
 
 def _export(options: argparse.Namespace) -> None:
     wanted = Wanted(options.share, options.proposals, options.none_label, options.model)
-    counts = export(_store(options), options.out, wanted)
+    counts = export(opened(options), options.out, wanted)
     sys.stdout.write(json.dumps(counts) + "\n")
 
 
 def _review(options: argparse.Namespace) -> None:
-    store = _store(options)
+    store = opened(options)
     if options.suspect:
         store.suspect(agreement.judged(review.cases(store, model=options.model))[1])
     chosen = rules.from_options(options)
@@ -125,7 +126,7 @@ def _told(case: review.Case) -> dict[str, object]:
 
 
 def _decide(options: argparse.Namespace) -> None:
-    store = _store(options)
+    store = opened(options)
     found = [case for case in review.cases(store, pending=False) if case.picture.startswith(options.picture)]
     if len(found) != 1:
         raise ReviewError(f"{len(found)} pictures of which somebody has spoken begin with {options.picture!r}")
@@ -135,12 +136,12 @@ def _decide(options: argparse.Namespace) -> None:
 
 
 def _undo(options: argparse.Namespace) -> None:
-    for decision in review.undo(_store(options), _reviewer(options), options.picture, options.decided_by):
+    for decision in review.undo(opened(options), _reviewer(options), options.picture, options.decided_by):
         sys.stdout.write(json.dumps(decision._asdict(), ensure_ascii=False) + "\n")
 
 
 def _agreement(options: argparse.Namespace) -> None:
-    found = review.cases(_store(options), pending=False, model=options.model)
+    found = review.cases(opened(options), pending=False, model=options.model)
     said = [["|".join(sorted(voice.labels)) for voice in case.voices] for case in found]
     told = {
         "pictures": len(found),
@@ -153,8 +154,8 @@ def _agreement(options: argparse.Namespace) -> None:
 
 
 def _export_tasks(options: argparse.Namespace) -> None:
-    store = _store(options)
-    chosen = options.pictures and {line.strip() for line in options.pictures.read_text().splitlines() if line.strip()}
+    store = opened(options)
+    chosen = options.only and {line.strip() for line in options.only.read_text().splitlines() if line.strip()}
     unsaid = [one for one in store.unsaid() if options.unlabelled or (chosen and one[0] in chosen)]
     found = [case for case in review.cases(store) if not options.unlabelled and (not chosen or case.picture in chosen)]
     url = options.url if options.url is not None else f"{label_studio.URL}{options.out.resolve().name}/"
@@ -162,7 +163,7 @@ def _export_tasks(options: argparse.Namespace) -> None:
 
 
 def _import_tasks(options: argparse.Namespace) -> None:
-    store = _store(options, Bounds(max_said_per_hour=NO_LIMIT))
+    store = opened(options, Bounds(max_said_per_hour=NO_LIMIT))
     counts = label_studio.read(store, options.file, "share" if options.share else "train", options.license)
     sys.stdout.write(json.dumps(counts) + "\n")
 
@@ -174,23 +175,16 @@ def _reviewer(options: argparse.Namespace) -> str:
         raise ReviewError("say who decides with --reviewer NAME") from error
 
 
-def _store(options: argparse.Namespace, bounds: Bounds = Bounds()) -> Store:
-    if not options.store.is_dir():
-        raise StoreError(f"{options.store} is not there: give the folder of `taxon serve --feedback`")
-    return Store(options.store, bounds, seal=options.key and Seal(options.key))
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="What people say of answers: send it to a server, or look after the folder in which a server keeps "
+        description="What people say of answers: send it to a server, or look after the place in which a server keeps "
         "it. Every answer is JSON."
     )
     commands = parser.add_subparsers(
         required=True, metavar="submit|list|review|decide|undo|agreement|export|export-tasks|import-tasks|forget"
     )
     folder = argparse.ArgumentParser(add_help=False)
-    folder.add_argument("--store", type=Path, required=True, metavar="FOLDER", help="that of `taxon serve --feedback`")
-    folder.add_argument("--key", type=Path, metavar="FILE", help="that of `taxon serve --feedback-key`")
+    add_store(folder)
 
     submit = commands.add_parser("submit", help="say what a picture shows")
     submit.set_defaults(run=_submit)
@@ -274,7 +268,7 @@ def _parser() -> argparse.ArgumentParser:
     which = tasks_out.add_mutually_exclusive_group()
     which.add_argument("--unlabelled", action="store_true", help="instead, captured pictures that nobody has spoken of")
     which.add_argument(
-        "--pictures", type=Path, metavar="FILE", help="only these, one SHA-256 a line, as `taxon data next` prints them"
+        "--only", type=Path, metavar="FILE", help="only these, one SHA-256 a line, as `taxon data next` prints them"
     )
     tasks_out.add_argument(
         "--url",

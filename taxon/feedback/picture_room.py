@@ -1,18 +1,18 @@
-"""The pictures of a store as files: named by their content, written whole and synced, encrypted if a key is given.
+"""The pictures of a store: named by their content, encrypted if a key is given.
 
-Callers hold the index's turn (`index.writing`) whenever they write or remove, so that no two are at work.
+Callers hold the index's turn (`Index.writing`) whenever they write or remove, so that no two are at work.
 """
 
 import hashlib
-from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 
-from taxon.bundle import atomic_files
+from taxon.feedback.blobs import Blobs
 from taxon.feedback.sealing import Seal, SealError
 
 FOLDER = "pictures"
-MODE = 0o600
+SEALED = ".sealed"
+Named = tuple[str, str]
+"""A picture's name, see `name_of`, and its extension."""
 
 
 def name_of(content: bytes) -> str:
@@ -20,24 +20,29 @@ def name_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-class PictureRoom:
-    """The files of one store."""
+def picture_of(blob: str) -> str:
+    """Which picture a blob is, by its name; empty: it is what a killed writer has left half done."""
+    return blob.rpartition("/")[2].partition(".")[0]
 
-    def __init__(self, folder: Path, seal: Seal | None) -> None:
-        self._folder = folder / FOLDER
+
+class PictureRoom:
+    """Those of one store."""
+
+    def __init__(self, blobs: Blobs, seal: Seal | None) -> None:
+        self._blobs = blobs
         self._seal = seal
 
-    def put(self, picture: str, extension: str, content: bytes) -> None:
-        """Returns once the disk holds it. A file that is there already is written again: it may be half of one.
+    def put(self, pictures: Mapping[Named, bytes]) -> None:
+        """Returns once all are kept. What is there already is written again: it may be half of one.
 
         Raises:
-            OSError: The disk is full or fails; nothing is left behind.
+            OSError: There is no room, or the place fails; some may have been kept.
         """
-        path = self._path(picture, extension)
-        if self._seal is not None:
-            path, content = _sealed(path), self._seal.closed(content, picture)
-        atomic_files.make_folder(path.parent)
-        atomic_files.write(path, content, MODE)
+        seal = self._seal
+        if seal is None:
+            self._blobs.put({_blob(*named): content for named, content in pictures.items()})
+        else:
+            self._blobs.put({_blob(*n) + SEALED: seal.closed(content, n[0]) for n, content in pictures.items()})
 
     def read(self, picture: str, extension: str) -> bytes:
         """The content.
@@ -46,31 +51,30 @@ class PictureRoom:
             OSError: It is not there, or cannot be read.
             SealError: It was closed with another key or has been changed, or a key is needed.
         """
-        path = self._path(picture, extension)
-        if not _sealed(path).exists():
-            return path.read_bytes()
+        blob = _blob(picture, extension)
+        try:
+            return self._opened(blob, picture) if self._seal else self._blobs.get(blob)
+        except FileNotFoundError:  # of a time with, or without, a key
+            return self._blobs.get(blob) if self._seal else self._opened(blob, picture)
+
+    def _opened(self, blob: str, picture: str) -> bytes:
+        sealed = self._blobs.get(blob + SEALED)
         if self._seal is None:
             raise SealError("the pictures are encrypted: give the key")
-        return self._seal.opened(_sealed(path).read_bytes(), picture)
+        return self._seal.opened(sealed, picture)
 
-    def remove(self, picture: str) -> None:
-        """Removes a picture under whatever ending; one that is not there is gone already."""
-        for path in self._folder.glob(f"{picture[:2]}/{picture}.*"):
-            path.unlink(missing_ok=True)
+    def remove(self, pictures: Iterable[Named]) -> None:
+        """Removes pictures, encrypted or not; one that is not there is gone already."""
+        self._blobs.remove(_blob(*named) + ending for named in pictures for ending in ("", SEALED))
 
-    def sweep(self, is_kept: Callable[[str], bool]) -> int:
-        """Removes what no row speaks of: somebody was killed between file and row. Returns how many files."""
-        count = 0
-        for path in self._folder.glob("*/*"):
-            if path.name.startswith(".") or not is_kept(path.name.partition(".")[0]):
-                with suppress(FileNotFoundError):
-                    path.unlink()
-                    count += 1
-        return count
+    def blobs(self) -> Iterator[str]:
+        """Everything that lies there, see `picture_of`."""
+        return self._blobs.names(FOLDER)
 
-    def _path(self, picture: str, extension: str) -> Path:
-        return self._folder / picture[:2] / f"{picture}.{extension}"
+    def remove_blobs(self, blobs: Iterable[str]) -> None:
+        """Those of `blobs`."""
+        self._blobs.remove(blobs)
 
 
-def _sealed(path: Path) -> Path:
-    return path.with_name(path.name + ".sealed")
+def _blob(picture: str, extension: str) -> str:
+    return f"{FOLDER}/{picture[:2]}/{picture}.{extension}"

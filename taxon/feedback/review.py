@@ -40,7 +40,8 @@ class Case:
     @property
     def said(self) -> list[tuple[tuple[str, ...], int]]:
         """What people say, with how many say so, most first; `()`: none of the model's classes."""
-        return Counter(tuple(sorted(voice.labels)) for voice in self.voices).most_common()
+        counted = Counter(tuple(sorted(voice.labels)) for voice in self.voices)
+        return sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))
 
     @property
     def agreed(self) -> tuple[str, ...] | None:

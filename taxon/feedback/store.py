@@ -1,13 +1,12 @@
-"""Answered pictures and what people say of them, in one folder that any number of processes may write at once.
+"""Answered pictures and what people say of them, in one place that any number of processes may write at once.
 
-A picture's file is on the disk before its row is, and its row before anybody is told: what was acknowledged is there
-whenever the machine stops, and whoever is killed leaves at most a file that no row speaks of. Rows go before their
-files for the same reason.
+A picture is kept before its row is, and its row before anybody is told: what was acknowledged is there whenever the
+machine stops, and whoever is killed leaves at most a picture that no row speaks of. Rows go before their pictures for
+the same reason.
 """
 
 import errno
 import json
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,21 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from taxon.bundle import atomic_files, folder_lock
-from taxon.feedback import decisions, index
+from taxon.feedback import decisions, reading
 from taxon.feedback.decisions import Decision, Suspicion
 from taxon.feedback.errors import StoreError, StoreFullError, TooMuchSaidError
-from taxon.feedback.picture_room import PictureRoom, name_of
+from taxon.feedback.eviction import making_room
+from taxon.feedback.opening import Place, open_parts
+from taxon.feedback.picture_room import Named, PictureRoom, name_of, picture_of
 from taxon.feedback.pseudonyms import Pseudonyms
 from taxon.feedback.records import Answer, Entry, Kept, Said
-from taxon.feedback.sealing import Seal, SealError
+from taxon.feedback.sealing import Seal
 from taxon.feedback.stripped import Stripped, stripped
 from taxon.feedback.unstrippable import UnstrippableError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 HOUR_S = 3600.0
-ROOM_SHARE = 0.01
-"""Of all room, so much is made at once: looking for what may go takes a while."""
 Added = Literal["kept", "said", "known"]
 """The picture is kept; it was, and what was said of it is; nothing new."""
 AddedOrNot = Added | UnstrippableError | StoreFullError | TooMuchSaidError | None
@@ -49,15 +47,15 @@ class Bounds:
 
 
 class Store:
-    """One folder, seen from one thread."""
+    """One place, seen from one thread."""
 
     def __init__(
-        self, folder: Path, bounds: Bounds = Bounds(), seal: Seal | None = None, clock: Callable[[], float] = time.time
+        self, place: Place, bounds: Bounds = Bounds(), seal: Seal | None = None, clock: Callable[[], float] = time.time
     ) -> None:
         """Opens it, and makes it if there is none.
 
         Args:
-            folder: Of the store.
+            place: A folder, or what several machines share.
             bounds: Of what is kept.
             seal: Encrypts pictures and notes.
             clock: Seconds since 1970.
@@ -68,22 +66,22 @@ class Store:
         self._bounds = bounds
         self._seal = seal
         self._clock = clock
-        self.folder = folder
+        self.place = place
         try:
-            if not folder.exists():
-                atomic_files.make_folder(folder)
-                folder.chmod(0o700)
-            with folder_lock.held(folder), _told(folder):  # SQLite waits for nobody when it changes its journal
-                self.pseudonyms = Pseudonyms(folder)
-                self._index = index.connect(folder)
-        except (index.IndexFileError, ValueError) as error:
-            raise StoreError(str(error)) from error
+            self._index, blobs = open_parts(place)
         except OSError as error:
-            raise StoreError(f"{error.filename or folder} cannot be used: {error.strerror}") from error
-        self.pictures = PictureRoom(folder, seal)
+            raise StoreError(f"{error.filename or place} cannot be used: {error.strerror}") from error
+        try:
+            with _told(), self._index.writing():
+                self.pseudonyms = Pseudonyms(blobs)
+                self._index.check_key(self.pseudonyms.digest)
+        except BaseException:
+            self._index.close()
+            raise
+        self.pictures = PictureRoom(blobs, seal)
 
     def close(self) -> None:
-        """Lets go of the folder."""
+        """Lets go of the place."""
         self._index.close()
 
     def add(self, entries: Sequence[Entry]) -> list[AddedOrNot]:
@@ -97,64 +95,37 @@ class Store:
             StoreError: The disk fails, or others are at work for too long. Likewise.
         """
         ready = [_stripped(entry) for entry in entries]
-        written: list[str] = []
-        evicted: list[str] = []
+        new: dict[Named, bytes] = {}
+        evicted: list[Named] = []
         results: list[AddedOrNot] = []
-        with _told(self.folder):
+        with _told():
             try:
-                with index.writing(self._index):
+                with self._index.writing():
                     for entry, picture in zip(entries, ready, strict=True):
                         if isinstance(picture, UnstrippableError):
                             results.append(picture)
                         else:
-                            results.append(self._add(entry, picture, written, evicted))
+                            results.append(self._add(entry, picture, new, evicted))
+                    if new:
+                        self.pictures.put(new)
             except BaseException:
-                with suppress(OSError, sqlite3.Error):  # else a later sweep does
-                    self._remove_files(written)
+                with suppress(OSError, StoreError):  # else a later sweep does
+                    self._remove(new)
                 raise
-            self._remove_files(evicted)
+            self._remove(evicted)
         return results
 
     def answer(self, request_id: str) -> Answer | None:
         """What a model answered, if its picture is kept."""
-        row = self._index.execute(
-            "SELECT request_id, model, version, variant, labels, score, unknown, familiarity FROM answers "
-            "WHERE request_id = ?",
-            (request_id,),
-        ).fetchone()
-        if row is None:
-            return None
-        answer = Answer(*row)
-        return answer._replace(labels=tuple(json.loads(row[4])), unknown=bool(answer.unknown))
+        return reading.answer(self._index, request_id)
 
     def said(self) -> Iterator[Kept]:
         """All that people have said, in order of time."""
-        rows = self._index.execute(
-            "SELECT s.picture, p.extension, s.contributor, s.labels, s.proposed, s.consent, s.license, s.note,"
-            " s.said_at, a.request_id, a.model, a.version, a.variant, a.labels, a.score, a.unknown, a.familiarity"
-            " FROM said s JOIN pictures p ON p.id = s.picture JOIN answers a ON a.request_id = s.request_id"
-            " ORDER BY s.said_at, s.picture, s.contributor"
-        )
-        for row in rows:
-            kept = Kept(*row)
-            yield kept._replace(
-                labels=tuple(json.loads(row[3])),
-                proposed=tuple(json.loads(row[4])),
-                note=self._opened(kept.note),
-                answered=tuple(json.loads(row[13])),
-                unknown=bool(kept.unknown),
-            )
+        return reading.said(self._index, self._seal)
 
     def unsaid(self) -> Iterator[tuple[str, str, Answer]]:
         """(picture, extension, answer) of what was captured and nobody has spoken of, the oldest first."""
-        rows = self._index.execute(
-            "SELECT p.id, p.extension, a.request_id, a.model, a.version, a.variant, a.labels, a.score, a.unknown,"
-            " a.familiarity FROM pictures p JOIN answers a ON a.picture = p.id"
-            " WHERE NOT EXISTS (SELECT 1 FROM said WHERE said.picture = p.id) ORDER BY a.answered_at, p.id"
-        )
-        for picture, extension, *found in rows:
-            answer = Answer(*found)
-            yield picture, extension, answer._replace(labels=tuple(json.loads(found[4])), unknown=bool(answer.unknown))
+        return reading.unsaid(self._index)
 
     def decide(self, decided: Sequence[Decision]) -> None:
         """Records what was decided, all or nothing; see `review` for what may be.
@@ -162,7 +133,7 @@ class Store:
         Raises:
             StoreError: As for `add`.
         """
-        with _told(self.folder), index.writing(self._index):
+        with self._index.writing():
             decisions.add(self._index, decided, self._clock())
 
     def undo(self, pictures: Sequence[str], decided_by: str, reviewer: str) -> list[Decision]:
@@ -171,7 +142,7 @@ class Store:
         Raises:
             StoreError: As for `add`.
         """
-        with _told(self.folder), index.writing(self._index):
+        with self._index.writing():
             return decisions.undo(self._index, pictures, decided_by, reviewer, self._clock())
 
     def decisions(self) -> dict[str, Decision]:
@@ -184,7 +155,7 @@ class Store:
         Raises:
             StoreError: As for `add`.
         """
-        with _told(self.folder), index.writing(self._index):
+        with self._index.writing():
             decisions.suspect(self._index, suspicions, self._clock())
 
     def suspicions(self) -> dict[str, Suspicion]:
@@ -193,13 +164,7 @@ class Store:
 
     def figures(self) -> dict[str, int]:
         """How much there is, by name."""
-        counts = {
-            "pictures": "SELECT count(*) FROM pictures",
-            "bytes": "SELECT byte_count FROM total",
-            "said": "SELECT count(*) FROM said",
-            "contributors": "SELECT count(DISTINCT contributor) FROM said",
-        }
-        return {name: int(self._index.execute(query).fetchone()[0]) for name, query in counts.items()}
+        return reading.figures(self._index)
 
     def prune(self) -> int:
         """Removes what is too old, and what writers that were killed have left behind. Returns how many pictures.
@@ -208,11 +173,10 @@ class Store:
             StoreError: As for `add`.
         """
         now = self._clock()
-        with _told(self.folder):
-            with index.writing(self._index):
-                oldest = now - self._bounds.max_age_s
-                found = self._index.execute("SELECT id FROM pictures WHERE kept_at < ?", (oldest,))
-                gone = [picture for (picture,) in found]
+        with _told():
+            with self._index.writing():
+                old = "SELECT id FROM pictures WHERE kept_at < ?"
+                gone = [picture for (picture,) in self._index.execute(old, (now - self._bounds.max_age_s,))]
                 self._drop(gone)
                 self._index.execute("DELETE FROM tallies WHERE hour < ?", (int(now // HOUR_S),))
             self.sweep()
@@ -230,16 +194,17 @@ class Store:
         Raises:
             StoreError: As for `add`.
         """
-        with _told(self.folder):
-            with index.writing(self._index):
+        with _told():
+            with self._index.writing():
                 pictures = self.pictures_of(contributor)
                 self._index.execute("DELETE FROM said WHERE contributor = ?", (contributor,))
                 self._index.execute("DELETE FROM tallies WHERE contributor = ?", (contributor,))
                 others = "SELECT 1 FROM said WHERE picture = ?"
-                gone = [picture for picture in pictures if not self._index.execute(others, (picture,)).fetchone()]
+                gone = [picture for picture in pictures if not self._index.first(others, (picture,))]
                 self._drop(gone)
                 decisions.withdraw(self._index, {*pictures} - {*gone})
             self.sweep()
+        self._index.overwrite_deleted()
         return gone, len(pictures)
 
     def pictures_of(self, contributor: str) -> list[str]:
@@ -248,28 +213,34 @@ class Store:
         return [picture for (picture,) in found]
 
     def sweep(self) -> None:
-        """Removes files that no row speaks of, and what was deleted from the log of the index."""
-        with index.writing(self._index):
-            self.pictures.sweep(self._is_kept)
-        self._index.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        """Removes pictures that no row speaks of."""
+        blobs = list(self.pictures.blobs())
+        kept = reading.kept_of(self._index, [*{picture_of(blob) for blob in blobs}])
+        if left := [blob for blob in blobs if picture_of(blob) not in kept]:
+            with self._index.writing():  # once more: some may just have been on their way
+                kept = reading.kept_of(self._index, [picture_of(blob) for blob in left])
+                self.pictures.remove_blobs(blob for blob in left if picture_of(blob) not in kept)
+        self._index.tidy()
 
     def exported_to(self, folder: Path) -> None:
         """Remembers that there are copies, for `forget`."""
-        with _told(self.folder), index.writing(self._index):
-            self._index.execute("INSERT OR REPLACE INTO exports VALUES (?, ?)", (str(folder), self._clock()))
+        with self._index.writing():
+            self._index.execute(
+                "INSERT INTO exports VALUES (?, ?)"
+                " ON CONFLICT (folder) DO UPDATE SET exported_at = excluded.exported_at",
+                (str(folder), self._clock()),
+            )
 
     def exports(self) -> list[Path]:
         """Where copies were written to."""
         return [Path(folder) for (folder,) in self._index.execute("SELECT folder FROM exports ORDER BY exported_at")]
 
-    def _add(self, entry: Entry, picture: Stripped | None, written: list[str], evicted: list[str]) -> AddedOrNot:
+    def _add(self, entry: Entry, picture: Stripped | None, new: dict[Named, bytes], evicted: list[Named]) -> AddedOrNot:
         now, said = self._clock(), entry.said
         if said is not None and (refusal := self._tally(self.pseudonyms.of(said.contributor), now)):
             return refusal
         if picture is None:
-            row = self._index.execute(
-                "SELECT picture FROM answers WHERE request_id = ?", (entry.answer.request_id,)
-            ).fetchone()
+            row = self._index.first("SELECT picture FROM answers WHERE request_id = ?", (entry.answer.request_id,))
             if row is None or said is None:
                 return None
             self._say(row[0], entry.answer.request_id, said, now)
@@ -279,12 +250,14 @@ class Store:
         if not is_new and said is None:
             return "known"
         if is_new:
-            if not self._has_room(len(picture.content), evicted):
+            going = making_room(self._index, len(picture.content), self._bounds.max_bytes)
+            if going is None:
                 return StoreFullError(f"the store holds {self._bounds.max_bytes} bytes of pictures, as much as it may")
-            written.append(name)
-            self.pictures.put(name, picture.extension, picture.content)
-            row = name, picture.extension, len(picture.content), now
-            self._index.execute("INSERT INTO pictures VALUES (?, ?, ?, ?)", row)
+            self._drop(name for name, _ in going)
+            evicted += going
+            new[name, picture.extension] = picture.content
+            kept = name, picture.extension, len(picture.content), now
+            self._index.execute("INSERT INTO pictures VALUES (?, ?, ?, ?)", kept)
         request_id, *answered, labels, score, unknown, familiarity = entry.answer
         self._index.execute(
             "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -299,7 +272,9 @@ class Store:
         note = said.note if self._seal is None or not said.note else self._seal.closed(said.note.encode(), "note").hex()
         who, labels, proposed = self.pseudonyms.of(said.contributor), _listed(said.labels), _listed(said.proposed)
         self._index.execute(
-            "INSERT OR REPLACE INTO said VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO said VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (contributor, picture) DO UPDATE SET"
+            " request_id = excluded.request_id, labels = excluded.labels, proposed = excluded.proposed,"
+            " consent = excluded.consent, license = excluded.license, note = excluded.note, said_at = excluded.said_at",
             (who, picture, request_id, labels, proposed, said.consent, said.license, note, now),
         )
         self._index.execute("UPDATE pictures SET kept_at = ? WHERE id = ?", (now, picture))
@@ -309,59 +284,28 @@ class Store:
             (picture, picture),
         )
 
-    def _opened(self, note: str) -> str:
-        if self._seal is None or not note:
-            return note
-        try:
-            return self._seal.opened(bytes.fromhex(note), "note").decode()
-        except (ValueError, SealError):
-            return note  # of a time before there was a key
-
     def _tally(self, contributor: str, now: float) -> TooMuchSaidError | None:
         hour = int(now // HOUR_S)
         self._index.execute(
-            "INSERT INTO tallies VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1", (contributor, hour)
+            "INSERT INTO tallies VALUES (?, ?, 1) ON CONFLICT (contributor, hour) DO UPDATE SET"
+            " count = tallies.count + 1",
+            (contributor, hour),
         )
-        found = "SELECT count FROM tallies WHERE contributor = ? AND hour = ?"
-        (count,) = self._index.execute(found, (contributor, hour)).fetchone()
+        found = self._index.first("SELECT count FROM tallies WHERE contributor = ? AND hour = ?", (contributor, hour))
         most = self._bounds.max_said_per_hour
-        return TooMuchSaidError(most, (hour + 1) * HOUR_S - now) if count > most else None
-
-    def _has_room(self, byte_count: int, evicted: list[str]) -> bool:
-        """Whether there is room, once the oldest pictures have gone of which nobody has said anything."""
-        most = self._bounds.max_bytes
-        (total,) = self._index.execute("SELECT byte_count FROM total").fetchone()
-        if total + byte_count <= most:
-            return True
-        missing = total + byte_count - most
-        wanted, going = max(missing, int(ROOM_SHARE * most)), []
-        for name, size in self._index.execute(
-            "SELECT id, byte_count FROM pictures WHERE NOT EXISTS (SELECT 1 FROM said WHERE picture = id)"
-            " ORDER BY kept_at"
-        ):
-            going.append(name)
-            wanted, missing = wanted - size, missing - size
-            if wanted <= 0:
-                break
-        if missing > 0:
-            return False
-        self._drop(going)
-        evicted += going
-        return True
+        return TooMuchSaidError(most, (hour + 1) * HOUR_S - now) if found and found[0] > most else None
 
     def _drop(self, pictures: Iterable[str]) -> None:
-        self._index.executemany("DELETE FROM pictures WHERE id = ?", ((picture,) for picture in pictures))
+        self._index.executemany("DELETE FROM pictures WHERE id = ?", [(picture,) for picture in pictures])
 
     def _is_kept(self, picture: str) -> bool:
-        return self._index.execute("SELECT 1 FROM pictures WHERE id = ?", (picture,)).fetchone() is not None
+        return self._index.first("SELECT 1 FROM pictures WHERE id = ?", (picture,)) is not None
 
-    def _remove_files(self, pictures: Sequence[str]) -> None:
+    def _remove(self, pictures: Iterable[Named]) -> None:
         """In a turn of its own: another writer may have kept one of them again."""
-        if pictures:
-            with index.writing(self._index):
-                for picture in pictures:
-                    if not self._is_kept(picture):
-                        self.pictures.remove(picture)
+        if pictures := [*pictures]:
+            with self._index.writing():
+                self.pictures.remove([named for named in pictures if not self._is_kept(named[0])])
 
 
 def _stripped(entry: Entry) -> Stripped | UnstrippableError | None:
@@ -378,15 +322,12 @@ def _listed(labels: Sequence[str]) -> str:
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """What disk and index say, as errors of the store."""
+def _told() -> Iterator[None]:
+    """What the place of pictures says, as errors of the store."""
     try:
         yield
     except OSError as error:
+        where = f" at {error.filename}" if error.filename else ""
         if error.errno in FULL:
-            raise StoreFullError(f"the disk of {folder} is full") from error
-        raise StoreError(f"{folder} cannot be written: {error.strerror}") from error
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
-            raise StoreFullError(f"the disk of {folder} is full") from error
-        raise StoreError(f"the index of {folder} cannot be written: {error}") from error
+            raise StoreFullError(f"the disk{where} is full") from error
+        raise StoreError(f"feedback{where} cannot be written: {error.strerror}") from error

@@ -5,6 +5,9 @@ import contextlib
 import pytest
 
 from tests.faults.served import Served
+from tests.taxon.feedback.places import new_place, place, postgres
+
+__all__ = ["new_place", "place", "postgres"]
 
 
 @pytest.fixture

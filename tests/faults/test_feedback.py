@@ -2,35 +2,63 @@
 
 import os
 import random
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from taxon.client import Client, feedback_request
 from taxon.errors import TaxonError
+from taxon.feedback.opening import Shared
 from taxon.feedback.store import Store
 from tests.fakes import picture
 from tests.faults.served import until
-from tests.taxon.feedback.entries import kill_and_look
+from tests.postgres import running
+from tests.taxon.feedback.entries import WRITER, kill_and_look, words_of
 
 pytestmark = pytest.mark.faults
-
 
 MESSAGES = int(os.environ.get("TAXON_FAULT_FEEDBACK", "4000"))
 
 
-def test_writers_that_are_killed_lose_nothing(tmp_path):
+def test_writers_that_are_killed_lose_nothing(place):
     rounds = 20
-    kept = kill_and_look(tmp_path / "store", rounds, count=2 * MESSAGES // rounds, draw=random.Random(7))
+    kept = kill_and_look(place, rounds, count=2 * MESSAGES // rounds, draw=random.Random(7))
     print(f"{kept} messages were acknowledged, {rounds} writers killed")  # noqa: T201 - for whoever asks with -s
     assert kept > MESSAGES // 2
 
 
-def test_servers_that_are_killed_lose_nothing(serve, tmp_path):
-    folder, acknowledged = tmp_path / "feedback", set()
+def test_a_database_that_is_killed_loses_nothing(tmp_path):
+    """Its processes die between two lines of a writer, wherever that is; then it is started again."""
+    with running() as server:
+        place, acknowledged, dice = Shared(server.new(), str(tmp_path)), set(), random.Random(13)
+        for life in range(6):
+            words = [sys.executable, "-c", WRITER, str(life * 10_000), "10000", *words_of(place)]
+            with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as writer:
+                for _ in range(dice.randrange(20, 200)):
+                    acknowledged.add(int(writer.stdout.readline()))
+                server.stop("immediate")
+                acknowledged.update(map(int, writer.stdout))
+            server.start()
+        store = Store(place)
+        said = [kept.request_id for kept in store.said()]
+        assert len(said) == len({*said})
+        assert {f"id-{number}" for number in acknowledged} <= {*said}
+        assert len(said) <= len(acknowledged) + 6
+        for kept in store.said():
+            assert store.pictures.read(kept.picture, kept.extension)
+        store.close()
+
+
+def test_servers_that_are_killed_lose_nothing(serve, place):
+    acknowledged = set()
+    flags = [
+        word for pair in zip(("--feedback", "--feedback-pictures"), words_of(place), strict=False) for word in pair
+    ]
     dice = random.Random(11)
     for life in range(6):
-        served = serve("--feedback", folder, "--feedback-sample", "0.5", "--feedback-max-per-hour", "1000000")
+        served = serve(*flags, "--feedback-sample", "0.5", "--feedback-max-per-hour", "1000000")
         ended = threading.Event()
 
         def send(who, address=served.address, life=life, ended=ended):
@@ -61,7 +89,7 @@ def test_servers_that_are_killed_lose_nothing(serve, tmp_path):
         for sender in senders:
             sender.join()
     print(f"{len(acknowledged)} messages were acknowledged, 6 servers killed")  # noqa: T201 - likewise
-    store = Store(folder)
+    store = Store(place)
     said = [kept.contributor for kept in store.said()]
     assert len(said) == len({*said})
     assert {store.pseudonyms.of(name) for name in acknowledged} <= {*said}

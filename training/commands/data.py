@@ -19,9 +19,9 @@ from taxon import ranges
 from taxon.bundle.atomic_files import check_writable
 from taxon.bundle.atomic_files import write as write_atomically
 from taxon.feedback.errors import StoreError
+from taxon.feedback.options import add_store, opened
 from taxon.feedback.review import cases
-from taxon.feedback.sealing import Seal, SealError
-from taxon.feedback.store import Store
+from taxon.feedback.sealing import SealError
 from taxon.training.config import AutoTask, DataOptions
 from taxon.training.dataset import data
 from taxon.training.dataset.data import Labelled
@@ -97,8 +97,7 @@ def main(argv: list[str]) -> int:
 def _add_feedback(commands: Any) -> None:
     """The parts that read a feedback store."""
     store = argparse.ArgumentParser(add_help=False)
-    store.add_argument("--store", type=Path, required=True, metavar="FOLDER", help="that of `taxon serve --feedback`")
-    store.add_argument("--key", type=Path, metavar="FILE", help="that of `taxon serve --feedback-key`")
+    add_store(store)
     store.add_argument("--model", default="", help="only what was said or captured of this model's answers")
     run = argparse.ArgumentParser(add_help=False)
     run.add_argument("--run", type=Path, metavar="FOLDER", help="of `taxon train`, behind the served version")
@@ -134,16 +133,10 @@ def _add_feedback(commands: Any) -> None:
     merging.add_argument("--new-class-from", type=ranges.whole(5, 10**9), default=Wanted().new_class_from)
 
 
-def _store(arguments: argparse.Namespace) -> Store:
-    if not arguments.store.is_dir():
-        raise StoreError(f"{arguments.store} is not there: give the folder of `taxon serve --feedback`")
-    return Store(arguments.store, seal=arguments.key and Seal(arguments.key))
-
-
 def _suspects(arguments: argparse.Namespace) -> None:
     if arguments.run is None:
         raise TrainingError("suspects are told by what a model has learnt: give its --run")
-    store = _store(arguments)
+    store = opened(arguments)
     found = suspects(store, cases(store, model=arguments.model), Run.open(arguments.run))
     store.suspect(found.suspicions)
     for one in sorted(found.suspicions, key=lambda one: -one.suspicion)[: arguments.count]:
@@ -152,7 +145,7 @@ def _suspects(arguments: argparse.Namespace) -> None:
 
 def _next(arguments: argparse.Namespace) -> None:
     run = arguments.run and Run.open(arguments.run)
-    for picture, answer in next_to_label(_store(arguments), arguments.count, arguments.by, run, arguments.model):
+    for picture, answer in next_to_label(opened(arguments), arguments.count, arguments.by, run, arguments.model):
         _print({"picture": picture, **answer._asdict()})
 
 
@@ -170,7 +163,7 @@ def _merge(arguments: argparse.Namespace) -> None:
             arguments.base, defaults.prepared_folder, defaults.val_fraction, defaults.split_seed
         )
     wanted = Wanted(arguments.model, arguments.share, arguments.recent_share, arguments.new_class_from)
-    made = merge(_store(arguments), arguments.out, basis, wanted)
+    made = merge(opened(arguments), arguments.out, basis, wanted)
     if made is None:
         _print({"version": None, "counts": {}})
         return

@@ -13,8 +13,8 @@ from taxon import ranges
 from taxon.bundle.manifest import BundleError
 from taxon.feedback import rules
 from taxon.feedback.errors import ReviewError, StoreError
-from taxon.feedback.sealing import Seal, SealError
-from taxon.feedback.store import Store
+from taxon.feedback.options import add_store, opened
+from taxon.feedback.sealing import SealError
 from taxon.training import flags
 from taxon.training.errors import TrainingError
 from taxon.training.exporting.options import add_settings, settings
@@ -39,9 +39,7 @@ def main(argv: list[str]) -> int:
                 number = rounds.abandon(order)
                 print(f"round {number} is abandoned" if number else "no round is under way")  # noqa: T201 - the answer
                 return 0
-            if not options.store.is_dir():
-                raise StoreError(f"{options.store} is not there: give the folder of `taxon serve --feedback`")
-            store = Store(options.store, seal=options.key and Seal(options.key))
+            store = opened(options)
             with _quiet(order.rounds / "log.txt") if options.quiet else contextlib.nullcontext():
                 state = rounds.hold(order, store, lambda line: print(line, flush=True))  # noqa: T201 - for people
         if not options.quiet or state.outcome == "refused":
@@ -112,8 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("name", help="model name")
     parser.add_argument("--models", type=Path, required=True, help="model repository that is served")
-    parser.add_argument("--store", type=Path, required=True, metavar="FOLDER", help="that of `taxon serve --feedback`")
-    parser.add_argument("--key", type=Path, metavar="FILE", help="that of `taxon serve --feedback-key`")
+    add_store(parser)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where `taxon train` wrote (default: runs)")
     parser.add_argument(
         "--data", type=Path, default=Path("data/rounds"), help="versions of the data (default: data/rounds)"

@@ -155,6 +155,7 @@ WRONG = [
     ({"image": RED, "consent": 9}, "consent"),
     ({"image": RED, "license": "x" * 65}, "license"),
     ({"image": RED, "note": "x" * 1001}, "note"),
+    ({"image": RED, "note": "a\0b"}, "note"),
 ]
 
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from io import BytesIO
+from pathlib import Path
 
 from PIL import Image
 
@@ -30,27 +31,37 @@ def entry(number=0, who="jane", labels=("blue",), **changes):
 
 
 def files(store):
-    return sorted(path for path in (store.folder / "pictures").rglob("*") if path.is_file())
+    return sorted(path for path in (folder_of(store.place) / "pictures").rglob("*") if path.is_file())
+
+
+def folder_of(place):
+    """Where its pictures and the key of its pseudonyms are."""
+    return place if isinstance(place, Path) else Path(place.pictures.removeprefix("file://"))
+
+
+def words_of(place):
+    """As the commands take it."""
+    return [str(place)] if isinstance(place, Path) else [place.database, place.pictures]
 
 
 WRITER = """
 import sys
-from pathlib import Path
+from taxon.feedback.opening import place_of
 from taxon.feedback.store import Store
 from tests.taxon.feedback.entries import answer, entry
-store = Store(Path(sys.argv[1]))
-first = int(sys.argv[2])
-for number in range(first, first + int(sys.argv[3])):
+first, count, database, pictures = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:]
+store = Store(place_of(database, *(pictures or [None])))
+for number in range(first, first + count):
     store.add([entry(number % 32, who=f"somebody {number}", answer=answer(number))])
     print(number, flush=True)
 """
 
 
-def kill_and_look(folder, rounds, count, draw):
+def kill_and_look(place, rounds, count, draw):
     """Writers are killed between two lines of theirs, wherever that is; what they had acknowledged must be there."""
     acknowledged, first = set(), 0
     for _ in range(rounds):
-        words = [sys.executable, "-c", WRITER, str(folder), str(first), str(count)]
+        words = [sys.executable, "-c", WRITER, str(first), str(count), *words_of(place)]
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as writer:
             for _ in range(draw.randrange(1, count)):
                 if not writer.stdout.readline():
@@ -61,7 +72,7 @@ def kill_and_look(folder, rounds, count, draw):
             for line in writer.stdout:
                 acknowledged.add(int(line))
         first = max(acknowledged, default=-1) + 2  # one more may have been kept without being told
-    store = Store(folder)
+    store = Store(place)
     said = [kept.request_id for kept in store.said()]
     assert len(said) == len(set(said))
     assert {f"id-{number}" for number in acknowledged} <= set(said)
@@ -69,4 +80,5 @@ def kill_and_look(folder, rounds, count, draw):
     kept = {kept.picture: kept.extension for kept in store.said()}
     assert {name_of(store.pictures.read(*pair)) for pair in kept.items()} == set(kept)
     assert {path.stem for path in files(store)} == set(kept)
+    store.close()
     return len(acknowledged)

@@ -29,7 +29,7 @@ def store(tmp_path):
 def run(store, capsys):
     def called(verb, *words, status=0):
         capsys.readouterr()
-        assert cli.main(["feedback", verb, *map(str, words), "--store", str(store.folder)]) == status
+        assert cli.main(["feedback", verb, *map(str, words), "--store", str(store.place)]) == status
         told = capsys.readouterr()
         return told.err if status else [json.loads(line) for line in told.out.splitlines()]
 

@@ -23,7 +23,7 @@ def store(tmp_path):
 @pytest.fixture
 def run(store, capsys):
     def called(verb, *words, status=0):
-        assert cli.main(["feedback", verb, *map(str, words), "--store", str(store.folder)]) == status
+        assert cli.main(["feedback", verb, *map(str, words), "--store", str(store.place)]) == status
         told = capsys.readouterr()
         return told.err if status else json.loads(told.out)
 

@@ -8,9 +8,10 @@ import pytest
 from rich.console import Console
 
 from taxon import cli
-from taxon.feedback import decisions, index, review, rules
+from taxon.feedback import decisions, review, rules, sqlite_index
 from taxon.feedback.decisions import Suspicion
 from taxon.feedback.errors import ReviewError, StoreError
+from taxon.feedback.opening import Shared
 from taxon.feedback.reviewing import review as in_terminal
 from taxon.feedback.store import Store
 from tests.fakes import FakeClock
@@ -23,10 +24,8 @@ def clock():
 
 
 @pytest.fixture
-def store(tmp_path, clock):
-    made = Store(tmp_path / "store", clock=clock)
-    yield made
-    made.close()
+def store(place, open_store, clock):
+    return open_store(place, clock=clock)
 
 
 def say(store, number, *labels_by_person):
@@ -150,35 +149,35 @@ def test_who_leaves_takes_what_was_accepted_of_them(store):
 def test_a_store_of_before_reviews_is_opened_and_a_newer_one_is_not(tmp_path):
     folder = tmp_path / "old"
     folder.mkdir()
-    old = sqlite3.connect(folder / index.FILE)
-    old.executescript(index.SCHEMA + "PRAGMA user_version = 1")
+    old = sqlite3.connect(folder / sqlite_index.FILE)
+    old.executescript(sqlite_index.SCHEMAS[0] + "PRAGMA user_version = 1")
     old.close()
     Store(folder).close()
     store = Store(folder)
     assert store.decisions() == {}
     store.close()
-    newer = sqlite3.connect(folder / index.FILE)
+    newer = sqlite3.connect(folder / sqlite_index.FILE)
     newer.execute("PRAGMA user_version = 3")
     newer.close()
     with pytest.raises(StoreError, match="newer Taxon"):
         Store(folder)
 
 
-def test_decisions_outlast_the_store(store, tmp_path):
+def test_decisions_outlast_the_store(store, place, open_store):
     case = say(store, 0, ("blue",))
     review.decide(store, case, "accept", "ann", why="plain")
-    again = Store(tmp_path / "store")
+    again = open_store(place)
     assert again.decisions()[case.picture] == decisions.Decision(
         case.picture, "accept", ("blue",), "ann", "plain", 1000
     )
-    again.close()
 
 
 @pytest.fixture
-def run(store, capsys):
+def run(store, place, capsys):
     def called(verb, *words, status=0):
         capsys.readouterr()
-        assert cli.main(["feedback", verb, *map(str, words), "--store", str(store.folder)]) == status
+        where = [place.database, "--pictures", place.pictures] if isinstance(place, Shared) else [str(place)]
+        assert cli.main(["feedback", verb, *map(str, words), "--store", *where]) == status
         told = capsys.readouterr()
         return told.err if status else [json.loads(line) for line in told.out.splitlines()]
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from taxon.bundle import atomic_files
-from taxon.feedback import index
+from taxon.feedback import sqlite_index
 from taxon.feedback.errors import StoreError, StoreFullError, TooMuchSaidError
 from taxon.feedback.picture_room import name_of
 from taxon.feedback.sealing import Seal, SealError
@@ -14,7 +14,7 @@ from taxon.feedback.store import Bounds, Store
 from taxon.feedback.stripped import stripped
 from taxon.feedback.unstrippable import UnstrippableError
 from tests.fakes import FakeClock
-from tests.taxon.feedback.entries import SHADES, answer, entry, files, kill_and_look
+from tests.taxon.feedback.entries import SHADES, answer, entry, files, folder_of, kill_and_look
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def clock():
 
 
 @pytest.fixture
-def store(tmp_path, clock):
-    made = Store(tmp_path / "feedback", clock=clock)
+def store(place, clock):
+    made = Store(place, clock=clock)
     yield made
     made.close()
 
@@ -51,15 +51,16 @@ def test_what_is_said_is_kept_with_the_models_answer(store):
 def test_no_name_is_on_the_disk(store):
     store.add([entry(who="jane.doe@example.com")])
     store.sweep()
-    for path in store.folder.rglob("*"):
+    for path in folder_of(store.place).rglob("*"):
         assert path.is_dir() or b"jane" not in path.read_bytes()
 
 
-def test_names_mean_another_person_elsewhere(store, tmp_path):
-    assert store.pseudonyms.of("jane") != Store(tmp_path / "other").pseudonyms.of("jane")
-    assert store.pseudonyms.of("jane") == Store(store.folder).pseudonyms.of("jane")
-    assert (store.folder / "contributors.key").stat().st_mode & 0o777 == 0o600
-    assert store.folder.stat().st_mode & 0o777 == 0o700
+def test_names_mean_another_person_elsewhere(store, new_place, open_store):
+    assert store.pseudonyms.of("jane") != open_store(new_place("other")).pseudonyms.of("jane")
+    assert store.pseudonyms.of("jane") == open_store(store.place).pseudonyms.of("jane")
+    folder = folder_of(store.place)
+    assert (folder / "contributors.key").stat().st_mode & 0o777 == 0o600
+    assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_nothing_is_doubled(store):
@@ -88,8 +89,8 @@ def test_what_is_no_picture_sinks_no_other(store):
     assert kept == "kept"
 
 
-def test_a_contributor_may_say_so_much_in_an_hour(tmp_path, clock):
-    store = Store(tmp_path, Bounds(max_said_per_hour=2), clock=clock)
+def test_a_contributor_may_say_so_much_in_an_hour(place, clock, open_store):
+    store = open_store(place, Bounds(max_said_per_hour=2), clock=clock)
     first, again, refused, other = store.add([entry(0), entry(0), entry(1), entry(2, who="joe")])
     assert (first, again, other) == ("kept", "said", "kept")
     assert isinstance(refused, TooMuchSaidError)
@@ -98,9 +99,9 @@ def test_a_contributor_may_say_so_much_in_an_hour(tmp_path, clock):
     assert store.add([entry(1)]) == ["kept"]
 
 
-def test_room_is_made_of_what_nobody_has_spoken_of(tmp_path, clock):
+def test_room_is_made_of_what_nobody_has_spoken_of(place, clock, open_store):
     size = len(stripped(SHADES[0]).content)
-    store = Store(tmp_path, Bounds(max_bytes=3 * size + size // 2), clock=clock)
+    store = open_store(place, Bounds(max_bytes=3 * size + size // 2), clock=clock)
     for number, who in enumerate(["jane", None, None, None, "joe"]):
         clock.now += 1
         assert store.add([entry(number, who=who)]) == ["kept"]
@@ -113,8 +114,8 @@ def test_room_is_made_of_what_nobody_has_spoken_of(tmp_path, clock):
     assert (len(files(store)), store.figures()["said"]) == (3, 4)
 
 
-def test_what_is_old_goes_unless_it_is_still_spoken_of(tmp_path, clock):
-    store = Store(tmp_path, Bounds(max_age_s=100.0), clock=clock)
+def test_what_is_old_goes_unless_it_is_still_spoken_of(place, clock, open_store):
+    store = open_store(place, Bounds(max_age_s=100.0), clock=clock)
     store.add([entry(0), entry(1, who=None), entry(2)])
     clock.now += 80
     store.add([entry(2, who="joe")])
@@ -130,7 +131,7 @@ def test_who_is_forgotten_leaves_nothing(store):
     assert (gone, row_count) == ([name_of(stripped(SHADES[0]).content)], 2)
     assert {kept.contributor for kept in store.said()} == {store.pseudonyms.of("joe")}
     assert len(files(store)) == 3
-    for path in store.folder.iterdir():
+    for path in folder_of(store.place).iterdir():
         assert path.is_dir() or store.pseudonyms.of("jane").encode() not in path.read_bytes()
     assert store.forget(store.pseudonyms.of("jane")) == ([], 0)
 
@@ -154,9 +155,10 @@ def test_a_full_disk_leaves_nothing_half_written(store, monkeypatch):
     assert store.add([entry(1), entry(2)]) == ["kept", "kept"]
 
 
-def test_a_full_index_is_a_full_disk(store):
+def test_a_full_index_is_a_full_disk(tmp_path, open_store):
+    store = open_store(tmp_path)
     store.add([entry(0)])
-    (count,) = store._index.execute("PRAGMA page_count").fetchone()
+    (count,) = store._index.first("PRAGMA page_count")
     store._index.execute(f"PRAGMA max_page_count = {count}")
     with pytest.raises(StoreFullError):
         store.add([entry(number, who=f"somebody {number}" * 200) for number in range(1, 32)])
@@ -172,41 +174,42 @@ def test_a_disk_that_fails_is_told(store, monkeypatch):
         store.add([entry()])
 
 
-def test_a_folder_that_cannot_be_used_says_so(tmp_path):
+def test_a_folder_that_cannot_be_used_says_so(tmp_path, open_store):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be used"):
-        Store(tmp_path / "file" / "feedback")
+        open_store(tmp_path / "file" / "feedback")
     (tmp_path / "damaged").mkdir()
-    (tmp_path / "damaged" / index.FILE).write_bytes(b"no index" * 1000)
+    (tmp_path / "damaged" / sqlite_index.FILE).write_bytes(b"no index" * 1000)
     with pytest.raises(StoreError, match="damaged"):
-        Store(tmp_path / "damaged")
-    Store(tmp_path / "newer").close()
-    with sqlite3.connect(tmp_path / "newer" / index.FILE) as newer:
+        open_store(tmp_path / "damaged")
+    open_store(tmp_path / "newer").close()
+    with sqlite3.connect(tmp_path / "newer" / sqlite_index.FILE) as newer:
         newer.execute("PRAGMA user_version = 99")
     newer.close()
     with pytest.raises(StoreError, match="newer"):
-        Store(tmp_path / "newer")
+        open_store(tmp_path / "newer")
 
 
-def test_encrypted_pictures_and_notes_open_with_their_key_only(tmp_path):
+def test_encrypted_pictures_and_notes_open_with_their_key_only(new_place, tmp_path, open_store):
+    place, plain = new_place(), new_place("plain")
     key, other = tmp_path / "key", tmp_path / "other"
     key.write_bytes(bytes(32))
     other.write_bytes(bytes(31) + b"1")
-    store = Store(tmp_path / "store", seal=Seal(key))
+    store = open_store(place, seal=Seal(key))
     store.add([entry()])
     (kept,) = store.said()
     assert kept.note == "a note"
     assert store.pictures.read(kept.picture, kept.extension) == stripped(SHADES[0]).content
     store.sweep()
-    for path in (tmp_path / "store").rglob("*"):
+    for path in folder_of(place).rglob("*"):
         assert path.is_dir() or (b"a note" not in path.read_bytes() and b"IDAT" not in path.read_bytes())
     for seal in (None, Seal(other)):
         with pytest.raises(SealError):
-            Store(tmp_path / "store", seal=seal).pictures.read(kept.picture, kept.extension)
-    with_key = Store(tmp_path / "plain")
+            open_store(place, seal=seal).pictures.read(kept.picture, kept.extension)
+    with_key = open_store(plain)
     with_key.add([entry(1)])  # of a time before there was a key
     with_key.close()
-    with_key = Store(tmp_path / "plain", seal=Seal(key))
+    with_key = open_store(plain, seal=Seal(key))
     with_key.add([entry(2)])
     for kept in with_key.said():
         assert kept.note == "a note"
@@ -216,9 +219,9 @@ def test_encrypted_pictures_and_notes_open_with_their_key_only(tmp_path):
         Seal(key)
 
 
-def test_several_write_at_once(tmp_path):
+def test_several_write_at_once(place, open_store):
     def write(who):
-        store = Store(tmp_path)
+        store = Store(place)
         for number in range(8):
             assert store.add([entry(number, who=who, answer=answer(f"{who}{number}"))])[0] in ("kept", "said")
         store.close()
@@ -228,10 +231,10 @@ def test_several_write_at_once(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    store = Store(tmp_path)
+    store = open_store(place)
     assert store.figures()["said"] == 24
     assert len(files(store)) == 8
 
 
-def test_what_was_acknowledged_outlives_a_kill(tmp_path):
-    assert kill_and_look(tmp_path / "store", rounds=2, count=20, draw=random.Random(3)) > 2
+def test_what_was_acknowledged_outlives_a_kill(place):
+    assert kill_and_look(place, rounds=2, count=20, draw=random.Random(3)) > 2

@@ -1,0 +1,55 @@
+"""Where a store is → its index and its pictures: a folder with both, or PostgreSQL and a place for pictures."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from taxon.bundle import folder_lock
+from taxon.feedback.blobs import Blobs, open_blobs
+from taxon.feedback.errors import StoreError
+from taxon.feedback.index import Index
+from taxon.feedback.postgres_index import SCHEMES, PostgresIndex
+from taxon.feedback.sqlite_index import SqliteIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A store of several machines."""
+
+    database: str = field(repr=False)
+    """postgresql://USER@HOST/DATABASE?…; there may be a password in it."""
+    pictures: str
+    """s3://BUCKET/PREFIX or another URL, or a folder that all of them mount."""
+
+
+Place = Path | Shared
+"""A folder is for the processes of one machine."""
+
+
+def place_of(store: str, pictures: str | None) -> Place:
+    """As options say it.
+
+    Raises:
+        StoreError: One is given without the other.
+    """
+    if store.partition("://")[0] not in SCHEMES or "://" not in store:
+        if pictures:
+            raise StoreError("a folder holds its pictures itself: give a place of pictures to postgresql://… only")
+        return Path(store)
+    if not pictures:
+        raise StoreError("a store in PostgreSQL needs a place for pictures, such as s3://BUCKET/PREFIX")
+    return Shared(store, pictures)
+
+
+def open_parts(place: Place) -> tuple[Index, Blobs]:
+    """Opens both, and makes them if there are none.
+
+    Raises:
+        StoreError: The index cannot be used.
+        OSError: The folder or the place of pictures cannot.
+    """
+    if isinstance(place, Shared):
+        blobs = open_blobs(place.pictures)
+        return PostgresIndex(place.database), blobs
+    blobs = open_blobs(str(place))
+    with folder_lock.held(place):  # SQLite waits for nobody when it changes its journal
+        return SqliteIndex(place), blobs
