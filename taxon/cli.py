@@ -49,6 +49,8 @@ COMMANDS = {
     ),
     "traffic": Command("traffic:main", "", "let a version answer a share of the calls, or only be compared"),
     "sign": Command("sign:main", "signing", "sign a version, for services that require it"),
+    "push": Command("exchange:push_main", "", "send a version to an object store or a shared folder"),
+    "pull": Command("exchange:pull_main", "", "fetch a version that was pushed, checked before servers see it"),
     "serve": Command("service.server:main", "cpu", "answer classification requests over gRPC"),
     "health": Command("service.api.health:main", "cpu", "ask a server whether it is serving; the exit code answers"),
     "keys": Command("service.access.keys_main:main", "cpu", "say who may call a server, and what"),

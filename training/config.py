@@ -31,12 +31,14 @@ class DataOptions(_Section):
 
     source: str = Field(
         "digits",
-        description="labelled folder; CSV file; cifar10:, cifar100:, mnist: or fashionmnist:FOLDER; or `digits`, "
-        "the handwritten digits of scikit-learn",
+        description="labelled folder; CSV file; Parquet file or folder of them, with #COLUMN behind it if several hold "
+        "labels (extra `parquet`); cifar10:, cifar100:, mnist: or fashionmnist:FOLDER; or `digits`, the handwritten "
+        "digits of scikit-learn",
     )
     digits_folder: Path = Field(Path("data/digits"), description="where `digits` is written as a labelled folder")
     prepared_folder: Path = Field(
-        Path("data/prepared"), description="where other formats are written as labelled folders of PNG files"
+        Path("data/prepared"),
+        description="where pictures of other formats are written as files",
     )
     task: AutoTask = Field(
         "auto", description="several labels per picture, or one; auto: several if a CSV file separates some by |"

@@ -183,6 +183,34 @@ def publish(staged: Path, draft: Manifest, sign: Sign | None = None) -> Bundle:
     return Bundle(published, manifest)
 
 
+def admit(staged: Path, check_signature: Check | None = None) -> Bundle:
+    """Gives a staged folder, which holds a bundle that was published elsewhere, the version that its manifest says.
+
+    Raises:
+        BundleError: See `read`; or another bundle has that version here.
+        OSError: The disk is full or not writable; nothing has been published.
+    """
+    model = staged.parent
+    manifest = read_folder(staged, check_signature).manifest
+    root, name = model.parent, model.name
+    if manifest.name != name:
+        raise BundleError(f"it holds {manifest.name}, not {name}")
+    for path in (*staged.rglob("*"), staged, root):
+        atomic_files.sync(path)
+    staged.chmod(0o755)
+    published = model / str(manifest.version)
+    with folder_lock.held(model):
+        if published.exists():
+            if not _has_manifest(published) or sha256(published / MANIFEST) != sha256(staged / MANIFEST):
+                raise BundleError(f"{published} is there already, and is another bundle")
+            return read_folder(published, check_signature)
+        if manifest.version > version_numbers.last(root, name, versions(root, name)):
+            version_numbers.give_away(root, name, manifest.version)
+        staged.rename(published)
+        atomic_files.sync(model)
+    return Bundle(published, manifest)
+
+
 def _is_version(text: str) -> bool:
     return text.isascii() and text.isdecimal() and not text.startswith("0")
 

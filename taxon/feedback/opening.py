@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from taxon.bundle import folder_lock
-from taxon.feedback.blobs import Blobs, open_blobs
+from taxon.blobs import Blobs, FolderBlobs, open_blobs
+from taxon.bundle import atomic_files, folder_lock
 from taxon.feedback.errors import StoreError
 from taxon.feedback.index import Index
 from taxon.feedback.postgres_index import SCHEMES, PostgresIndex
@@ -48,8 +48,17 @@ def open_parts(place: Place) -> tuple[Index, Blobs]:
         OSError: The folder or the place of pictures cannot.
     """
     if isinstance(place, Shared):
-        blobs = open_blobs(place.pictures)
+        blobs = _private(place.pictures)
         return PostgresIndex(place.database), blobs
-    blobs = open_blobs(str(place))
+    blobs = _private(str(place))
     with folder_lock.held(place):  # SQLite waits for nobody when it changes its journal
         return SqliteIndex(place), blobs
+
+
+def _private(place: str) -> Blobs:
+    """A folder is made if there is none, and is nobody else's."""
+    blobs = open_blobs(place, mode=0o600)
+    if isinstance(blobs, FolderBlobs) and not blobs.folder.exists():
+        atomic_files.make_folder(blobs.folder)
+        blobs.folder.chmod(0o700)
+    return blobs

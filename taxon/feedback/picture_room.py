@@ -6,7 +6,7 @@ Callers hold the index's turn (`Index.writing`) whenever they write or remove, s
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 
-from taxon.feedback.blobs import Blobs
+from taxon.blobs import Blobs
 from taxon.feedback.sealing import Seal, SealError
 
 FOLDER = "pictures"

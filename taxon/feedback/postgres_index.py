@@ -92,16 +92,17 @@ class PostgresIndex:
         """
         try:
             import psycopg
-            from psycopg.conninfo import conninfo_to_dict
+            from psycopg.conninfo import conninfo_to_dict, make_conninfo
         except ImportError as error:
             raise StoreError(f"a store in PostgreSQL needs `pip install 'taxon[postgres]'`: {error}") from error
         self._psycopg = psycopg
         try:
-            self._given = {**CONNECTION, **conninfo_to_dict(url)}
+            given = {**CONNECTION, **conninfo_to_dict(url)}
         except psycopg.ProgrammingError as error:
             raise StoreError("the URL is none that PostgreSQL takes: postgresql://HOST/DATABASE") from error
         # What may be said aloud: the URL itself may hold a password.
-        self._where = f"PostgreSQL at {self._given.get('host', 'its socket')}"
+        self._where = f"PostgreSQL at {given.get('host', 'its socket')}"
+        self._url = make_conninfo(**given)
         self._connection = self._connected()
         try:
             with self._told():
@@ -115,7 +116,7 @@ class PostgresIndex:
     def _connected(self) -> "psycopg.Connection[Row]":
         with self._told():
             # Nothing is prepared, and nothing set for a session: connection pools give each transaction another one.
-            connection = self._psycopg.connect(**self._given, autocommit=True, prepare_threshold=None)
+            connection = self._psycopg.connect(self._url, autocommit=True, prepare_threshold=None)
         settings = "SELECT current_setting('fsync'), current_setting('synchronous_commit')"
         with self._told():
             fsync, commit = connection.execute(settings).fetchone() or ("off", "off")

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import secrets
 
-from taxon.feedback.blobs import Blobs
+from taxon.blobs import Blobs
 from taxon.feedback.errors import StoreError
 
 FILE = "contributors.key"

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taxon.training.config import AutoTask
-from taxon.training.dataset import data, tables
+from taxon.training.dataset import data, parquet, tables
 from taxon.training.dataset.data import Labelled
 from taxon.training.dataset.digits import write_digits
 from taxon.training.dataset.published import FORMATS, read_published, write_parts
@@ -24,7 +24,7 @@ def open_source(
         digits_folder: Where the source `digits` is written.
         prepared_folder: Where other sources without picture files are written.
         download: Whether a named data set may be fetched.
-        task: `single_label`, `multi_label` or `auto`; only lists of pictures may be multi-label.
+        task: `single_label`, `multi_label` or `auto`; only lists of pictures and Parquet may be multi-label.
 
     Returns:
         The samples, and None. For a table of numbers the samples have digests, and beside them are the numbers:
@@ -39,6 +39,8 @@ def open_source(
     elif kind in FORMATS and place:
         parts = read_published(kind, Path(place), download=download)
         found = data.scan(write_parts(parts, prepared_folder, kind))
+    elif (columned := _parquet(source)) is not None:
+        found = parquet.read(*columned, prepared_folder, task)
     elif Path(source).is_dir():
         found = data.scan(Path(source))
     elif Path(source).is_file():
@@ -53,12 +55,21 @@ def open_source(
             found = data.scan(write_parts([("", pictures, labels)], prepared_folder, Path(source).stem))
     else:
         raise TrainingError(
-            f"there is no data {source!r}: give a folder with one folder of pictures per class, a CSV file, "
-            f"{', '.join(f'{name}:FOLDER' for name in FORMATS)}, or digits"
+            f"there is no data {source!r}: give a folder with one folder of pictures per class, a CSV or "
+            f"Parquet file, {', '.join(f'{name}:FOLDER' for name in FORMATS)}, or digits"
         )
     if task == "multi_label" and found.task != task:
         raise TrainingError(f"{source} cannot hold several labels per picture: give a CSV file with path,label")
     return found, None
+
+
+def _parquet(source: str) -> tuple[Path, str] | None:
+    """The place of Parquet files and the column of labels that is asked for, if any; None if it is another source."""
+    place, column = Path(source), ""
+    if not place.exists():
+        before, sign, column = source.rpartition(parquet.COLUMN_SIGN)
+        place = Path(before) if sign else place
+    return (place, column) if parquet.files_of(place) else None
 
 
 def split_source(found: Labelled, *, fraction: float, seed: int, validate_on: str) -> Labelled:

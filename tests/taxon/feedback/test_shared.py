@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from taxon.feedback.blobs import FolderBlobs, ObjectBlobs, open_blobs
+from taxon.blobs import FolderBlobs, ObjectBlobs, open_blobs
 from taxon.feedback.errors import StoreError
 from taxon.feedback.opening import Shared, place_of
 from taxon.feedback.picture_room import PictureRoom
@@ -22,23 +22,23 @@ def test_a_place_is_what_options_say(tmp_path):
             place_of(*words)
 
 
-def test_what_is_not_installed_is_named(open_store, monkeypatch):
+def test_what_is_not_installed_is_named(open_store, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(StoreError, match=r"taxon\[postgres\]"):
-        open_store(Shared("postgresql://db/x", "s3://b/p"))
+        open_store(Shared("postgresql://db/x", str(tmp_path)))
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
     with pytest.raises(OSError, match=r"taxon\[objects\]"):
         open_blobs("s3://b/p")
 
 
-def test_passwords_are_not_told(open_store):
+def test_passwords_are_not_told(open_store, tmp_path):
     pytest.importorskip("psycopg")
     with pytest.raises(StoreError) as told:
-        open_store(Shared("postgresql://jane:secret@127.0.0.1:1/x", "s3://b/p"))
+        open_store(Shared("postgresql://jane:secret@127.0.0.1:1/x", str(tmp_path)))
     assert "127.0.0.1" in str(told.value)
     assert "secret" not in str(told.value)
     with pytest.raises(StoreError) as told:
-        open_store(Shared("postgresql://jane:secret@h/x?nonsense=1", "s3://b/p"))
+        open_store(Shared("postgresql://jane:secret@h/x?nonsense=1", str(tmp_path)))
     assert "secret" not in str(told.value)
 
 
