@@ -34,6 +34,9 @@ COMMANDS = {
     "import-onnx": Command(
         "training.commands.import_onnx:main", "training", "make a proven bundle of an ONNX classifier"
     ),
+    "round": Command(
+        "training.commands.round:main", "training", "turn what people say into the next version, if that is better"
+    ),
     "models": Command(
         "training.commands.catalog:main", "training", "list every version of every model, with its lineage"
     ),

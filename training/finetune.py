@@ -30,7 +30,7 @@ from taxon.training.loop.progress import Display
 from taxon.training.loop.tracking import tracking
 from taxon.training.network import model, networks, stages
 from taxon.training.plan import Position, check_parts, check_task, frozen_norms, phases, trainable_in
-from taxon.training.runs.checkpoint import Checkpoint
+from taxon.training.runs.checkpoint import Checkpoint, run_behind
 from taxon.training.runs.folder import Run, check_recipe, open_or_create
 
 EVALUATION_FACTOR = 2
@@ -82,7 +82,8 @@ def finetune(recipe: Recipe, folder: Path, goes_on: Callable[[Mapping[str, objec
         # Data: decoded once.
         prepared = prepare(found, recipe.machine)
         check_parts(loaded, recipe, example, len(prepared.train), machine.world)  # fewer, if some could not be decoded
-        run = open_or_create(folder, prepared.data, recipe, (teacher.run_id,) if teacher else ())
+        parents = (*run_behind(recipe.model.weights), *((teacher.run_id,) if teacher else ()))
+        run = open_or_create(folder, prepared.data, recipe, parents)
     display = Display(Console() if machine.rank == 0 else None)
     display.introduce(run.folder, prepared.data)
     if machine.emulates(recipe.run.precision):

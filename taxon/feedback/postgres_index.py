@@ -25,7 +25,7 @@ CONNECTION = {
 """Unless the URL says otherwise: whoever waits for a server that has gone is told so."""
 MAKING = 0x7461786F6E
 """The advisory lock of whoever makes the tables."""
-TABLES = ("said", "answers", "pictures", "tallies", "exports")
+TABLES = ("said", "answers", "pictures", "tallies", "exports", "decisions", "suspicions")
 SCHEMAS = (
     """
 CREATE TABLE pictures (
@@ -59,6 +59,19 @@ CREATE FUNCTION count_pictures() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 END $$;
 CREATE TRIGGER picture_comes AFTER INSERT ON pictures FOR EACH ROW EXECUTE FUNCTION count_pictures();
 CREATE TRIGGER picture_goes AFTER DELETE ON pictures FOR EACH ROW EXECUTE FUNCTION count_pictures();
+""",
+    """
+CREATE TABLE decisions (
+    number BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    picture TEXT NOT NULL REFERENCES pictures ON DELETE CASCADE, verdict TEXT NOT NULL, labels TEXT NOT NULL,
+    reviewer TEXT NOT NULL, why TEXT NOT NULL, decided_at DOUBLE PRECISION NOT NULL,
+    undone_by TEXT NOT NULL DEFAULT '', undone_at DOUBLE PRECISION
+);
+CREATE INDEX decisions_by_picture ON decisions (picture);
+CREATE TABLE suspicions (
+    picture TEXT PRIMARY KEY REFERENCES pictures ON DELETE CASCADE, label TEXT NOT NULL,
+    suspicion DOUBLE PRECISION NOT NULL, likely TEXT NOT NULL, judged_at DOUBLE PRECISION NOT NULL
+);
 """,
 )
 """Each makes of the tables of one version those of the next, the first of none."""

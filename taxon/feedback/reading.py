@@ -45,6 +45,18 @@ def said(index: Index, seal: Seal | None) -> Iterator[Kept]:
         )
 
 
+def unsaid(index: Index) -> Iterator[tuple[str, str, Answer]]:
+    """(picture, extension, answer) of what was captured and nobody has spoken of, the oldest first."""
+    rows = index.execute(
+        "SELECT p.id, p.extension, a.request_id, a.model, a.version, a.variant, a.labels, a.score, a.unknown,"
+        " a.familiarity FROM pictures p JOIN answers a ON a.picture = p.id"
+        " WHERE NOT EXISTS (SELECT 1 FROM said WHERE said.picture = p.id) ORDER BY a.answered_at, p.id"
+    )
+    for picture, extension, *found in rows:
+        told = Answer(*found)
+        yield picture, extension, told._replace(labels=tuple(json.loads(found[4])), unknown=bool(told.unknown))
+
+
 def figures(index: Index) -> dict[str, int]:
     """How much there is, by name."""
     counts = {

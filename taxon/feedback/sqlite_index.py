@@ -46,6 +46,18 @@ CREATE TRIGGER picture_goes AFTER DELETE ON pictures BEGIN
     UPDATE total SET byte_count = byte_count - OLD.byte_count;
 END;
 """,
+    """
+CREATE TABLE decisions (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, picture TEXT NOT NULL REFERENCES pictures ON DELETE CASCADE,
+    verdict TEXT NOT NULL, labels TEXT NOT NULL, reviewer TEXT NOT NULL, why TEXT NOT NULL, decided_at REAL NOT NULL,
+    undone_by TEXT NOT NULL DEFAULT '', undone_at REAL
+) STRICT;
+CREATE INDEX decisions_by_picture ON decisions (picture);
+CREATE TABLE suspicions (
+    picture TEXT PRIMARY KEY REFERENCES pictures ON DELETE CASCADE, label TEXT NOT NULL, suspicion REAL NOT NULL,
+    likely TEXT NOT NULL, judged_at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+""",
 )
 """Each makes of the tables of one version those of the next, the first of none."""
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from taxon.feedback import reading
+from taxon.feedback import decisions, reading
+from taxon.feedback.decisions import Decision, Suspicion
 from taxon.feedback.errors import StoreError, StoreFullError, TooMuchSaidError
 from taxon.feedback.eviction import making_room
 from taxon.feedback.opening import Place, open_parts
@@ -122,6 +123,45 @@ class Store:
         """All that people have said, in order of time."""
         return reading.said(self._index, self._seal)
 
+    def unsaid(self) -> Iterator[tuple[str, str, Answer]]:
+        """(picture, extension, answer) of what was captured and nobody has spoken of, the oldest first."""
+        return reading.unsaid(self._index)
+
+    def decide(self, decided: Sequence[Decision]) -> None:
+        """Records what was decided, all or nothing; see `review` for what may be.
+
+        Raises:
+            StoreError: As for `add`.
+        """
+        with self._index.writing():
+            decisions.add(self._index, decided, self._clock())
+
+    def undo(self, pictures: Sequence[str], decided_by: str, reviewer: str) -> list[Decision]:
+        """Takes decisions back, see `decisions.undo`. Returns them.
+
+        Raises:
+            StoreError: As for `add`.
+        """
+        with self._index.writing():
+            return decisions.undo(self._index, pictures, decided_by, reviewer, self._clock())
+
+    def decisions(self) -> dict[str, Decision]:
+        """Those in force, by picture."""
+        return decisions.in_force(self._index)
+
+    def suspect(self, suspicions: Sequence[Suspicion]) -> None:
+        """Remembers how likely labels are to be wrong.
+
+        Raises:
+            StoreError: As for `add`.
+        """
+        with self._index.writing():
+            decisions.suspect(self._index, suspicions, self._clock())
+
+    def suspicions(self) -> dict[str, Suspicion]:
+        """What is remembered, by picture."""
+        return decisions.suspicions(self._index)
+
     def figures(self) -> dict[str, int]:
         """How much there is, by name."""
         return reading.figures(self._index)
@@ -162,6 +202,7 @@ class Store:
                 others = "SELECT 1 FROM said WHERE picture = ?"
                 gone = [picture for picture in pictures if not self._index.first(others, (picture,))]
                 self._drop(gone)
+                decisions.withdraw(self._index, {*pictures} - {*gone})
             self.sweep()
         self._index.overwrite_deleted()
         return gone, len(pictures)

@@ -9,7 +9,7 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,6 +18,10 @@ from rich.table import Table
 from taxon import ranges
 from taxon.bundle.atomic_files import check_writable
 from taxon.bundle.atomic_files import write as write_atomically
+from taxon.feedback.errors import StoreError
+from taxon.feedback.options import add_store, opened
+from taxon.feedback.review import cases
+from taxon.feedback.sealing import SealError
 from taxon.training.config import AutoTask, DataOptions
 from taxon.training.dataset import data
 from taxon.training.dataset.data import Labelled
@@ -25,6 +29,11 @@ from taxon.training.dataset.doctor import Diagnosis, check_can_be_listed, diagno
 from taxon.training.dataset.sources import open_source
 from taxon.training.errors import TrainingError
 from taxon.training.reporting.inspect_page import write_page
+from taxon.training.rounds import versions
+from taxon.training.rounds.merge import Wanted, merge
+from taxon.training.rounds.next_to_label import By, next_to_label
+from taxon.training.rounds.suspects import suspects
+from taxon.training.runs.folder import Run
 
 TASK_HELP = str(DataOptions.model_fields["task"].description)
 SHOWN = 20
@@ -53,9 +62,13 @@ def main(argv: list[str]) -> int:
         "--seed", type=ranges.whole(0, 2**63 - 1), default=0, help="another seed gives another split (default: 0)"
     )
     split.add_argument("--task", choices=get_args(AutoTask), default="auto", help=TASK_HELP)
+    _add_feedback(commands)
     arguments = parser.parse_args(argv)
     console = Console()
     try:
+        if arguments.command in FEEDBACK:
+            FEEDBACK[arguments.command](arguments)
+            return 0
         found = _open(arguments.source, arguments.task)
         outputs = (arguments.out,) if arguments.command == "split" else (arguments.json, arguments.html)
         for file in filter(None, outputs):
@@ -74,11 +87,95 @@ def main(argv: list[str]) -> int:
             page = write_page(arguments.source, diagnosis.data, diagnosis.facts, diagnosis.by_kind)
             write_atomically(arguments.html, page)
         return 0 if diagnosis.sound else 1
-    except TrainingError as error:
+    except (TrainingError, StoreError, SealError, ValueError) as error:
         sys.stderr.write(f"taxon data: {error}\n")
     except OSError as error:
-        sys.stderr.write(f"taxon data: {error.filename or arguments.source}: {error.strerror or error}\n")
+        sys.stderr.write(f"taxon data: {error.filename or arguments.command}: {error.strerror or error}\n")
     return 2
+
+
+def _add_feedback(commands: Any) -> None:
+    """The parts that read a feedback store."""
+    store = argparse.ArgumentParser(add_help=False)
+    add_store(store)
+    store.add_argument("--model", default="", help="only what was said or captured of this model's answers")
+    run = argparse.ArgumentParser(add_help=False)
+    run.add_argument("--run", type=Path, metavar="FOLDER", help="of `taxon train`, behind the served version")
+    suspecting = commands.add_parser(
+        "suspects",
+        parents=[store, run],
+        help="print which labels that people gave are likely to be wrong, the worst first, and remember it for "
+        "`taxon feedback review`",
+    )
+    suspecting.add_argument("--count", type=ranges.whole(0, 10**9), default=SHOWN, help=f"lines (default: {SHOWN})")
+    labelling = commands.add_parser(
+        "next", parents=[store, run], help="print which captured pictures people should label next"
+    )
+    labelling.add_argument("--count", type=ranges.whole(1, 10**9), default=SHOWN, help=f"pictures (default: {SHOWN})")
+    labelling.add_argument(
+        "--by",
+        choices=get_args(By),
+        default="mixed",
+        help="the lowest scores, the least familiar, those least like all that is labelled (k-center), or such among "
+        "the lowest scores (default)",
+    )
+    merging = commands.add_parser(
+        "merge", parents=[store], help="write the next version of the data with what was accepted of what people say"
+    )
+    merging.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of the versions")
+    merging.add_argument(
+        "--base",
+        metavar="SOURCE",
+        help="folder of a run, or data as for inspect; by default the newest version in --out",
+    )
+    merging.add_argument("--share", action="store_true", help="only what may be passed on")
+    merging.add_argument("--recent-share", type=ranges.number(0.0, 0.9), default=Wanted().recent_share)
+    merging.add_argument("--new-class-from", type=ranges.whole(5, 10**9), default=Wanted().new_class_from)
+
+
+def _suspects(arguments: argparse.Namespace) -> None:
+    if arguments.run is None:
+        raise TrainingError("suspects are told by what a model has learnt: give its --run")
+    store = opened(arguments)
+    found = suspects(store, cases(store, model=arguments.model), Run.open(arguments.run))
+    store.suspect(found.suspicions)
+    for one in sorted(found.suspicions, key=lambda one: -one.suspicion)[: arguments.count]:
+        _print(one._asdict() | {"confident": one.picture in found.confident})
+
+
+def _next(arguments: argparse.Namespace) -> None:
+    run = arguments.run and Run.open(arguments.run)
+    for picture, answer in next_to_label(opened(arguments), arguments.count, arguments.by, run, arguments.model):
+        _print({"picture": picture, **answer._asdict()})
+
+
+def _merge(arguments: argparse.Namespace) -> None:
+    numbers = versions.numbers(arguments.out)
+    if arguments.base is None and not numbers:
+        raise TrainingError(f"{arguments.out} has no version yet: give --base")
+    if arguments.base is None:
+        basis = versions.from_version(arguments.out, numbers[-1])
+    elif (Path(arguments.base) / "run.json").is_file():
+        basis = versions.from_run(Run.open(Path(arguments.base)))
+    else:
+        defaults = DataOptions()
+        basis = versions.from_source(
+            arguments.base, defaults.prepared_folder, defaults.val_fraction, defaults.split_seed
+        )
+    wanted = Wanted(arguments.model, arguments.share, arguments.recent_share, arguments.new_class_from)
+    made = merge(opened(arguments), arguments.out, basis, wanted)
+    if made is None:
+        _print({"version": None, "counts": {}})
+        return
+    kinds = {kind: len(findings) for kind, findings in made.diagnosis.by_kind.items()}
+    _print({"version": made.about.version, "folder": str(made.folder), "counts": made.about.counts, "doctor": kinds})
+
+
+def _print(content: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+
+
+FEEDBACK = {"suspects": _suspects, "next": _next, "merge": _merge}
 
 
 def _check_output(file: Path) -> None:

@@ -4,7 +4,7 @@ timm's; with its head replaced and, on wish, published weights or those of a fil
 Knows where a network's head is. Knows nothing of data, of which layers train, or of how they are trained.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -84,12 +84,23 @@ def load(name: str, class_count: int, *, channels: int = 3, weights: str | None 
     """
     network = _plain(name, class_count, channels)
     dropped: tuple[str, ...] = ()
-    if weights is not None:
-        dropped = fill(network, state_of(name, weights), head_path(network), name=name, weights=weights)
+    state = None if weights is None else state_of(name, weights)
+    if state is not None and not (head != "linear" and _has_head(name, class_count, channels, head, state)):
+        dropped = fill(network, state, head_path(network), name=name, weights=str(weights))
+        state = None
     path = head_path(network)
     if head != "linear":
         path = replace_head(network, head, class_count)
+    if state is not None:  # of a training of ours with such a head
+        dropped = fill(network, state, head_path(network), name=name, weights=str(weights))
     return Loaded(network, path, dropped)
+
+
+def _has_head(name: str, class_count: int, channels: int, head: str, state: Mapping[str, Tensor]) -> bool:
+    """Whether a state is of the network with such a head, and not with the one that it was published with."""
+    network = _plain(name, class_count, channels)
+    path = replace_head(network, head, class_count)
+    return all(f"{path}.{key}" in state for key in network.get_submodule(path).state_dict())
 
 
 def _plain(name: str, class_count: int, channels: int) -> nn.Module:

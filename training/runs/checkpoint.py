@@ -16,6 +16,7 @@ from taxon.bundle.atomic_files import replacing
 from taxon.bundle.manifest import PixelSpec
 from taxon.training.errors import TrainingError
 from taxon.training.network import model, torch_files
+from taxon.training.network.weights import is_file
 
 FORMAT = 1
 
@@ -87,3 +88,16 @@ class Checkpoint:
         network = model.load(self.model, len(self.labels), channels=len(self.mean), head=self.head).network
         network.load_state_dict(dict(self.state))
         return network.eval()
+
+
+def run_behind(weights: str) -> tuple[str, ...]:
+    """The id of the run whose checkpoint a weights file is; empty for all others.
+
+    Raises:
+        TrainingError: The file cannot be read.
+    """
+    if not is_file(weights):
+        return ()
+    content = torch_files.read(Path(weights), "weights file")
+    is_ours = isinstance(content, dict) and content.get("format") == FORMAT
+    return (str(content["run_id"]),) if is_ours and content.get("run_id") else ()

@@ -1,0 +1,333 @@
+"""One round: what people say is reviewed, merged, trained on, compared, and becomes the default or does not.
+
+Every step leaves something whole behind before the next begins, and looks for it first: a round that was killed goes on
+where it was. What comes in meanwhile is the next round's.
+"""
+
+import contextlib
+import fcntl
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from taxon.bundle import atomic_files, version_labels
+from taxon.bundle import store as bundles
+from taxon.bundle.signing import Sign
+from taxon.bundle.store import Bundle
+from taxon.feedback import rules
+from taxon.feedback.exporting import LIST
+from taxon.feedback.review import cases
+from taxon.feedback.rules import Rules
+from taxon.feedback.store import Store
+from taxon.training.dataset import data
+from taxon.training.errors import TrainingError
+from taxon.training.exporting import bundling, examples
+from taxon.training.exporting.bundling import Settings
+from taxon.training.exporting.of_run import from_run
+from taxon.training.finetune import finetune
+from taxon.training.releases import promotions
+from taxon.training.releases.promotions import PromotionError
+from taxon.training.rounds import page, start, verdict, versions
+from taxon.training.rounds.merge import Wanted, merge
+from taxon.training.rounds.suspects import suspects
+from taxon.training.rounds.verdict import Verdict
+from taxon.training.rounds.versions import Basis
+from taxon.training.runs.folder import Run
+
+STATE, LOCK, RUN, MODELS, WEIGHTS, REPORT = "round.json", ".lock", "run", "models", "start.pt", "report.html"
+Say = Callable[[str], None]
+
+
+class AnotherRoundError(TrainingError):
+    """Another process is at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a round is to do."""
+
+    name: str
+    """Of the model."""
+    models: Path
+    runs: Path
+    """Where the run behind the first version is."""
+    data: Path
+    """Of the versions of the data."""
+    rounds: Path
+    """Of the rounds."""
+    rules: Rules = field(default_factory=Rules)
+    suspect: bool = True
+    """Whether labels are suspected anew first."""
+    wanted: Wanted = field(default_factory=Wanted)
+    at_least: int = 1
+    """New or changed pictures; with fewer there is nothing to do."""
+    allowed_loss: float = 0.0
+    require_gain: bool = False
+    changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Over the recipe, by section."""
+    settings: Settings = field(default_factory=Settings)
+
+
+@dataclass
+class State:
+    """How far a round has come: `round.json`."""
+
+    id: str
+    number: int
+    name: str
+    started: str
+    production: int
+    """Version that is served, and the run behind it."""
+    production_run: str
+    review: dict[str, int] | None = None
+    reliability: dict[str, float] | None = None
+    data_version: int | None = None
+    data_digest: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+    new_labels: list[str] = field(default_factory=list)
+    run_id: str = ""
+    verdict: dict[str, Any] | None = None
+    outcome: str = ""
+    """`promoted`, `refused`, `nothing`, `abandoned`; empty while it goes on."""
+    reasons: list[str] = field(default_factory=list)
+    version: int | None = None
+    """Published."""
+    finished: str = ""
+
+
+@contextlib.contextmanager
+def alone(rounds: Path) -> Iterator[None]:
+    """No other process holds a round of this folder meanwhile.
+
+    Raises:
+        AnotherRoundError: One does.
+        OSError: The folder cannot be written.
+    """
+    atomic_files.make_folder(rounds)
+    with (rounds / LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AnotherRoundError(f"another round is under way in {rounds}") from error
+        yield
+
+
+def hold(order: Order, store: Store, say: Say = lambda _: None) -> State:
+    """Holds a round, or goes on with the one that was interrupted. The caller is `alone`.
+
+    Args:
+        order: What it is to do.
+        store: What people say.
+        say: Told of each step.
+
+    Raises:
+        TrainingError, BundleError, StoreError, SealError, OSError: It cannot go on now; called again it does.
+    """
+    state = _unfinished(order) or _begun(order)
+    folder = order.rounds / str(state.number)
+    say(f"round {state.number} of {state.name}: from version {state.production}")
+    served = promotions.existing(order.models, order.name, state.production)
+    before = start.find_run([order.runs, order.rounds], state.production_run, f"version {state.production}")
+
+    if state.review is None:
+        _reviewed(order, store, before, state)
+        _keep(folder, state)
+        say(f"reviewed: {_counted(state.review or {})}")
+
+    if state.data_version is None and (nothing := _merged(order, store, before, state)):
+        state.outcome, state.reasons = "nothing", [nothing]
+        shutil.rmtree(folder)
+        say(nothing)
+        return state
+    _keep(folder, state)
+    version = order.data / str(state.data_version)
+    say(f"data version {state.data_version}: {_counted(state.counts)}")
+
+    run = _trained(order, folder, version, before, state, say)
+    state.run_id = run.id
+    _keep(folder, state)
+
+    candidate = _exported(order, folder, run, served)
+    judged = _judged(order, served, candidate, run, version)
+    state.verdict, state.reasons = asdict(judged), [*judged.reasons]
+    _keep(folder, state)
+    say(f"held out: {verdict.told(judged.held_out)}")
+
+    if not state.reasons:
+        _promoted(order, candidate, state)
+    state.outcome = "refused" if state.reasons else "promoted"
+    state.finished = _now()
+    atomic_files.write(folder / REPORT, page.write_page(state, judged, run, versions.about(version)))
+    _keep(folder, state)
+    say(f"version {state.version} is the default now" if state.version else f"refused: {'; '.join(state.reasons)}")
+    return state
+
+
+def abandon(order: Order) -> int | None:
+    """Gives up the round that was interrupted; its number, or None if there is none."""
+    state = _unfinished(order)
+    if state is None:
+        return None
+    state.outcome, state.finished = "abandoned", _now()
+    _keep(order.rounds / str(state.number), state)
+    return state.number
+
+
+def held(rounds: Path) -> list[State]:
+    """All rounds of a folder, oldest first.
+
+    Raises:
+        TrainingError: One is damaged.
+    """
+    found = []
+    for entry in rounds.iterdir() if rounds.is_dir() else ():
+        if entry.name.isdecimal() and (entry / STATE).is_file():
+            try:
+                found.append(State(**json.loads((entry / STATE).read_text(encoding="utf-8"))))
+            except (OSError, ValueError, TypeError) as error:
+                raise TrainingError(f"{entry / STATE} is damaged: {error}") from error
+    return sorted(found, key=lambda state: state.number)
+
+
+def _unfinished(order: Order) -> State | None:
+    return next((state for state in held(order.rounds) if not state.outcome and state.name == order.name), None)
+
+
+def _begun(order: Order) -> State:
+    served = start.production(order.models, order.name, [order.runs, order.rounds])
+    numbers = [int(entry.name) for entry in order.rounds.iterdir() if entry.name.isdecimal()]
+    number = max(numbers, default=0) + 1
+    state = State(uuid4().hex, number, order.name, _now(), served.version, served.run.id)
+    atomic_files.make_folder(order.rounds / str(number))
+    _keep(order.rounds / str(number), state)
+    return state
+
+
+def _keep(folder: Path, state: State) -> None:
+    atomic_files.write(folder / STATE, json.dumps(asdict(state), ensure_ascii=False, indent=1, default=str))
+
+
+def _reviewed(order: Order, store: Store, before: Run, state: State) -> None:
+    """Rules decide what is plain."""
+    if order.suspect and before.facts["task"] == "single_label":
+        found = suspects(store, cases(store, model=order.wanted.model), before)
+        store.suspect(found.suspicions)
+        state.reliability = found.reliability
+    state.review = dict(rules.apply(store, order.rules, order.wanted.model))
+
+
+def _merged(order: Order, store: Store, before: Run, state: State) -> str:
+    """Writes the version of the data that this round is about; or says why there is nothing to do."""
+    for number in versions.numbers(order.data):
+        about = versions.about(order.data / str(number))
+        if about.made_for == state.id:  # this round was killed before it could note that
+            break
+    else:
+        made = merge(store, order.data, _basis(order, before), order.wanted, state.id)
+        if made is None:
+            return "nothing new was decided"
+        about = made.about
+    changed = sum(about.counts.get(key, 0) for key in ("merged", "relabelled", "withdrawn"))
+    same = [
+        other
+        for other in held(order.rounds)
+        if (other.outcome, other.production, other.data_digest) == ("refused", state.production, about.digest)
+    ]
+    if changed < order.at_least or same:
+        shutil.rmtree(order.data / str(about.version))
+        if same:
+            return f"nothing new since round {same[-1].number}, which was refused"
+        return f"{changed} pictures are new or changed, a round is to have {order.at_least} or more"
+    state.data_version, state.data_digest = about.version, about.digest
+    state.counts, state.new_labels = about.counts, [*about.new_labels]
+    return ""
+
+
+def _basis(order: Order, before: Run) -> Basis:
+    """What the served version was trained on: what a refused round had merged is merged anew, or not."""
+    root = Path(before.facts["data"])
+    if root.parent == order.data.resolve() and root.name.isdecimal():
+        return versions.from_version(order.data, int(root.name))
+    return versions.from_run(before)
+
+
+def _trained(order: Order, folder: Path, version: Path, before: Run, state: State, say: Say) -> Run:
+    """Goes on from the served version's weights; an interrupted training goes on by itself."""
+    run = folder / RUN
+    if (run / "run.json").is_file() and _has_changed(Run.open(run), version):
+        say("pictures have left the data since this training began: it begins anew")
+        shutil.rmtree(run)
+    checkpoint = start.extended(before.checkpoint(), versions.about(version).labels, state.number)
+    if not (folder / WEIGHTS).exists():
+        checkpoint.save(folder / WEIGHTS)
+    changes = {section: dict(part) for section, part in order.changes.items()}
+    changes.setdefault("run", {}).setdefault("seed", state.number)
+    recipe = start.recipe_for(before, folder / WEIGHTS, version / LIST, changes)
+    return finetune(recipe, run)
+
+
+def _has_changed(run: Run, version: Path) -> bool:
+    """Whether somebody has left since the training began."""
+    there = {version.resolve() / row.path for row in versions.rows(version)}
+    return any(sample.path not in there for split in data.SPLITS for sample in run.samples(split))
+
+
+def _exported(order: Order, folder: Path, run: Run, served: Bundle) -> Bundle:
+    """Proven and published where nobody serves it."""
+    if (number := start.already_published(folder / MODELS, order.name, run.id)) is not None:
+        return bundles.read(folder / MODELS, order.name, number)
+    lighter = tuple(variant.precision for variant in served.manifest.variants if variant.precision != "fp32")
+    settings = order.settings
+    if not settings.precisions and lighter:
+        settings = replace(settings, precisions=lighter)
+    return bundling.publish(from_run(run.folder), folder / MODELS, order.name, settings).bundle
+
+
+def _judged(order: Order, served: Bundle, candidate: Bundle, run: Run, version: Path) -> Verdict:
+    split = "test" if run.samples("test") else "val"
+    files = examples.of_run(run, split, run.checkpoint())
+    held_out = [(file, sample.names(run.labels)) for file, sample in zip(files, run.samples(split), strict=True)]
+    recent = versions.recent(version)
+    return verdict.judge(served, candidate, held_out, recent, order.allowed_loss, order.require_gain)
+
+
+def _promoted(order: Order, candidate: Bundle, state: State) -> None:
+    """Publishes the candidate where it is served, and makes it the default: a server that watches takes it."""
+    number = start.already_published(order.models, order.name, state.run_id)
+    if number is None:
+        number = copied(candidate, order.models, order.name, order.settings.sign).manifest.version
+    stable = version_labels.read(order.models, order.name).get(version_labels.STABLE)
+    if stable != number:
+        try:
+            promotions.promote(order.models, order.name, number, state.production, state.verdict, None)
+        except PromotionError as error:
+            state.reasons.append(str(error))
+            return
+    state.version = number
+
+
+def copied(bundle: Bundle, root: Path, name: str, sign: Sign | None) -> Bundle:
+    """Publishes a bundle again, elsewhere: the same files under the next version there.
+
+    Raises:
+        BundleError: It has changed.
+        OSError: The repository cannot be written.
+    """
+    with bundles.staging(root, name) as staged:
+        for file in bundle.manifest.files:
+            (staged / file).parent.mkdir(parents=True, exist_ok=True)
+            (staged / file).write_bytes(bundle.read(file))
+        return bundles.publish(staged, bundle.manifest, sign)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
