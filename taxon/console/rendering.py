@@ -41,7 +41,9 @@ def _percent(share: float | None) -> str:
 
 
 def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else NOTHING
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return NOTHING if value is None or value == "" else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _milliseconds(duration: Duration) -> str:
@@ -59,5 +61,5 @@ ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-ENVIRONMENT.globals["release"] = __version__
+ENVIRONMENT.globals["taxon_version"] = __version__
 ENVIRONMENT.filters |= {"percent": _percent, "number": _number, "milliseconds": _milliseconds, "when": _when}
