@@ -1,5 +1,5 @@
-"""The Python client of `taxon.v1.ClassificationService` and of feedback: a deadline on every call, retries only where
-the server says that another replica may answer, errors as exceptions with a reason.
+"""The Python client of `taxon.v1.ClassificationService`, of explanations and feedback: a deadline on every call, retries
+only where the server says that another replica may answer, errors as exceptions with a reason.
 
 Answers are the messages of the API as they are; their stubs type them.
 """
@@ -20,6 +20,8 @@ from taxon.connection import ChannelOptions, Connection
 from taxon.errors import TaxonError, from_call, from_status, too_large
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1 import classification_service_pb2_grpc as pb_grpc
+from taxon.v1 import explanation_service_pb2 as explanation_pb
+from taxon.v1 import explanation_service_pb2_grpc as explanation_pb_grpc
 from taxon.v1 import feedback_service_pb2 as feedback_pb
 from taxon.v1 import feedback_service_pb2_grpc as feedback_pb_grpc
 
@@ -33,7 +35,7 @@ SERVICE_CONFIG = {
     "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},  # while most calls fail, retries make nothing better
     "methodConfig": [
         {
-            "name": [{"service": "taxon.v1.ClassificationService"}, {"service": "taxon.v1.FeedbackService"}],
+            "name": [{"service": f"taxon.v1.{name}Service"} for name in ("Classification", "Explanation", "Feedback")],
             "retryPolicy": {
                 "maxAttempts": 4,
                 "initialBackoff": "0.1s",
@@ -44,6 +46,11 @@ SERVICE_CONFIG = {
             },
         }
     ],
+}
+EXPLANATION_METHODS = {
+    "": explanation_pb.EXPLANATION_METHOD_UNSPECIFIED,
+    "activation": explanation_pb.EXPLANATION_METHOD_ACTIVATION,
+    "masking": explanation_pb.EXPLANATION_METHOD_MASKING,
 }
 CHANNEL_OPTIONS: ChannelOptions = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -61,11 +68,14 @@ until it returns the answer. Waits for nothing, so that it serves both clients.
 """
 
 
-class Stubs(pb_grpc.ClassificationServiceStub, feedback_pb_grpc.FeedbackServiceStub):
-    """The methods of both services."""
+class Stubs(
+    pb_grpc.ClassificationServiceStub, explanation_pb_grpc.ExplanationServiceStub, feedback_pb_grpc.FeedbackServiceStub
+):
+    """The methods of all services."""
 
     def __init__(self, channel: Any) -> None:
         pb_grpc.ClassificationServiceStub.__init__(self, channel)
+        explanation_pb_grpc.ExplanationServiceStub.__init__(self, channel)
         feedback_pb_grpc.FeedbackServiceStub.__init__(self, channel)
 
 
@@ -132,6 +142,30 @@ class Client:
     ) -> list[pb.ClassifyResponse | TaxonError]:
         """Classifies up to 256 inputs, made by `classify_request`, in one call: an answer or an error for each."""
         return self._answer(_classify_batch(requests), timeout_s)
+
+    def explain(
+        self,
+        picture: Picture,
+        *,
+        label: str = "",
+        method: str = "",
+        overlay: bool = False,
+        model: str = "",
+        version: str = "",
+        timeout_s: float | None = None,
+    ) -> explanation_pb.ExplainResponse:
+        """Returns how much each place of a picture speaks for a label.
+
+        Args:
+            picture: JPEG, PNG, WebP or GIF.
+            label: Empty for the one with the highest score.
+            method: `activation`, `masking`, or empty for what the model offers.
+            overlay: Whether to return the map over its picture, as a PNG file.
+            model: Empty for the server's only model.
+            version: Empty for the default one.
+            timeout_s: Seconds; the client's default if None. By masking the server uses as many as it takes.
+        """
+        return self._answer(_explain(explain_request(picture, label, method, overlay, model, version)), timeout_s)
 
     def submit_feedback(
         self, request: feedback_pb.SubmitFeedbackRequest, *, timeout_s: float | None = None
@@ -213,6 +247,20 @@ class AsyncClient:
         """As `Client.classify_batch`."""
         return await self._answer(_classify_batch(requests), timeout_s)
 
+    async def explain(
+        self,
+        picture: Picture,
+        *,
+        label: str = "",
+        method: str = "",
+        overlay: bool = False,
+        model: str = "",
+        version: str = "",
+        timeout_s: float | None = None,
+    ) -> explanation_pb.ExplainResponse:
+        """As `Client.explain`."""
+        return await self._answer(_explain(explain_request(picture, label, method, overlay, model, version)), timeout_s)
+
     async def submit_feedback(
         self, request: feedback_pb.SubmitFeedbackRequest, *, timeout_s: float | None = None
     ) -> feedback_pb.SubmitFeedbackResponse:
@@ -283,6 +331,33 @@ def classify_request(
     elif picture is not None:
         request.image = _encoded(picture)
     return request
+
+
+def explain_request(
+    picture: Picture,
+    label: str = "",
+    method: str = "",
+    overlay: bool = False,
+    model: str = "",
+    version: str = "",
+) -> explanation_pb.ExplainRequest:
+    """Builds the message for one picture; the arguments are those of `Client.explain`.
+
+    Raises:
+        ValueError: There is no such method.
+        OSError: The picture's file cannot be read.
+        MessageTooLargeError: It is larger than any message.
+    """
+    if method not in EXPLANATION_METHODS:
+        raise ValueError(f"method must be one of {[*filter(None, EXPLANATION_METHODS)]}, not {method!r}")
+    return explanation_pb.ExplainRequest(
+        model_name=model,
+        model_version=version,
+        image=_encoded(picture),
+        label=label,
+        method=EXPLANATION_METHODS[method],
+        include_overlay=overlay,
+    )
 
 
 def feedback_request(
@@ -359,6 +434,11 @@ def _classify_batch(requests: Iterable[pb.ClassifyRequest]) -> Exchange[list[pb.
         result.response if result.WhichOneof("outcome") == "response" else from_status(result.error)
         for result in response.results
     ]
+
+
+def _explain(request: explanation_pb.ExplainRequest) -> Exchange[explanation_pb.ExplainResponse]:
+    response: explanation_pb.ExplainResponse = yield "Explain", request
+    return response
 
 
 def _submit_feedback(

@@ -17,6 +17,7 @@ from taxon.bundle.manifest import (
     Golden,
     ImageInput,
     Manifest,
+    MapSpec,
     PixelSpec,
     Provenance,
     Thresholds,
@@ -64,10 +65,12 @@ def toy_graph(
     bank: np.ndarray | None = None,
     slow: bool = False,
     steepness: float = 10.0,
+    maps: bool = False,
 ) -> bytes:
     """uint8 `[batch, 8, 8, 3]` → the mean of each colour → scores of red, green and blue; or, from features,
     scores of the first three of four values. With a bank `[M, 3]` of colours, of length 1, also the familiarity.
-    Slow: with products of large matrices that change nothing. Steepness: the largest logit of a picture.
+    Slow: with products of large matrices that change nothing. Steepness: the largest logit of a picture. Maps: of each
+    quarter's mean.
     """
     activation = "Softmax" if task == "single_label" else "Sigmoid"
     weights = np.eye(FEATURE_COUNT if features else 3, 3, dtype=np.float32) * (1.0 if features else steepness / 255)
@@ -105,6 +108,18 @@ def toy_graph(
             helper.make_node("MatMul", ["unit", "bank"], ["likeness"]),
             helper.make_node("ReduceMax", ["likeness", "last"], ["familiarity"], keepdims=1),
         ]
+    if maps:
+        outputs.append(helper.make_tensor_value_info("maps", TensorProto.FLOAT, ["batch", 3, 2, 2]))
+        constants += [
+            numpy_helper.from_array(np.array([-1, 2, 4, 2, 4, 3], dtype=np.int64), "quarters"),
+            numpy_helper.from_array(np.array([2, 4], dtype=np.int64), "inside"),
+        ]
+        nodes += [
+            helper.make_node("Reshape", ["cast", "quarters"], ["quartered"]),
+            helper.make_node("ReduceMean", ["quartered", "inside"], ["means"], keepdims=0),
+            helper.make_node("MatMul", ["means", "weights"], ["placed"]),
+            helper.make_node("Transpose", ["placed"], ["maps"], perm=[0, 3, 1, 2]),
+        ]
     graph = helper.make_graph(nodes, "toy", [source], outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     onnx.checker.check_model(model)
@@ -135,6 +150,8 @@ def toy_bundle(
     lighter: Mapping[str, bytes | None] = MappingProxyType({}),
     lighter_unknown: float | None = None,
     steepness: float = 10.0,
+    maps: bool = False,
+    map_shift: float = 0.0,
 ) -> store.Bundle:
     """Publishes a model that tells red, green and blue apart.
 
@@ -152,6 +169,8 @@ def toy_bundle(
         lighter: Graphs of other variants, by precision; None is a sound one. fp32's is a slow one then.
         lighter_unknown: The `unknown` threshold of those.
         steepness: The largest logit of a picture, of a model whose scores shall tell it from others.
+        maps: Whether the graph gives maps.
+        map_shift: As `golden_shift`, of the goldens' maps.
     """
     root.mkdir(parents=True, exist_ok=True)
     with store.staging(root, name) as folder:
@@ -169,7 +188,15 @@ def toy_bundle(
                 file = f"golden/{index}.png"
             (folder / file).write_bytes(stored)
             scores = np.clip(toy_scores(logits, task) + golden_shift, 0, 1)
-            goldens.append(Golden(file=file, scores=tuple(scores.tolist()), familiarity=familiarity, tolerance=1e-4))
+            goldens.append(
+                Golden(
+                    file=file,
+                    scores=tuple(scores.tolist()),
+                    familiarity=familiarity,
+                    tolerance=1e-4,
+                    map=(steepness + map_shift,) * 4 if maps else None,
+                )
+            )
         draft = Manifest(
             name=name,
             version=1,
@@ -180,6 +207,7 @@ def toy_bundle(
             else ImageInput(shape=(8, 8, 3)),
             pixels=None if features else TOY_PIXELS,
             thresholds=thresholds,
+            maps=MapSpec(shape=(2, 2), tolerance=1e-4) if maps else None,
             golden=tuple(goldens),
             variants=(
                 Variant(file="model.onnx", precision="fp32"),
@@ -193,9 +221,11 @@ def toy_bundle(
         )
         contract = draft.model_copy(update={"labels": graph_labels or labels}).contract()
         judge = None if familiarity is None else bank
-        full = toy_graph(contract, task, features, judge, slow=bool(lighter), steepness=steepness)
+        full = toy_graph(contract, task, features, judge, slow=bool(lighter), steepness=steepness, maps=maps)
         (folder / "model.onnx").write_bytes(full if graph is None else graph)
         for precision, given in lighter.items():
-            light = toy_graph(contract, task, features, judge, steepness=steepness) if given is None else given
+            light = (
+                toy_graph(contract, task, features, judge, steepness=steepness, maps=maps) if given is None else given
+            )
             (folder / f"model.{precision}.onnx").write_bytes(light)
         return store.publish(folder, draft)

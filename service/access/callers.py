@@ -18,7 +18,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from taxon.bundle import atomic_files, folder_lock
 from taxon.service.errors import StartError
 
-Group = Literal["classify", "inference", "feedback", "admin", "metrics"]
+Group = Literal["classify", "inference", "feedback", "explain", "admin", "metrics"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 IDENTITY = r"^(dns|uri|subject):.+$"

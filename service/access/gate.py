@@ -28,6 +28,7 @@ INFERENCE = "inference.GRPCInferenceService"
 NEEDS: dict[str, Need] = {
     "taxon.v1.ClassificationService": "classify",
     "taxon.v1.FeedbackService": "feedback",
+    "taxon.v1.ExplanationService": "explain",
     "taxon.v1.ModelAdminService": "admin",
     INFERENCE: "inference",
     f"/{INFERENCE}/RepositoryModelLoad": "admin",

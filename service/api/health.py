@@ -15,7 +15,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from taxon import connection, ranges
 
-SERVICES = ("", "taxon.v1.ClassificationService", "taxon.v1.FeedbackService", "inference.GRPCInferenceService")
+SERVICES = (
+    "",
+    "taxon.v1.ClassificationService",
+    "taxon.v1.FeedbackService",
+    "taxon.v1.ExplanationService",
+    "inference.GRPCInferenceService",
+)
 Response = health_pb2.HealthCheckResponse
 SERVING = Response.SERVING
 NOT_SERVING = Response.NOT_SERVING

@@ -21,6 +21,8 @@ from taxon.service.api import reflection, statuses
 from taxon.service.api.caller import method as called
 from taxon.service.api.classification import SERVICE, ClassificationService
 from taxon.service.api.early_refusal import EarlyRefusal
+from taxon.service.api.explanation import SERVICE as EXPLANATION
+from taxon.service.api.explanation import ExplanationService
 from taxon.service.api.feedback import SERVICE as FEEDBACK
 from taxon.service.api.feedback import FeedbackService
 from taxon.service.api.guard import Context, Guard, UnknownMethods
@@ -28,6 +30,8 @@ from taxon.service.api.health import Readiness
 from taxon.service.api.reception import Reception
 from taxon.service.api.request_view import RequestView
 from taxon.service.config import Settings
+from taxon.service.explanation.explaining import Explaining
+from taxon.service.explanation.lane import Lane
 from taxon.service.feedback.keeper import Keeper, Recall, Subject
 from taxon.service.feedback.opening import open_store
 from taxon.service.feedback.recent import Recent
@@ -52,6 +56,7 @@ from taxon.service.telemetry.statistics import ReadStatistics
 from taxon.service.telemetry.tracing import tracing
 from taxon.service.workers.executor import Executor
 from taxon.v1.classification_service_pb2_grpc import add_ClassificationServiceServicer_to_server
+from taxon.v1.explanation_service_pb2_grpc import add_ExplanationServiceServicer_to_server
 from taxon.v1.feedback_service_pb2_grpc import add_FeedbackServiceServicer_to_server
 
 CLASSIFY, BATCH_CLASSIFY = f"/{SERVICE}/Classify", f"/{SERVICE}/BatchClassify"
@@ -124,6 +129,13 @@ class Front:
             shared.memory.limits,
             settings.max_call_seconds,
         )
+        explanation = ExplanationService(
+            Explaining(Lane(shared.executor, metrics), metrics),
+            shared.repository,
+            metrics,
+            shared.memory.limits,
+            settings.max_call_seconds,
+        )
         open_inference = OpenInferenceService(
             Inference(pipeline, shared.repository),
             pipeline,
@@ -144,12 +156,13 @@ class Front:
         self._arrivals = Arrivals()
         self._port = 0
         reception = Reception(shared.memory.queued_bytes, settings.max_message_bytes)
-        self._register(classification, feedback, open_inference, permits, reception)
+        self._register(classification, feedback, explanation, open_inference, permits, reception)
 
     def _register(
         self,
         classification: ClassificationService,
         feedback: FeedbackService,
+        explanation: ExplanationService,
         open_inference: OpenInferenceService,
         permits: Permits,
         reception: Reception,
@@ -164,12 +177,13 @@ class Front:
         add_ClassificationServiceServicer_to_server(classification, guard)
         refusal.stand_before({name: guard.handlers[name] for name in (CLASSIFY, BATCH_CLASSIFY)}, statuses.to_status)
         add_FeedbackServiceServicer_to_server(feedback, Guard(server, count, calls))
+        add_ExplanationServiceServicer_to_server(explanation, Guard(server, count, calls))
         guard = Guard(server, count, calls, to_status, large={"ModelInfer": reception})
         add_GRPCInferenceServiceServicer_to_server(open_inference, guard)
         refusal.stand_before({MODEL_INFER: guard.handlers[MODEL_INFER]}, to_status)
         self.readiness.register(Guard(server, count, calls))
         if settings.reflection:
-            reflection.register(server, [SERVICE, FEEDBACK, OPEN_INFERENCE, HEALTH])
+            reflection.register(server, [SERVICE, FEEDBACK, EXPLANATION, OPEN_INFERENCE, HEALTH])
         server.add_generic_rpc_handlers((UnknownMethods(count, calls),))
 
     def let_in(self, entry: Entry) -> None:

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from taxon import freed_memory
 from taxon.bundle import pixels, proof
-from taxon.bundle.manifest import FAMILIARITY_OUTPUT, GRAPH_INPUTS, GRAPH_OUTPUT, BundleError, Manifest, Variant
+from taxon.bundle.manifest import (
+    FAMILIARITY_OUTPUT,
+    GRAPH_INPUTS,
+    GRAPH_OUTPUT,
+    MAPS_OUTPUT,
+    BundleError,
+    Manifest,
+    Variant,
+)
 from taxon.bundle.picture_limits import Limits
 from taxon.bundle.proof import Array
 from taxon.bundle.store import Bundle
@@ -107,6 +115,8 @@ def _prove(
             log.warning("pictures are resized slowly, by NumPy", model=bundle.manifest.name, reason=reason)
         given = proof.inputs(bundle.manifest, bundle.read, limits)
     largest_difference, run_s = _replay(session, bundle.manifest, variant, given, buckets)
+    if bundle.manifest.maps:
+        proof.replay_maps(bundle.manifest, variant, given, lambda batch: session.run_with_maps(batch)[1])
     return Proven(variant, session, run_s, largest_difference, given)
 
 
@@ -158,11 +168,14 @@ def check_graph(session: Session, manifest: Manifest) -> None:
             raise BundleError(f"the graph's metadata {key} is {actual!r}, the manifest says {expected!r}")
     kind = manifest.input.kind
     _check_tensors("input", session.inputs, {GRAPH_INPUTS[kind]: manifest.input.shape}, manifest.input.dtype)
-    _check_tensors("output", session.outputs, _outputs(manifest), "float32")
+    outputs = _outputs(manifest)
+    if manifest.maps:
+        outputs[MAPS_OUTPUT] = (len(manifest.labels), *manifest.maps.shape)
+    _check_tensors("output", session.outputs, outputs, "float32")
 
 
 def _outputs(manifest: Manifest) -> dict[str, tuple[int, ...]]:
-    """What the graph gives for one input: shapes by name, in its order."""
+    """What the graph answers for one input: shapes by name, in its order. Maps, if it has them, follow."""
     scores: dict[str, tuple[int, ...]] = {GRAPH_OUTPUT: (len(manifest.labels),)}
     return scores | ({FAMILIARITY_OUTPUT: (1,)} if manifest.judges_familiarity else {})
 

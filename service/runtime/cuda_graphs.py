@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taxon.bundle import answers
+from taxon.bundle.manifest import MAPS_OUTPUT
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, OrtValue
 
-# Option of a run: which captured graph it replays; -1 is none.
+# Option of a run: which captured graph it replays.
 GRAPH_ID = "gpu_graph_id"
+NOT_CAPTURED = "-1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Replay:
         self._session = session
         self._onnxruntime = onnxruntime
         self._given = session.get_inputs()[0].name
-        self._outputs = [output.name for output in session.get_outputs()]
+        self._outputs = [output.name for output in session.get_outputs() if output.name != MAPS_OUTPUT]
         self._captured: dict[tuple[int, ...], _Captured] = {}
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
@@ -55,7 +57,7 @@ class Replay:
 
     def _bind(self, batch: NDArray[Any]) -> _Captured:
         # Uncaptured, to learn the outputs' shapes; it also searches the kernels, which must not happen in a capture.
-        answered = self._session.run(self._outputs, {self._given: batch}, self._options("-1"))
+        answered = self._session.run(self._outputs, {self._given: batch}, self._options(NOT_CAPTURED))
         new = self._onnxruntime.OrtValue.ortvalue_from_shape_and_type
         given, *outputs = (new(array.shape, array.dtype, "cuda", 0) for array in (batch, *answered))
         binding = self._session.io_binding()

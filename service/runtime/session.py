@@ -15,14 +15,15 @@ import structlog
 from numpy.typing import NDArray
 
 from taxon.bundle import answers, graph_files
-from taxon.bundle.manifest import BundleError
+from taxon.bundle.manifest import MAPS_OUTPUT, BundleError
 from taxon.mistaken import first_line
-from taxon.service.runtime.cuda_graphs import Replay
+from taxon.service.runtime.cuda_graphs import GRAPH_ID, NOT_CAPTURED, Replay
 from taxon.service.runtime.device import CPU, CUDA, CUDA_GRAPHS, ENGINE_CACHE, TENSORRT, Options
+from taxon.service.runtime.explained import packed
 from taxon.service.runtime.tensor_types import OF_NUMPY
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession, NodeArg
+    from onnxruntime import InferenceSession, NodeArg, RunOptions
 
 RECORD_PLACEMENT = "session.record_ep_graph_assignment_info"
 ONNX_NAMES = {"float32": "float", "float64": "double"}
@@ -58,13 +59,15 @@ def import_onnxruntime(provider: str) -> Any:
 class Session:
     """A loaded graph."""
 
-    def __init__(self, session: "InferenceSession", replay: Replay | None = None) -> None:
+    def __init__(self, session: "InferenceSession", options: "RunOptions", replay: Replay | None = None) -> None:
         self._session = session
+        self._options = options
         self._replay = replay
         self.provider: str = session.get_providers()[0]
         self.inputs = [_tensor(node) for node in session.get_inputs()]
         self.outputs = [_tensor(node) for node in session.get_outputs()]
         self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
+        self._answers = [output.name for output in self.outputs if output.name != MAPS_OUTPUT]
 
     def run(self, batch: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
         """Runs a bundle's graph, which has one input, on `[batch, …]`; returns its `answers` as float32 rows. Any
@@ -72,7 +75,18 @@ class Session:
         """
         if self._replay:
             return self._replay.run(batch)
-        return answers.joined(self.run_tensors({self.inputs[0].name: batch}))
+        return answers.joined(self._session.run(self._answers, {self.inputs[0].name: batch}, self._options))
+
+    def run_with_maps(self, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As `run`, for a graph that has maps; and those: float32 `[batch, labels, rows, columns]`."""
+        *rows, maps = self._session.run([*self._answers, MAPS_OUTPUT], {self.inputs[0].name: batch}, self._options)
+        return answers.joined(rows), maps
+
+    def explain(self, batch: NDArray[np.uint8]) -> NDArray[Any]:
+        """Runs a bundle's graph on pictures that are to be explained, see `explained`."""
+        if len(self._answers) == len(self.outputs):
+            return packed(batch, self.run(batch))
+        return packed(batch, *self.run_with_maps(batch))
 
     def run_tensors(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Runs the graph on an array for each input; returns one for each of `outputs`. Any thread may call it."""
@@ -153,7 +167,12 @@ def open_session(
         if not nodes[provider]:  # that it starts does not mean that it does anything
             raise BundleError(f"no node of the graph runs on {provider}, but {dict(nodes)}")
     captures = provider == CUDA and dict(providers)[CUDA].get(CUDA_GRAPHS) == "1"
-    return Session(session, Replay(session, onnxruntime) if captures else None)
+    chosen = onnxruntime.RunOptions()
+    # Else every node is run, also those of outputs that nobody asks for.
+    chosen.only_execute_path_to_fetches = True
+    if captures:
+        chosen.add_run_config_entry(GRAPH_ID, NOT_CAPTURED)
+    return Session(session, chosen, Replay(session, onnxruntime) if captures else None)
 
 
 def _providers(graph: Path, provider: str, chosen: Options) -> list[tuple[str, dict[str, str]]]:

@@ -28,11 +28,13 @@ class Input(NamedTuple):
     dtype: "np.dtype[Any] | None" = None
     """None: it is an encoded picture."""
     shape: tuple[int, ...] = ()
+    explained: bool = False
+    """Whether it is answered with all that an explanation needs, see `explained`."""
 
     @property
     def kind(self) -> object:
-        """Equal for inputs that can be stacked."""
-        return self.dtype, self.shape
+        """Equal for inputs that can be stacked and are answered alike."""
+        return self.dtype, self.shape, self.explained
 
 
 class Arena:

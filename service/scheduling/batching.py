@@ -65,7 +65,9 @@ class Job:
     decode_s: float = 0.0
     """What a decoder has spent on it."""
     background: bool = False
-    """Whether it is a copy for which nobody waits: it comes in only where a worker would be idle."""
+    """Whether it gives way to all others, as copies for a shadow and explanations do: it comes in only where a worker
+    would be idle.
+    """
     span: Place | None = None
     """Of its call, if that is sampled."""
     bring: Callable[["Job"], None] | None = None

@@ -100,6 +100,20 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        self.explanation_seconds = Histogram(
+            "taxon_explanation_seconds",
+            "Time of explanations that were given, by how: activation, masking.",
+            ["method"],
+            buckets=STAGE_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.explanation_runs = Counter(
+            "taxon_explanation_runs",
+            "Runs of models for explanations, also of those that were not finished.",
+            ["model", "version"],
+            registry=self.registry,
+        )
+        self._explanation_runs = Children(self.explanation_runs)
         self.in_flight = Gauge("taxon_in_flight_inputs", "Inputs that hold a permit.", registry=self.registry)
         self.model_info = Gauge(
             "taxon_model_info",
@@ -207,6 +221,10 @@ class Metrics:
         """Counts one request that has found its version."""
         self._version_requests.of(model, version, part, outcome).inc()
 
+    def count_explanation_run(self, model: str, version: int) -> None:
+        """Counts one run of a model for an explanation."""
+        self._explanation_runs.of(model, version).inc()
+
     def count_rollback(self, model: str, version: int) -> None:
         """Counts a canary that was rolled back."""
         self.rollbacks.labels(model, version).inc()
@@ -219,7 +237,7 @@ class Metrics:
 
     def keep_versions(self, versions: Container[tuple[str, int]]) -> None:
         """Drops what was counted of versions that are served no more: without that the page would grow for ever."""
-        for kept in (self._version_requests, self._batch_size, self._padded, self._dropped):
+        for kept in (self._version_requests, self._batch_size, self._padded, self._dropped, self._explanation_runs):
             kept.keep(versions)
         self.stage_seconds.keep(versions)
         self.deadline_slack.keep(versions)

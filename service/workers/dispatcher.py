@@ -123,9 +123,10 @@ class Dispatcher:
         queue = self._queues.get(job.model)
         if queue is None:
             raise NotServingError("the model is being unloaded")
-        if job.background and (job.alone or not self._has_idle_worker(job.model)):
+        is_large_copy = job.alone and not job.input.explained
+        if job.background and (is_large_copy or not self._has_idle_worker(job.model)):
             raise QueueFullError(
-                "copies come in only where a worker is idle",
+                "copies and explanations come in only where a worker is idle",
                 IDLE_RETRY_S,
                 queued_count=self.waiting_count,
                 max_queued_count=0,
@@ -233,7 +234,7 @@ class Dispatcher:
     def _deliver(self, batch: Batch, done: Done) -> None:
         dropped_count = sum(isinstance(outcome, DeadlineTooShortError) for outcome in done.outcomes)
         batch.queue.on_batch(done.run_count, dropped_count, done.bucket)
-        if done.run_count:
+        if done.run_count and not all(job.background for job in batch.jobs):  # idle time is no measure of busy time
             batch.queue.learn(batch.jobs, done.bucket, done.preprocess_s, done.inference_s)
         traced = tuple({job.span for job in batch.jobs if job.span})
         for job, outcome in zip(batch.jobs, done.outcomes, strict=True):

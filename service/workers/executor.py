@@ -68,6 +68,7 @@ class Executor:
         room_bytes: int = 0,
         *,
         background: bool = False,
+        explained: bool = False,
         span: Place | None = None,
     ) -> Scored:
         """Waits for the scores of one input. Cancelling the call keeps it from being run.
@@ -79,6 +80,7 @@ class Executor:
             priority: 1 is the most urgent, 0 less urgent than any other.
             room_bytes: Of the array that an encoded picture becomes.
             background: See `Job`.
+            explained: See `Input`.
             span: The same.
 
         Raises:
@@ -87,9 +89,10 @@ class Executor:
         """
         arena, number, decoding_bytes = self._arena, self._number, 0
         if isinstance(payload, np.ndarray):
-            given = Input(number, -1, payload.nbytes, payload.dtype, payload.shape)
+            given = Input(number, -1, payload.nbytes, payload.dtype, payload.shape, explained=explained)
         else:
-            given, decoding_bytes = Input(number, -1, len(payload)), self._memory.to_decode(payload)
+            given = Input(number, -1, len(payload), explained=explained)
+            decoding_bytes = self._memory.to_decode(payload)
         byte_count = max(given.byte_count, room_bytes if self._decodes_apart else 0)
         if not arena.reserve(byte_count):
             raise self._no_room()

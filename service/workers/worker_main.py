@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,19 @@ READ_BYTES = 2**18
 Array = NDArray[Any]
 
 
+def _explains_nothing(_: Array) -> Array:
+    raise TypeError("an explanation of a graph without a manifest")
+
+
+class Runs(NamedTuple):
+    """What a worker does with one model."""
+
+    pixels: PixelSpec | None
+    """How its pictures are decoded; None: it takes none."""
+    run: Callable[[Array], Array]
+    explain: Callable[[Array], Array] = _explains_nothing
+
+
 @dataclass(frozen=True, slots=True)
 class Gathered:
     """A batch whose inputs are ready to be run."""
@@ -75,7 +88,7 @@ class Worker:
         self._limits = Limits(settings.max_picture_bytes, settings.max_picture_pixels)
         required = settings.require_signature
         self._check_signature = None if required is None else signing.checker(Path(required))
-        self._models: dict[int, tuple[PixelSpec | None, Callable[[Array], Array]]] = {}
+        self._models: dict[int, Runs] = {}
 
     def load(self, order: Load, tell: Callable[[Trying], None] = lambda _: None) -> Loaded:
         """Proves a model and keeps it.
@@ -105,7 +118,7 @@ class Worker:
             freed_memory.release()  # of those that are not served
         else:
             proven = prove_one(wanted)
-        self._models[order.model] = manifest.pixels, proven.session.run
+        self._models[order.model] = Runs(manifest.pixels, proven.session.run, proven.session.explain)
         precision, provider = proven.variant.precision, proven.session.provider
         description = describe(manifest, precision, provider, buckets, settings.max_batch_size, trials)
         return Loaded(order.model, "", description, manifest, proven.run_s, proven.largest_difference)
@@ -122,7 +135,7 @@ class Worker:
             settings.buckets,
             settings.max_batch_size,
         )
-        self._models[order.model] = None, proven.run
+        self._models[order.model] = Runs(None, proven.run)
         return Loaded(order.model, "", proven.description, None, dict(proven.run_s))
 
     def unload(self, order: Unload) -> None:
@@ -132,7 +145,7 @@ class Worker:
 
     def gather(self, order: Run) -> Gathered:
         """Decodes what somebody still waits for, and stacks it."""
-        spec, _ = self._models[order.model]
+        spec = self._models[order.model].pixels
         began = time.monotonic()
         outcomes: list[Array | Exception] = [DeadlineTooShortError(0.0, 0.0)] * len(order.inputs)
         ready: list[tuple[int, Array]] = []
@@ -149,7 +162,8 @@ class Worker:
     def answer(self, gathered: Gathered) -> Done:
         """Runs a batch."""
         outcomes, ready = gathered.outcomes, gathered.ready
-        _, run = self._models[gathered.order.model]
+        model = self._models[gathered.order.model]
+        run = model.explain if gathered.order.inputs[0].explained else model.run
         began = time.monotonic()
         answers, bucket = ([], 0) if gathered.batch is None else answer_batch(run, gathered.batch, len(ready))
         for index, answer in zip(ready, answers, strict=True):

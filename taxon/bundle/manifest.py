@@ -5,6 +5,7 @@ decoded (see `pixels`), or of any runtime.
 """
 
 import json
+import math
 import operator
 import re
 from pathlib import PurePosixPath
@@ -15,6 +16,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FiniteFloat,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
@@ -27,6 +29,7 @@ NAME_PATTERN = r"[a-z0-9][a-z0-9_-]{0,62}"
 GRAPH_INPUTS = {"image": "image", "features": "features"}
 GRAPH_OUTPUT = "scores"
 FAMILIARITY_OUTPUT = "familiarity"
+MAPS_OUTPUT = "maps"
 
 
 class BundleError(Exception):
@@ -147,11 +150,24 @@ class Golden(_Part):
     """Of a bundle whose graph judges it, and only there."""
     tolerance: Annotated[float, Field(gt=0.0, lt=1.0)]
     """Largest allowed difference of any score, and of the familiarity."""
+    map: tuple[FiniteFloat, ...] | None = Field(default=None, exclude_if=_is_none)
+    """Of a bundle whose graph gives `maps`, and only there: that of the label with the highest score, row by row."""
 
     @property
     def row(self) -> tuple[float, ...]:
         """As `answers` joins what a graph gives."""
         return self.scores if self.familiarity is None else (*self.scores, self.familiarity)
+
+
+class MapSpec(_Part):
+    """The graph's last output, float32 `[batch, labels, rows, columns]`: what the last layer makes of each place of the
+    picture, in logits. The mean over the places is the label's logit, before the temperature.
+    """
+
+    shape: tuple[PositiveInt, PositiveInt]
+    """(rows, columns)."""
+    tolerance: Annotated[float, Field(gt=0.0, le=1.0)]
+    """Largest allowed difference of any golden's map, as a share of the largest value in it."""
 
 
 class Evidence(_Part):
@@ -197,6 +213,8 @@ class Variant(_Part):
     """Of a lighter graph, what it was published for."""
     unknown: Score | None = Field(default=None, exclude_if=_is_none)
     """Replaces `thresholds.unknown`, which speaks of the fp32 graph."""
+    map_tolerance: Annotated[float, Field(gt=0.0, le=2.0)] | None = Field(default=None, exclude_if=_is_none)
+    """Replaces `maps.tolerance`, which speaks of the fp32 graph."""
 
 
 class Calibration(_Part):
@@ -244,6 +262,8 @@ class Manifest(_Part):
     pixels: PixelSpec | None = None
     thresholds: Thresholds = Thresholds()
     calibration: Calibration | None = None
+    maps: MapSpec | None = Field(default=None, exclude_if=_is_none)
+    """What the graph gives to explain its scores by; None: nothing."""
     files: dict[RelativePath, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
     """sha256 of every file but the manifest."""
     golden: Annotated[tuple[Golden, ...], Field(min_length=1)]
@@ -262,6 +282,11 @@ class Manifest(_Part):
                 raise ValueError(f"{golden.file} has {len(golden.scores)} scores for {len(self.labels)} labels")
             if (golden.familiarity is not None) != self.judges_familiarity:
                 raise ValueError(f"{golden.file} must have a familiarity if `unknown_by` names it, and only then")
+            place_count = math.prod(self.maps.shape) if self.maps else 0
+            if len(golden.map or ()) != place_count:
+                raise ValueError(f"{golden.file} must have a map of {place_count} places")
+        if self.maps is not None and self.pixels is None:
+            raise ValueError("maps are of pictures only")
         if self.thresholds.labels is not None and len(self.thresholds.labels) != len(self.labels):
             raise ValueError(f"{len(self.thresholds.labels)} label thresholds for {len(self.labels)} labels")
         if self.judges_familiarity and (self.thresholds.unknown is None or self.task != "single_label"):

@@ -17,6 +17,8 @@ from taxon.bundle.manifest import BundleError, Golden, Manifest, Variant
 from taxon.bundle.picture_limits import Limits
 
 Array = NDArray[np.uint8] | NDArray[np.float32]
+SMALLEST_MAP = 1e-6
+"""Largest value, in logits, of a map that has a range."""
 Run = Callable[[Array], NDArray[np.float32]]
 """What the graph takes, `[batch, …]` → its `answers`: `[batch, labels]`, or `[batch, labels + 1]` with familiarity."""
 
@@ -71,6 +73,52 @@ def replay(manifest: Manifest, variant: Variant, given: Array, run: Run, batch_s
             tolerance = golden.tolerance if variant.golden_tolerance is None else variant.golden_tolerance
             largest_difference = max(largest_difference, _compare(golden, tolerance, actual, count))
     return largest_difference
+
+
+def replay_maps(
+    manifest: Manifest, variant: Variant, given: Array, explain: Callable[[Array], NDArray[np.float32]]
+) -> float:
+    """Compares each golden's map with what the graph gives, one golden at a time, as they are asked for.
+
+    Args:
+        manifest: Of a bundle with `maps`.
+        variant: The one that `explain` runs.
+        given: As `inputs` makes it.
+        explain: What the graph takes → its maps, `[batch, labels, rows, columns]`. What it raises becomes a
+            `BundleError`.
+
+    Returns:
+        The largest difference, as a share of the largest value of its map.
+
+    Raises:
+        BundleError: The graph fails, gives maps of another shape, or one differs by more than the tolerance or is not a
+            number.
+    """
+    if manifest.maps is None:
+        raise TypeError("there are no maps to compare")
+    tolerance = manifest.maps.tolerance if variant.map_tolerance is None else variant.map_tolerance
+    expected_shape = (1, len(manifest.labels), *manifest.maps.shape)
+    largest_difference = 0.0
+    for index, golden in enumerate(manifest.golden):
+        try:
+            maps = explain(given[index : index + 1])
+        except Exception as error:  # whatever runs graphs has exceptions of its own
+            raise BundleError(f"the graph gives no maps: {error}") from error
+        if maps.shape != expected_shape:
+            raise BundleError(f"the graph gives maps {list(maps.shape)}, they must be {list(expected_shape)}")
+        expected = np.asarray(golden.map, np.float32).reshape(manifest.maps.shape)
+        difference = map_difference(maps[0, np.argmax(golden.scores)], expected)
+        if not difference <= tolerance:  # not `>`: NaN must fail
+            raise BundleError(
+                f"{golden.file}: its map differs by {difference:.3g} of its range, at most {tolerance:g} is allowed"
+            )
+        largest_difference = max(largest_difference, difference)
+    return largest_difference
+
+
+def map_difference(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """The largest difference of two maps, as a share of the largest value of the expected one."""
+    return float(np.abs(actual - expected).max() / max(float(np.abs(expected).max()), SMALLEST_MAP))
 
 
 def _input(manifest: Manifest, golden: Golden, read: Callable[[str], bytes], limits: Limits) -> Array:

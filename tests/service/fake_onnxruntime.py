@@ -130,7 +130,7 @@ class FakeSession:
         return FakeBinding()
 
     def run(self, names, feeds, options=None):
-        self.runs.append(options.entries["gpu_graph_id"] if options else "")
+        self.runs.append(options.entries.get("gpu_graph_id", "") if options else "")
         return [answers(feeds["image"])[name] for name in names]
 
     def run_with_iobinding(self, binding, options):
