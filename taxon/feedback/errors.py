@@ -16,3 +16,7 @@ class TooMuchSaidError(Exception):
         super().__init__(f"this contributor has sent {max_count} in this hour already; wait, then go on")
         self.max_count = max_count
         self.retry_s = retry_s
+
+
+class ReviewError(Exception):
+    """A picture of which this cannot be decided; the message says why."""

@@ -14,6 +14,8 @@ from taxon.feedback.store import Store
 from taxon.labelled_folder import may_be_class
 
 LIST, PROVENANCE = "samples.csv", "provenance.csv"
+RECENT = "recent.csv"
+"""A list of what is kept back to judge by, in versions of merged data."""
 LIST_COLUMNS = ("path", "label")
 PROVENANCE_COLUMNS = (
     "path",
@@ -81,7 +83,7 @@ def export(store: Store, folder: Path, wanted: Wanted) -> Counter[str]:
         atomic_files.make_folder(file.parent)
         atomic_files.write(file, store.pictures.read(first.picture, first.extension), mode=0o600)
     write_rows(folder / LIST, LIST_COLUMNS, ([path, label] for path, label, _ in chosen))
-    rows = (_provenance(path, label, kept) for path, label, picture in chosen for kept in picture)
+    rows = (provenance_row(path, label, kept) for path, label, picture in chosen for kept in picture)
     write_rows(folder / PROVENANCE, PROVENANCE_COLUMNS, rows)
     return counts
 
@@ -131,7 +133,8 @@ def _path(kept: Kept, label: str) -> str:
     return f"{label if is_folder else ONLY_LISTED}/{name}"
 
 
-def _provenance(path: str, label: str, kept: Kept) -> list[str]:
+def provenance_row(path: str, label: str, kept: Kept) -> list[str]:
+    """Where one row is from, in the order of `PROVENANCE_COLUMNS`."""
     said_at = datetime.fromtimestamp(kept.said_at, UTC).isoformat(timespec="seconds")
     return [
         path,

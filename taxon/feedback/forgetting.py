@@ -9,7 +9,8 @@ from pathlib import Path
 
 from taxon.bundle import store as bundles
 from taxon.bundle.manifest import BundleError
-from taxon.feedback.exporting import LIST, PROVENANCE, write_rows
+from taxon.feedback import label_studio
+from taxon.feedback.exporting import LIST, PROVENANCE, RECENT, write_rows
 from taxon.feedback.store import Store
 
 RUN, RUN_SAMPLES = "run.json", "samples.csv"
@@ -81,11 +82,16 @@ def _leave_export(folder: Path, pseudonym: str) -> set[str]:
         (folder / path).unlink(missing_ok=True)
         with suppress(OSError):
             (folder / path).parent.rmdir()  # the last of its class
-    with (folder / LIST).open(newline="", encoding="utf-8") as file:
-        list_header, *listed = csv.reader(file)
-    write_rows(folder / LIST, list_header, (row for row in listed if row[0] not in gone))
+    for name in (LIST, RECENT):
+        if (folder / name).is_file():
+            with (folder / name).open(newline="", encoding="utf-8") as file:
+                list_header, *listed = csv.reader(file)
+            write_rows(folder / name, list_header, (row for row in listed if row[0] not in gone))
+    theirs = {row[sha_at] for row in rows if row[at] == pseudonym}
+    if (folder / label_studio.TASKS).is_file():
+        label_studio.leave(folder, {row[sha_at] for row in rows if row[path_at] in gone}, theirs)
     write_rows(folder / PROVENANCE, header, left)
-    return {row[sha_at] for row in rows if row[at] == pseudonym}
+    return theirs
 
 
 def _runs_on(runs: Path, pictures: Collection[str]) -> Iterable[tuple[Path, str]]:

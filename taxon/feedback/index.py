@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from taxon.feedback import decisions
+
 FILE = "index.sqlite"
 BUSY_S = 30.0
 """How long a writer waits for its turn."""
-VERSION = 1
+VERSION = 2
+"""2: with what reviewers decide."""
 SCHEMA = """
 CREATE TABLE pictures (
     id TEXT PRIMARY KEY, extension TEXT NOT NULL, byte_count INTEGER NOT NULL, kept_at REAL NOT NULL
@@ -65,10 +68,12 @@ def connect(folder: Path) -> sqlite3.Connection:
         index.execute("PRAGMA secure_delete = ON")
         with writing(index):
             (version,) = index.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                for statement in _statements(SCHEMA):
-                    index.execute(statement)
-                index.execute(f"PRAGMA user_version = {VERSION}")
+            for known, schema in enumerate((SCHEMA, decisions.SCHEMA)):
+                if version == known:
+                    for statement in _statements(schema):
+                        index.execute(statement)
+                    version = known + 1
+                    index.execute(f"PRAGMA user_version = {version}")
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:

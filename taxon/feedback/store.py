@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from taxon.bundle import atomic_files, folder_lock
-from taxon.feedback import index
+from taxon.feedback import decisions, index
+from taxon.feedback.decisions import Decision, Suspicion
 from taxon.feedback.errors import StoreError, StoreFullError, TooMuchSaidError
 from taxon.feedback.picture_room import PictureRoom, name_of
 from taxon.feedback.pseudonyms import Pseudonyms
@@ -144,6 +145,52 @@ class Store:
                 unknown=bool(kept.unknown),
             )
 
+    def unsaid(self) -> Iterator[tuple[str, str, Answer]]:
+        """(picture, extension, answer) of what was captured and nobody has spoken of, the oldest first."""
+        rows = self._index.execute(
+            "SELECT p.id, p.extension, a.request_id, a.model, a.version, a.variant, a.labels, a.score, a.unknown,"
+            " a.familiarity FROM pictures p JOIN answers a ON a.picture = p.id"
+            " WHERE NOT EXISTS (SELECT 1 FROM said WHERE said.picture = p.id) ORDER BY a.answered_at, p.id"
+        )
+        for picture, extension, *found in rows:
+            answer = Answer(*found)
+            yield picture, extension, answer._replace(labels=tuple(json.loads(found[4])), unknown=bool(answer.unknown))
+
+    def decide(self, decided: Sequence[Decision]) -> None:
+        """Records what was decided, all or nothing; see `review` for what may be.
+
+        Raises:
+            StoreError: As for `add`.
+        """
+        with _told(self.folder), index.writing(self._index):
+            decisions.add(self._index, decided, self._clock())
+
+    def undo(self, pictures: Sequence[str], decided_by: str, reviewer: str) -> list[Decision]:
+        """Takes decisions back, see `decisions.undo`. Returns them.
+
+        Raises:
+            StoreError: As for `add`.
+        """
+        with _told(self.folder), index.writing(self._index):
+            return decisions.undo(self._index, pictures, decided_by, reviewer, self._clock())
+
+    def decisions(self) -> dict[str, Decision]:
+        """Those in force, by picture."""
+        return decisions.in_force(self._index)
+
+    def suspect(self, suspicions: Sequence[Suspicion]) -> None:
+        """Remembers how likely labels are to be wrong.
+
+        Raises:
+            StoreError: As for `add`.
+        """
+        with _told(self.folder), index.writing(self._index):
+            decisions.suspect(self._index, suspicions, self._clock())
+
+    def suspicions(self) -> dict[str, Suspicion]:
+        """What is remembered, by picture."""
+        return decisions.suspicions(self._index)
+
     def figures(self) -> dict[str, int]:
         """How much there is, by name."""
         counts = {
@@ -191,6 +238,7 @@ class Store:
                 others = "SELECT 1 FROM said WHERE picture = ?"
                 gone = [picture for picture in pictures if not self._index.execute(others, (picture,)).fetchone()]
                 self._drop(gone)
+                decisions.withdraw(self._index, {*pictures} - {*gone})
             self.sweep()
         return gone, len(pictures)
 
