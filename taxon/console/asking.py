@@ -1,11 +1,14 @@
 """The first page: a picture goes to the server, its answer comes back, and somebody says whether it is right."""
 
-from starlette.datastructures import FormData, UploadFile
+import base64
+
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from taxon.client import feedback_request
+from taxon.console.forms import picture, read, text
 from taxon.console.rendering import page
 from taxon.console.upstream import Upstream
 from taxon.errors import TaxonError
@@ -27,48 +30,50 @@ async def ask(request: Request) -> Response:
 
 async def classify(request: Request) -> Response:
     """The answer for one picture."""
-    form = await _form(request)
-    picture = form.get("picture")
-    if not isinstance(picture, UploadFile) or not (content := await picture.read()):
-        raise HTTPException(400, "There is no picture in what was sent: choose one.")
-    if len(content) > (most := request.app.state.console.max_picture_bytes):
-        raise HTTPException(413, f"More than {most:,} bytes may not be sent: take a smaller picture.")
-    name, _, version = _text(form, "model").partition("/")
+    form = await read(request)
+    content, file_name = await picture(form, request.app.state.console.max_picture_bytes)
+    name, _, version = text(form, "model").partition("/")
     upstream: Upstream = request.app.state.upstream
     response = await upstream.classify(content, name, version)
     model = await _described(upstream, response)
     return page(
         request,
         "answer.html",
-        file_name=picture.filename or "picture",
+        file_name=file_name,
         response=response,
         model=model,
         labels=[] if model is None else model.labels[:LABELS_OFFERED],
     )
 
 
+async def explain(request: Request) -> Response:
+    """Which parts of one picture speak for a label, or for the best one."""
+    form = await read(request)
+    content, file_name = await picture(form, request.app.state.console.max_picture_bytes)
+    name, _, version = text(form, "model").partition("/")
+    found = await request.app.state.upstream.explain(content, text(form, "label"), name, version)
+    overlay = base64.b64encode(found.overlay_png).decode()
+    return page(request, "why.html", file_name=file_name, found=found, overlay=overlay)
+
+
 async def say(request: Request) -> Response:
     """What somebody says of an answer goes to the server."""
-    form = await _form(request)
+    form = await read(request)
     if not form.get("consent"):
         raise HTTPException(400, "Without consent nothing is kept: tick the box, or leave it.")
     try:
         asked = feedback_request(
             _labels(form),
-            contributor=_text(form, "contributor"),
-            request_id=_text(form, "request_id"),
+            contributor=text(form, "contributor"),
+            request_id=text(form, "request_id"),
             share=bool(form.get("share")),
-            license=_text(form, "license"),
-            note=_text(form, "note"),
+            license=text(form, "license"),
+            note=text(form, "note"),
         )
     except ValueError as error:
         raise HTTPException(400, f"{error}.") from error
     kept = await request.app.state.upstream.submit_feedback(asked)
     return page(request, "said.html", kept=kept, labels=[*asked.labels])
-
-
-async def _form(request: Request) -> FormData:
-    return await request.form(max_files=1, max_fields=200)
 
 
 async def _described(upstream: Upstream, response: pb.ClassifyResponse) -> pb.Model | None:
@@ -81,7 +86,7 @@ async def _described(upstream: Upstream, response: pb.ClassifyResponse) -> pb.Mo
 
 def _labels(form: FormData) -> list[str]:
     choices = [str(choice) for choice in form.getlist("choice")]
-    other = _text(form, "other_label")
+    other = text(form, "other_label")
     if not choices:
         raise ValueError("nothing is chosen: say which label fits, or that none does")
     if bool(other) != (OTHER in choices):
@@ -91,8 +96,3 @@ def _labels(form: FormData) -> list[str]:
     if labels and NONE in choices:
         raise ValueError("both a label and none of them cannot be right")
     return labels
-
-
-def _text(form: FormData, field: str) -> str:
-    value = form.get(field, "")
-    return value.strip() if isinstance(value, str) else ""

@@ -26,7 +26,13 @@ from taxon.feedback.store import Store
 STATIC = Path(__file__).parent / "static"
 FORM_BYTES = 64 * 1024
 """Room for what is sent beside a picture."""
-HEADINGS = {400: "That cannot be done.", 404: "There is nothing here.", 413: "That is too large."}
+HEADINGS = {
+    400: "That cannot be done.",
+    404: "There is nothing here.",
+    405: "That page only takes what a form sends.",
+    409: "That has changed.",
+    413: "That is too large.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,7 @@ def _routes(console: Console) -> list[Route | Mount]:
     routes: list[Route | Mount] = [
         Route("/", asking.ask),
         Route("/classify", asking.classify, methods=["POST"]),
+        Route("/explain", asking.explain, methods=["POST"]),
         Route("/say", asking.say, methods=["POST"]),
         Route("/models", browsing.models),
         Route("/models/{name}/{version}", browsing.version),
@@ -101,6 +108,8 @@ def _routes(console: Console) -> list[Route | Mount]:
     if console.feedback:
         routes += [
             Route("/feedback", reviewing.feedback),
+            Route("/feedback/decide", reviewing.decide, methods=["POST"]),
+            Route("/feedback/undo", reviewing.undo, methods=["POST"]),
             Route("/feedback/pictures/{picture}.{extension}", reviewing.picture),
         ]
     return routes

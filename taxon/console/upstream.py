@@ -15,10 +15,12 @@ from taxon.errors import from_call
 from taxon.inference import open_inference_service_pb2 as inference_pb
 from taxon.inference.open_inference_service_pb2_grpc import GRPCInferenceServiceStub
 from taxon.v1 import classification_service_pb2 as pb
+from taxon.v1 import explanation_service_pb2 as explanation_pb
 from taxon.v1 import feedback_service_pb2 as feedback_pb
 
 LOOK_S = 3.0
-"""What a page waits for at most, but for answers themselves."""
+"""What a page waits for at most, but for answers and explanations."""
+EXPLAIN_S = 30.0
 
 
 class Upstream:
@@ -39,6 +41,12 @@ class Upstream:
     async def classify(self, picture: bytes, model: str, version: str) -> pb.ClassifyResponse:
         """The best classes of a picture."""
         return await self._client.classify(picture, model=model, version=version)
+
+    async def explain(self, picture: bytes, label: str, model: str, version: str) -> explanation_pb.ExplainResponse:
+        """Which parts of a picture speak for a label, as an overlay; by masking that takes seconds."""
+        return await self._client.explain(
+            picture, label=label, overlay=True, model=model, version=version, timeout_s=EXPLAIN_S
+        )
 
     async def submit_feedback(self, request: feedback_pb.SubmitFeedbackRequest) -> feedback_pb.SubmitFeedbackResponse:
         """Says what a picture shows."""

@@ -6,6 +6,7 @@ const LOOK_MS = 3000;
 function put(into, nodes) {
   into.replaceChildren(...nodes);
   into.removeAttribute("aria-busy");
+  for (const button of into.querySelectorAll(".with-script")) button.hidden = false;
 }
 
 function note(text) {
@@ -23,25 +24,25 @@ async function part(response, id) {
   return found ? [...found.childNodes] : [note(response.statusText || "The console has failed.")];
 }
 
-async function send(form) {
-  const into = document.getElementById(form.dataset.into);
-  const button = form.querySelector("button");
+async function send(form, pressed) {
+  const into = document.getElementById(pressed?.dataset.into || form.dataset.into);
   const files = [...form.elements].flatMap((field) => [...(field.files || [])]);
   const most = Number(form.dataset.maxBytes || Infinity);
   if (files.some((file) => file.size > most)) {
-    put(into, [note(`That is more than ${most.toLocaleString("en")} bytes: take a smaller picture.`)]);
+    put(into, [note(`More than ${most.toLocaleString("en")} bytes may not be sent: take a smaller picture.`)]);
     return;
   }
-  button.disabled = true;
+  const fields = new FormData(form, pressed);
+  const body = form.enctype === "multipart/form-data" ? fields : new URLSearchParams(fields);
+  if (pressed) pressed.disabled = true;
   into.setAttribute("aria-busy", "true");
   try {
-    const body = form.enctype === "multipart/form-data" ? new FormData(form) : new URLSearchParams(new FormData(form));
-    put(into, await part(await fetch(form.action, { method: "POST", body }), into.id));
+    put(into, await part(await fetch(pressed?.formAction || form.action, { method: "POST", body }), into.id));
     into.scrollIntoView({ block: "nearest" });
   } catch {
     put(into, [note("The console does not answer: is it still running?")]);
   } finally {
-    button.disabled = false;
+    if (pressed) pressed.disabled = false;
   }
 }
 
@@ -96,7 +97,7 @@ async function look() {
 document.addEventListener("submit", (event) => {
   if (!event.target.dataset.into) return;
   event.preventDefault();
-  send(event.target);
+  send(event.target, event.submitter);
 });
 document.addEventListener("input", (event) => {
   const chosen = document.getElementById(event.target.dataset.chooses || "");
