@@ -2,13 +2,12 @@
 
 import base64
 
-from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from taxon.client import feedback_request
-from taxon.console.forms import picture, read, text
+from taxon.console.forms import Form, read
 from taxon.console.rendering import page
 from taxon.console.upstream import Upstream
 from taxon.errors import TaxonError
@@ -31,15 +30,15 @@ async def ask(request: Request) -> Response:
 async def classify(request: Request) -> Response:
     """The answer for one picture."""
     form = await read(request)
-    content, file_name = await picture(form, request.app.state.console.max_picture_bytes)
-    name, _, version = text(form, "model").partition("/")
+    content = form.picture(request.app.state.console.max_picture_bytes)
+    name, _, version = form.text("model").partition("/")
     upstream: Upstream = request.app.state.upstream
     response = await upstream.classify(content, name, version)
     model = await _described(upstream, response)
     return page(
         request,
         "answer.html",
-        file_name=file_name,
+        file_name=form.file_name,
         response=response,
         model=model,
         labels=[] if model is None else model.labels[:LABELS_OFFERED],
@@ -49,26 +48,26 @@ async def classify(request: Request) -> Response:
 async def explain(request: Request) -> Response:
     """Which parts of one picture speak for a label, or for the best one."""
     form = await read(request)
-    content, file_name = await picture(form, request.app.state.console.max_picture_bytes)
-    name, _, version = text(form, "model").partition("/")
-    found = await request.app.state.upstream.explain(content, text(form, "label"), name, version)
+    content = form.picture(request.app.state.console.max_picture_bytes)
+    name, _, version = form.text("model").partition("/")
+    found = await request.app.state.upstream.explain(content, form.text("label"), name, version)
     overlay = base64.b64encode(found.overlay_png).decode()
-    return page(request, "why.html", file_name=file_name, found=found, overlay=overlay)
+    return page(request, "why.html", file_name=form.file_name, found=found, overlay=overlay)
 
 
 async def say(request: Request) -> Response:
     """What somebody says of an answer goes to the server."""
     form = await read(request)
-    if not form.get("consent"):
+    if not form.text("consent"):
         raise HTTPException(400, "Without consent nothing is kept: tick the box, or leave it.")
     try:
         asked = feedback_request(
             _labels(form),
-            contributor=text(form, "contributor"),
-            request_id=text(form, "request_id"),
-            share=bool(form.get("share")),
-            license=text(form, "license"),
-            note=text(form, "note"),
+            contributor=form.text("contributor"),
+            request_id=form.text("request_id"),
+            share=bool(form.text("share")),
+            license=form.text("license"),
+            note=form.text("note"),
         )
     except ValueError as error:
         raise HTTPException(400, f"{error}.") from error
@@ -84,9 +83,9 @@ async def _described(upstream: Upstream, response: pb.ClassifyResponse) -> pb.Mo
         return None
 
 
-def _labels(form: FormData) -> list[str]:
-    choices = [str(choice) for choice in form.getlist("choice")]
-    other = text(form, "other_label")
+def _labels(form: Form) -> list[str]:
+    choices = form.texts.get("choice", ())
+    other = form.text("other_label")
     if not choices:
         raise ValueError("nothing is chosen: say which label fits, or that none does")
     if bool(other) != (OTHER in choices):

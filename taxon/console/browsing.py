@@ -92,13 +92,14 @@ async def report(request: Request) -> Response:
 async def _server(request: Request) -> dict[str, Any]:
     """What the server says of itself now, or the fault that it does not."""
     upstream: Upstream = request.app.state.upstream
-    told: dict[str, Any] = {"ready": False, "served": (), "rates": (), "span": 0.0, "index": ()}
+    told: dict[str, Any] = {"ready": False, "served": (), "rates": {}, "span": 0.0, "index": ()}
     told |= {"refused": "", "fault": None}
     try:
         told["ready"], told["served"] = await upstream.ready(), await upstream.models()
         try:
             statistics, told["index"] = await upstream.statistics(), await upstream.index()
-            told["rates"], told["span"] = request.app.state.rates.look(time.monotonic(), statistics)
+            rates, told["span"] = request.app.state.rates.look(time.monotonic(), statistics)
+            told["rates"] = {(rate.model, rate.version): rate for rate in rates}
         except AccessError as error:
             told["refused"] = error.message
     except TaxonError as error:

@@ -43,7 +43,7 @@ class Guard:
             root_path: What proxies put before every path, such as `/taxon`; whether they take it away again or not.
             max_body_bytes: Of one request.
         """
-        self._app = app
+        self.app = app
         self._hosts = {*LOOPBACK, *(host.lower() for host in hosts)}
         self._root_path = root_path.rstrip("/")
         self._max_body_bytes = max_body_bytes
@@ -51,7 +51,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI says."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
 
@@ -65,7 +65,7 @@ class Guard:
         if refusal := self._refusal(scope["method"], headers):
             await PlainTextResponse(refusal, 403)(scope, receive, guarded)
             return
-        await self._app(self._rooted(scope), self._bounded(receive), guarded)
+        await self.app(self._rooted(scope), self._bounded(receive), guarded)
 
     def _refusal(self, method: str, headers: Headers) -> str:
         host = headers.get("host", "")

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from taxon.console.forms import read, text
+from taxon.console.forms import read
 from taxon.console.rendering import page
 from taxon.feedback import review
 from taxon.feedback.errors import ReviewError, StoreError
@@ -49,13 +49,13 @@ async def decide(request: Request) -> Response:
     """Keeps a decision, and shows the next picture."""
     store: Store = request.app.state.store
     form = await read(request)
-    picture, reviewer, verdict = text(form, "picture"), text(form, "reviewer"), text(form, "verdict")
+    picture, reviewer, verdict = form.text("picture"), form.text("reviewer"), form.text("verdict")
     case = next((one for one in review.cases(store, pending=False) if one.picture == picture), None)
     if case is None:
         raise HTTPException(404, "This picture is no longer kept.")
-    if text(form, "seen") != _seen(case):
+    if form.text("seen") != _seen(case):
         raise HTTPException(409, "Somebody has said something of this picture, or decided, meanwhile: look again.")
-    label = text(form, "label")
+    label = form.text("label")
     if verdict not in VERDICTS or (verdict == "correct") != bool(label):
         raise HTTPException(400, "Write a label to correct what is said, and none otherwise.")
     try:
@@ -64,20 +64,20 @@ async def decide(request: Request) -> Response:
         raise HTTPException(400, f"{error}.") from error
     except StoreError as error:
         raise HTTPException(503, f"{error}.") from error
-    return _next(request, text(form, "at"), reviewer, picture)
+    return _next(request, form.text("at"), reviewer, picture)
 
 
 async def undo(request: Request) -> Response:
     """Takes a decision back, and shows its picture among those that wait."""
     form = await read(request)
-    reviewer = text(form, "reviewer")
+    reviewer = form.text("reviewer")
     try:
-        review.undo(request.app.state.store, reviewer, [text(form, "picture")])
+        review.undo(request.app.state.store, reviewer, [form.text("picture")])
     except ReviewError as error:
         raise HTTPException(409, f"{error}.") from error
     except StoreError as error:
         raise HTTPException(503, f"{error}.") from error
-    return _next(request, text(form, "at"), reviewer, "")
+    return _next(request, form.text("at"), reviewer, "")
 
 
 async def picture(request: Request) -> Response:
