@@ -37,7 +37,7 @@ async function send(form, pressed) {
   if (pressed) pressed.disabled = true;
   into.setAttribute("aria-busy", "true");
   try {
-    put(into, await part(await fetch(pressed?.formAction || form.action, { method: "POST", body }), into.id));
+    put(into, await part(await fetch(pressed?.getAttribute("formaction") || form.action, { method: "POST", body }), into.id));
     into.scrollIntoView({ block: "nearest" });
   } catch {
     put(into, [note("The console does not answer: is it still running?")]);
