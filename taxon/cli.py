@@ -60,6 +60,7 @@ COMMANDS = {
     "tune": Command("tuning.command:main", "cpu", "find the settings that serve a model fastest on this machine"),
     "explain": Command("explain:main", "", "draw over pictures what speaks for their labels"),
     "feedback": Command("feedback.commands:main", "", "say what pictures show; list, export and forget what was said"),
+    "console": Command("console.commands:main", "console", "show a server, models and runs in the browser"),
     "demo": Command("demo:main", "training,cpu", "train, export, serve and classify handwritten digits"),
 }
 
