@@ -8,12 +8,12 @@ from pathlib import Path
 import uvicorn
 
 from taxon import connection, ranges
-from taxon.client import MAX_MESSAGE_BYTES
 from taxon.console.guard import LOOPBACK
 from taxon.console.pages import Console, application
 from taxon.feedback.errors import StoreError
 from taxon.feedback.sealing import Seal, SealError
 from taxon.feedback.store import Store
+from taxon.requests import MAX_MESSAGE_BYTES
 
 STOP_S = 5
 """What open answers get to be finished."""

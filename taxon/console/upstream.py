@@ -9,7 +9,8 @@ from typing import Self
 
 import grpc
 
-from taxon.client import CHANNEL_OPTIONS, AsyncClient
+from taxon.channel_options import CHANNEL_OPTIONS
+from taxon.client import AsyncClient
 from taxon.connection import Connection
 from taxon.errors import from_call
 from taxon.inference import open_inference_service_pb2 as inference_pb

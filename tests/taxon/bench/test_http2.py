@@ -26,7 +26,7 @@ from taxon.bench.load import Plan
 from tests.taxon.bench.scripted import FINE, Session, answer, scripted
 
 BODIES = [message(b"picture")]
-ONE_CALLER = Plan(0.15, 0.0, callers=1, connections=1)
+ONE_CALLER = Plan(0.4, 0.0, callers=1, connections=1)
 
 
 def statuses(to, plan=ONE_CALLER):
