@@ -1,4 +1,4 @@
-"""MLflow as its client sees it: a stand-in keeps what it is told. Against a real server: see docs/experiments.md."""
+"""MLflow as its client sees it: a stand-in keeps what it is told."""
 
 import os
 import sys
