@@ -26,7 +26,7 @@ PER_MACHINE = ("machine",)
 
 class MlflowRun:
     """One run of MLflow for a run; a resumed one goes on in its own. A server that fails later stops nothing: what it
-    has missed is sent after the next epoch.
+    has missed is sent after the next epoch, or when the run is resumed.
     """
 
     def __init__(self, run: Run, say: Callable[[str], None]) -> None:
@@ -57,11 +57,15 @@ class MlflowRun:
             recipe = tomllib.loads((run.folder / "recipe.toml").read_text(encoding="utf-8"))
             params = [Param(name, value) for name, value in _flat(recipe)]
             self._client.update_run(self._id, "RUNNING")
+            known = {figure.step for figure in self._client.get_metric_history(self._id, "train_loss")}
             for start in range(0, len(params), PARAMS_AT_ONCE):
                 self._client.log_batch(self._id, params=params[start : start + PARAMS_AT_ONCE])
         except MlflowException as error:
             raise TrainingError(f"MLflow at {os.environ['MLFLOW_TRACKING_URI']}: {first_line(error)}") from error
         atexit.register(self._ended, "KILLED")
+        for line in run.metrics():
+            if line["epoch"] not in known:
+                self.write(line)
 
     def _experiment(self) -> str:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT

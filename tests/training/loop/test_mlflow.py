@@ -1,4 +1,4 @@
-"""MLflow as its client sees it: a stand-in keeps what it is told. Against a real server: see docs/experiments.md."""
+"""MLflow as its client sees it: a stand-in keeps what it is told."""
 
 import os
 import sys
@@ -55,6 +55,9 @@ class Server:
         assert len(params) <= 100
         self.params |= dict(params)
         self.metrics += metrics
+
+    def get_metric_history(self, run_id, name):
+        return [metric for metric in self.metrics if metric.key == name]
 
     def update_run(self, run_id, status):
         self.statuses.append(status)
@@ -120,10 +123,13 @@ def test_a_server_that_goes_away_stops_nothing_and_misses_nothing(server, monkey
     assert {metric.step for metric in server.metrics} == {1, 2}
 
 
-def test_a_resumed_run_goes_on_in_its_own(server, tmp_path, monkeypatch):
+def test_a_resumed_run_goes_on_in_its_own_and_sends_the_rest(server, tmp_path, monkeypatch):
     assert main([*WORDS, "--mlflow"]) == 0
+    sent = [*server.metrics]
+    server.metrics[:] = [metric for metric in sent if metric.step == 1]
     assert main(["--resume", "run"]) == 0
     assert len(server.runs) == 1
+    assert [metric[:2] for metric in server.metrics] == [metric[:2] for metric in sent]
     assert {metric.step for metric in server.metrics} == {1, 2}
     assert server.statuses[-1] == "FINISHED"
 
