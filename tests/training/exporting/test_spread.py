@@ -11,7 +11,10 @@ def test_the_validation_set_is_measured_as_the_service_measures(tmp_path):
     random = np.random.default_rng(0)
     rows = random.dirichlet(np.ones(3), len(candidate.files)).astype(np.float32)
     found = spread.measured(candidate, rows)
-    sizes = [side(image.width * image.height) for image in map(Image.open, candidate.files)]
+    sizes = []
+    for file in candidate.files:
+        with Image.open(file) as image:
+            sizes.append(side(image.width * image.height))
     served = {"score": rows.max(axis=1), "brightness": brightness(decoded(candidate.files)), "side": sizes}
     assert found.keys() == served.keys()
     for measure, values in served.items():
