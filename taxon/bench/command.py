@@ -35,8 +35,9 @@ def main(argv: list[str]) -> int:
         if options.plot:
             _check_plot(options.plot)
         server = connection.from_options(options)
+        pictures = made_pictures.of(options.pictures)
         to = peer(options.server, _tls(options), options.tls_server_name)
-        asking = ask(server, options.protocol, options.model, options.version, made_pictures.of(options.pictures))
+        asking = ask(server, options.protocol, options.model, options.version, pictures)
     except (TaxonError, OSError, ValueError) as error:
         sys.stderr.write(f"taxon bench: {error}\n")
         return 2

@@ -39,8 +39,11 @@ def peer(address: str, tls: ssl.SSLContext | None = None, server_name: str = "")
     if not colon or not host or not port.isdecimal():
         raise ValueError(f"{address!r} is not HOST:PORT")
     host = host.strip("[]")
-    with socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S) as tried:
-        return Peer(tried.family, tried.getpeername(), tls, server_name or host)
+    try:
+        with socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S) as tried:
+            return Peer(tried.family, tried.getpeername(), tls, server_name or host)
+    except OSError as error:
+        raise OSError(f"cannot connect to {address}: {error.strerror or error}") from None
 
 
 class Wire:

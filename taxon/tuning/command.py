@@ -122,7 +122,7 @@ class Measuring:
                 raise
             self._console.print(f"{stage:10} {tried}: {error}", highlight=False, markup=False)
             return Measured(tried, stage, 0.0, 0.0, None)
-        line = f"{stage:10} {tried!s:24} {seen.rate:7.1f} calls/s   saturated {seen.saturated:7.1f}"
+        line = f"{stage:10} {tried!s:24} {seen.rate:7.1f} calls/s   saturated {seen.saturated:7.1f}   {seen.variant}"
         self._console.print(line, highlight=False, markup=False)
         return seen
 
@@ -132,7 +132,7 @@ class Measuring:
         plan = Plan(seconds, WARM_UP_SHARE * seconds, connections=self._options.connections, seed=seed)
         target = Target(peer(server.address), server.address, self._path)
         found = Runs(target, self._bodies, plan).capacity(self._options.p99_ms / 1e3)
-        return Measured(tried, stage, found.rate, found.saturated, found.p99_ms)
+        return Measured(tried, stage, found.rate, found.saturated, found.p99_ms, server.model.variant)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -70,8 +70,8 @@ def conclusion(asked: Asked, found: Found) -> str:
 def text(asked: Asked, found: Found) -> str:
     """For people, in Markdown."""
     rows = [
-        f"| {stage} | `{tried}` | {len(seen)} | {_median(seen, 'rate')} | {_median(seen, 'p99_ms')} "
-        f"| {_median(seen, 'saturated')} |"
+        f"| {stage} | `{tried}` | {', '.join(sorted({one.variant for one in seen}))} | {len(seen)} "
+        f"| {_median(seen, 'rate')} | {_median(seen, 'p99_ms')} | {_median(seen, 'saturated')} |"
         for (stage, tried), seen in _grouped(found).items()
     ]
     floor = "" if asked.min_accuracy is None else f" Variants below an accuracy of {asked.min_accuracy} were left out."
@@ -85,8 +85,8 @@ def text(asked: Asked, found: Found) -> str:
             f"generator took of its cores is lacking here.{floor} The prediction is the median of runs that had no "
             "part in the choice.",
             "",
-            "| stage | settings | times | calls/s | p99, ms | saturated, calls/s |",
-            "|---|---|---|---|---|---|",
+            "| stage | settings | variant | times | calls/s | p99, ms | saturated, calls/s |",
+            "|---|---|---|---|---|---|---|",
             *rows,
             "",
             f"To check: start the server so, then `taxon bench 127.0.0.1:50051 --p99-ms {asked.p99_ms:g}`.",

@@ -31,6 +31,8 @@ class Measured:
     """Answers per second in a closed loop."""
     p99_ms: float | None
     """At that rate."""
+    variant: str = ""
+    """That the server chose, or was told; empty if none came up."""
 
 
 @dataclass(slots=True)

@@ -23,6 +23,11 @@ START_TIMEOUT_S = 900.0
 """Of every model's proof: engines of a GPU take minutes."""
 STOP_TIMEOUT_S = 30.0
 PAUSE_S = 0.05
+OWN_FLAGS = (
+    *("--listen", "127.0.0.1:0", "--bind-when-ready", "true", "--drain-grace-seconds", "1"),
+    *("--log-format", "json", "--log-level", "info"),
+)
+"""Behind all others, so that they win: what is read here must be said."""
 
 
 class ServerError(Exception):
@@ -49,8 +54,7 @@ def serving(models: Path, model: str, flags: Sequence[str]) -> Iterator[Serving]
     """
     with tempfile.TemporaryDirectory(prefix="taxon-tune-") as folder:
         log = Path(folder, "log")
-        words = [sys.executable, "-m", "taxon.cli", "serve", "--models", str(models), "--listen", "127.0.0.1:0"]
-        words += ["--bind-when-ready", "true", "--log-format", "json", "--log-level", "info", *flags]
+        words = [sys.executable, "-m", "taxon.cli", "serve", *flags, "--models", str(models), *OWN_FLAGS]
         environment = {name: value for name, value in os.environ.items() if not name.startswith(VARIABLE)}
         with (
             log.open("wb") as output,

@@ -82,9 +82,8 @@ def test_the_page_of_messages_is_what_the_files_say():
 def commands_in(text: str) -> Iterator[list[str]]:
     """The words of each `taxon …` in a block, without what only a shell reads."""
     for line in text.replace("\\\n", " ").splitlines():
-        words = shlex.split(line.removeprefix("$ "), comments=True)
-        if words[:1] == ["taxon"]:
-            yield words[1:]
+        if (typed := line.removeprefix("$ ")).startswith("taxon "):
+            yield shlex.split(typed, comments=True)[1:]
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "docs/tuning.md"], ids=lambda page: page.stem)

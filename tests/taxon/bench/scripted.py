@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import MappingProxyType
 
 from taxon.bench.http2 import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, frame
-from taxon.bench.wire import Peer, peer
+from taxon.bench.wire import Peer
 
 FINE = b"\x88\x00\x0bgrpc-status\x010"
 
@@ -64,6 +64,6 @@ def scripted(*scripts: Callable[[Session], None], settings: Mapping[int, int] = 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve, args=(listener, scripts), daemon=True)
         thread.start()
-        yield peer(f"127.0.0.1:{listener.getsockname()[1]}")
+        yield Peer(socket.AF_INET, listener.getsockname())
     thread.join(5)
     assert not failures

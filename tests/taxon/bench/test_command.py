@@ -47,7 +47,7 @@ def test_a_plot(address, tmp_path):
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["127.0.0.1:1"], "Connection refused"),
+        (["127.0.0.1:1"], "cannot connect to 127.0.0.1:1: Connection refused"),
         (["nowhere"], "'nowhere' is not HOST:PORT"),
         (["127.0.0.1:1", "--pictures", "missing"], "missing"),
         (["127.0.0.1:1", "--plot", "load.doc"], "--plot load.doc: the ending must be one of"),

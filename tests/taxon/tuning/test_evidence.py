@@ -12,9 +12,9 @@ BEST = Tried(workers=1, variant="int8")
 
 def found(chosen=BEST, rate=210.0):
     measured = [
-        Measured(Tried(), "final", 180.0, 220.0, 48.0),
-        Measured(chosen, "final", 209.0, 240.0, 47.0),
-        Measured(chosen, "final", 211.0, 242.0, 49.0),
+        Measured(Tried(), "final", 180.0, 220.0, 48.0, "fp32"),
+        Measured(chosen, "final", 209.0, 240.0, 47.0, "int8"),
+        Measured(chosen, "final", 211.0, 242.0, 49.0, "int8"),
     ]
     return Found(chosen, Tried(), 1.17 if chosen != Tried() else 1.0, rate, measured)
 
@@ -45,14 +45,9 @@ def test_the_evidence_lies_beside_it(tmp_path):
     write(tmp_path / "new", ASKED, found())
     told = json.loads((tmp_path / "new/evidence.json").read_text())
     assert (told["chosen"], told["predicted_calls_per_s"]) == ({"workers": "1", "variant": "int8"}, 210.0)
-    assert told["measured"][0] == {
-        "tried": {},
-        "stage": "final",
-        "rate": 180.0,
-        "saturated": 220.0,
-        "p99_ms": 48.0,
-    }
+    first = {"tried": {}, "stage": "final", "rate": 180.0, "saturated": 220.0, "p99_ms": 48.0, "variant": "fp32"}
+    assert told["measured"][0] == first
     assert told["conditions"]["taxon"]
     text = (tmp_path / "new/evidence.md").read_text()
-    assert "| final | `--workers 1 --variant int8` | 2 | 210.0 | 48.0 | 241.0 |" in text
+    assert "| final | `--workers 1 --variant int8` | int8 | 2 | 210.0 | 48.0 | 241.0 |" in text
     assert "Variants below an accuracy of 0.9 were left out." in text
