@@ -2,7 +2,8 @@
 
 python classify.py MODELS MODEL VERSION FOLDER OUT        (pip install 'taxon[ray]')
 
-Every node needs the same MODELS folder. OUT becomes a folder of Parquet files with the columns of `taxon classify --out`.
+Every node needs the same MODELS folder. OUT becomes a folder of Parquet files with the columns of
+`taxon classify --out`.
 """
 
 import sys
