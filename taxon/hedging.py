@@ -29,7 +29,9 @@ class Hedging:
         self._saved = MOST_SAVED
         self._lock = threading.Lock()
 
-    def blocking(self, method: Callable[..., Any], request: Any, timeout_s: float, metadata: Any) -> Any:
+    def blocking(
+        self, method: "grpc.UnaryUnaryMultiCallable[Any, Any]", request: Any, timeout_s: float, metadata: Any
+    ) -> Any:
         """Calls a method of a blocking stub, perhaps twice.
 
         Raises:

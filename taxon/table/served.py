@@ -5,7 +5,7 @@ what only it can be blamed for is no row of the table, but ends the run, which c
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 from taxon import in_turns
 from taxon.choice import Choice
@@ -68,7 +68,7 @@ def answers(
         TaxonError: The server has been away or busy for longer than `PATIENCE_S`, or refuses this caller or model.
     """
 
-    async def rows() -> AsyncIterator[Row]:
+    async def rows() -> AsyncGenerator[Row, None]:
         async with client_of(server, timeout_s) as client:
             names = (name for chunk in chunks for name in chunk)
             async for row in in_turns.awaited(lambda name: _row(client, base, name, choice), names, concurrency):

@@ -9,7 +9,7 @@ from taxon.batch import Classifier
 from tests.fakes import picture
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'taxon[ray]'")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # which Ray gives of itself
 
 COUNT = 600
 

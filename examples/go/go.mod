@@ -1,0 +1,3 @@
+module taxon.example/classify
+
+go 1.19
