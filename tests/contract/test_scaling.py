@@ -30,7 +30,9 @@ def test_the_page_says_what_the_simulation_says():
     command = re.search(r"simulate_replicas --batch-ms ([^\n]*) --rate (\d+) --p99-ms (\d+) --workers (\d+)", PAGE)
     run_s = {int(size): float(ms) / 1e3 for size, ms in re.findall(r"(\d+)=([\d.]+)", command[1])}
     rows = enough(run_s, int(command[4]), float(command[2]), float(command[3]), in_turns=False, spread=0.2)
-    told = re.findall(r"^ +(\d+) replicas +([\d.]+)% +(?:p50 +([\d.]+) ms +p99 +([\d.]+) ms|cannot)", PAGE, re.MULTILINE)
+    told = re.findall(
+        r"^ +(\d+) replicas +([\d.]+)% +(?:p50 +([\d.]+) ms +p99 +([\d.]+) ms|cannot)", PAGE, re.MULTILINE
+    )
     assert [(int(replicas), float(p99 or 0)) for replicas, _, _, p99 in told] == [
         (row["replicas"], row.get("p99_ms", 0)) for row in rows
     ]
