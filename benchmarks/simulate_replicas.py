@@ -172,9 +172,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="calls per second, of all replicas")
     parser.add_argument("--p99-ms", type=float)
     parser.add_argument("--balance", choices=("chance", "turns"), default="chance")
-    parser.add_argument(
-        "--spread", type=float, default=SPREAD, help="coefficient of variation of a batch (%(default)s)"
-    )
+    parser.add_argument("--spread", type=float, default=SPREAD, help="of a batch's time: coefficient of variation")
     options = parser.parse_args()
     if options.models:
         print(json.dumps(checked(options)))
