@@ -34,6 +34,8 @@ from taxon.service.scheduling.batching import best_bucket
 SIZES = (1, 2, 4, 8)
 ARRIVALS = 60_000
 MOST_REPLICAS = 200
+SPREAD = 0.5
+"""What fits a measurement best (docs/experiments.md, 2026-11-26): pictures differ, and processes share cores."""
 FULL = 0.97
 """Of the best rate: beyond it a queue has no end within the arrivals that are drawn."""
 
@@ -170,7 +172,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="calls per second, of all replicas")
     parser.add_argument("--p99-ms", type=float)
     parser.add_argument("--balance", choices=("chance", "turns"), default="chance")
-    parser.add_argument("--spread", type=float, default=0.2, help="coefficient of variation of a batch (%(default)s)")
+    parser.add_argument("--spread", type=float, default=SPREAD, help="of a batch's time: coefficient of variation")
     options = parser.parse_args()
     if options.models:
         print(json.dumps(checked(options)))

@@ -112,8 +112,12 @@ def main(argv: list[str]) -> int:
         help="seconds to wait until it is SERVING (%(default)s)",
     )
     connection.add_options(parser, key=False)
-    if listen := os.environ.get("TAXON_LISTEN"):  # in a container the server's own variable says where it is
+    # An image's health check is always the same command: the container's variables say where to ask, and how.
+    if listen := os.environ.get("TAXON_LISTEN"):
         parser.set_defaults(server=_reached(listen))
+    names = ("tls_ca", "tls_cert", "tls_key", "tls_server_name")
+    told = {name: os.environ.get(f"TAXON_HEALTH_{name.upper()}") for name in names}
+    parser.set_defaults(**{name: value for name, value in told.items() if value})
     arguments = parser.parse_args(argv)
     try:
         server = connection.from_options(arguments)

@@ -76,11 +76,6 @@ class Container:
         """Until the image's own health check says so."""
         until(lambda: self.state.get("Health", {}).get("Status") == "healthy")
 
-    def processes(self, of):
-        """The numbers, on this machine, of its processes whose command has the word."""
-        lines = docker("top", self.id, "-o", "pid,args").stdout.splitlines()[1:]
-        return [int(line.split()[0]) for line in lines if of in line]
-
     def events(self, since, kind):
         """How often something of the kind has happened to it."""
         when = ["--since", int(since), "--until", int(time.time()) + 1]

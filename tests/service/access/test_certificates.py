@@ -167,7 +167,7 @@ def expired(port, ca):
     return False
 
 
-async def test_clients_that_must_show_a_certificate(serve, models, server, authority, tmp_path, capsys):
+async def test_clients_that_must_show_a_certificate(serve, models, server, authority, tmp_path, capsys, monkeypatch):
     _, flags = server
     ours, old = Authority(tmp_path, "clients"), Authority(tmp_path, "old_clients")
     client, formerly, foreign = ours.sign("client"), old.sign("formerly"), authority.sign("foreign")
@@ -191,6 +191,13 @@ async def test_clients_that_must_show_a_certificate(serve, models, server, autho
         assert await asyncio.to_thread(health.main, ["--server", address, "--tls-ca", str(authority.cert)]) == 1
         assert await asyncio.to_thread(health.main, ["--server", address, "--tls-ca", str(tmp_path / "none")]) == 2
         assert "red" in capsys.readouterr().out
+        # As the health check of an image, which cannot know the options.
+        told = {"TLS_CA": authority.cert, "TLS_CERT": client.cert, "TLS_KEY": client.key}
+        monkeypatch.setenv("TAXON_LISTEN", address)
+        assert await asyncio.to_thread(health.main, []) == 1
+        for name, path in told.items():
+            monkeypatch.setenv(f"TAXON_HEALTH_{name}", str(path))
+        assert await asyncio.to_thread(health.main, []) == 0
 
         page = ssl.create_default_context(cafile=authority.cert)
         url = f"https://localhost:{running.server.metrics_port}/metrics"
