@@ -99,20 +99,27 @@ class Explaining:
             seen = next(waiting, None)
             return None if seen is None else (seen, masking.masked(picture, seen))
 
+        async def told(seen: NDArray[np.float32], copied: NDArray[np.uint8]) -> bool:
+            while True:
+                count = evidence.count
+                try:
+                    scored = await self._lane.run(model, copied, deadline - RESERVE_S)
+                except (QueueFullError, DeadlineTooShortError) as error:
+                    if isinstance(error, QueueFullError) and evidence.count > count:
+                        continue  # it was the other copies that kept the workers
+                    refusals.append(error)
+                    return False
+                evidence.add(seen, float(scored.scores[index]))
+                return True
+
         turn = asyncio.Lock()  # a generator is asked by one at a time
 
         async def ask() -> None:
             while not refusals and self._clock() < deadline - RESERVE_S:
                 async with turn:
                     copy = await asyncio.to_thread(prepared)
-                if copy is None:
+                if copy is None or not await told(*copy):
                     return
-                try:
-                    scored = await self._lane.run(model, copy[1], deadline - RESERVE_S)
-                except (QueueFullError, DeadlineTooShortError) as error:
-                    refusals.append(error)
-                    return
-                evidence.add(copy[0], float(scored.scores[index]))
 
         async with asyncio.TaskGroup() as group:
             for _ in range(AT_ONCE):

@@ -74,7 +74,7 @@ class Lane:
             PictureError: The same.
         """
         began = self._clock()
-        patient_until = min(deadline, began + PATIENCE_S)
+        patient_until = began + PATIENCE_S
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
@@ -82,7 +82,9 @@ class Lane:
                         model.number, payload, deadline, 0, model.picture_bytes, background=True, explained=explained
                     )
             except QueueFullError:
-                if self._clock() + LOOK_S >= patient_until:
+                if self._clock() + LOOK_S >= deadline:
+                    raise DeadlineTooShortError(0.0, self._clock() - began) from None
+                if self._clock() >= patient_until:
                     raise self._refusal(
                         "the server is busy, and explanations run only where a worker is idle"
                     ) from None

@@ -61,7 +61,7 @@ class BundleExplainer:
             raise BundleError(f"{folder} has no variant {precision}")
         threads = len(os.sched_getaffinity(0))
         device = Device(provider=CPU, options={})
-        self._session = prove(bundle, precision, device, threads, (1, TOGETHER), Limits()).session
+        self._proven = prove(bundle, precision, device, threads, (1, TOGETHER), Limits())
         self._spec = self.manifest.pixels
 
     def explain(self, encoded: bytes, label: str = "", method: str = "") -> Explanation:
@@ -82,7 +82,7 @@ class BundleExplainer:
         if method == "activation" and self.manifest.maps is None:
             raise ValueError(f"model {self.manifest.name!r} was exported without maps: --method masking needs none")
         picture = pixels.decode(encoded, self._spec, Limits())
-        first = unpacked(self._session.explain(picture[None])[0])
+        first = unpacked(self._proven.explain(picture[None])[0])
         scores, _ = answers.parted(first.row, len(labels))
         index = labels.index(label) if label else int(scores.argmax())
         if first.maps is not None and method != "masking":
@@ -91,11 +91,18 @@ class BundleExplainer:
         evidence = self._masked(picture, index)
         return Explanation(labels[index], float(scores[index]), "masking", 1 + evidence.count, evidence.map(), picture)
 
+    def scores(self, pictures: NDArray[np.uint8], label: str) -> NDArray[np.float32]:
+        """One label's scores, float32 `[N]`, of uint8 `[N, height, width, channels]`."""
+        index = self.manifest.labels.index(label)
+        batches = (pictures[begin : begin + TOGETHER] for begin in range(0, len(pictures), TOGETHER))
+        scores: NDArray[np.float32] = np.concatenate([self._proven.session.run(batch)[:, index] for batch in batches])
+        return scores
+
     def _masked(self, picture: NDArray[np.uint8], index: int) -> masking.Evidence:
         evidence = masking.Evidence(*picture.shape[:2])
         waiting = masking.masks(*picture.shape[:2], masking.MASK_COUNT)
         while seen := list(itertools.islice(waiting, TOGETHER)):
-            rows = self._session.run(np.stack([masking.masked(picture, one) for one in seen]))
+            rows = self._proven.session.run(np.stack([masking.masked(picture, one) for one in seen]))
             for one, row in zip(seen, rows, strict=True):
                 evidence.add(one, float(row[index]))
         return evidence

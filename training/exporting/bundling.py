@@ -63,7 +63,7 @@ class Settings:
     unknown_coverage: float | None = None
     """Share of validation pictures that keep an answer; None for no `unknown` threshold."""
     maps: bool = False
-    """Has the graph give class activation maps, if the network ends in a global pooling and a linear layer."""
+    """Class activation maps, if the network ends in a global pooling and a linear layer."""
     tolerance: float | None = None
     """Largest score difference on every provider; each provider's own by default."""
     precisions: tuple[str, ...] = ()
@@ -173,13 +173,17 @@ def publish(
             for result in lighter
         ]
         kept = [result for result in lighter if isinstance(result, Kept)]
-        if golden_maps:
-            kept = [variants.with_map_tolerance(result, staged, candidate, golden_maps, winners) for result in kept]
+        if mapped:
+            kept = [
+                variants.with_map_tolerance(result, staged, mapped, candidate, golden_maps, winners) for result in kept
+            ]
         dropped = [result for result in lighter if isinstance(result, Dropped)]
         for result in dropped:
             (staged / f"model.{result.precision}.onnx").unlink(missing_ok=True)
         proofs = goldens.copy(candidate, reference, tolerances, golden_maps, staged)
-        draft = draft_manifest(candidate, name, proofs, calibrated, maps.spec(golden_maps) if golden_maps else None)
+        draft = draft_manifest(
+            candidate, name, proofs, calibrated, maps.write(mapped, golden_maps, staged) if mapped else None
+        )
         draft = draft.model_copy(update={"distributions": spread.measured(candidate, reference)})
         pictures = variants.timed_pictures(candidate)
         full = Variant(
@@ -196,8 +200,8 @@ def publish(
         draft = with_results(draft, candidate, passed, graphs)
         goldens.replay(staged, draft)
         contents = report(draft, passed, dropped)
-        if golden_maps:
-            faithful = map_faithfulness.measured(staged / GRAPH_FILE, candidate, [*golden_maps], winners)
+        if mapped:
+            faithful = map_faithfulness.measured(staged / GRAPH_FILE, mapped, candidate, [*golden_maps], winners)
             contents["map_faithfulness"] = dataclasses.asdict(faithful)
             notes.append(faithful.sentence)
         write_report(staged, "metrics.json", contents)

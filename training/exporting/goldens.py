@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from taxon.bundle import proof
+from taxon.bundle import class_maps, proof
 from taxon.bundle.answers import parted
 from taxon.bundle.manifest import BundleError, Golden, Manifest
 from taxon.training.exporting import parity
@@ -111,6 +111,7 @@ def replay(folder: Path, manifest: Manifest) -> None:
             run = functools.partial(parity.run, session)
             proof.replay(manifest, variant, given, run, REPLAY_BATCH_SIZES)
             if manifest.maps:
-                proof.replay_maps(manifest, variant, given, functools.partial(parity.maps, session))
+                head = class_maps.read_head((folder / manifest.maps.weights).read_bytes(), manifest)
+                proof.replay_maps(manifest, variant, given, functools.partial(parity.maps, session, head=head))
     except BundleError as error:
         raise ExportError(f"the bundle does not answer as torch did: {error}") from error

@@ -1,7 +1,7 @@
 """The graph that a bundle holds, and the ways to get it out of torch.
 
 Knows the graph contract: uint8 `image` or float32 `features` in, float32 `scores` out and behind them `familiarity` if
-the network judges it and `maps` if it gives them, everything after decoding inside. Does not know whether a graph
+the network judges it and `places` if it is mapped, everything after decoding inside. Does not know whether a graph
 answers as the network did: that is `parity`'s question.
 """
 
@@ -17,7 +17,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from taxon.bundle.manifest import FAMILIARITY_OUTPUT, GRAPH_INPUTS, GRAPH_OUTPUT, MAPS_OUTPUT
+from taxon.bundle.manifest import FAMILIARITY_OUTPUT, GRAPH_INPUTS, GRAPH_OUTPUT, PLACES_OUTPUT
 from taxon.mistaken import first_line
 from taxon.training.config import Task
 from taxon.training.errors import TrainingError
@@ -37,7 +37,7 @@ class Scored(nn.Module):
 
     Args:
         network: Normalised float32 → float32 `[N, K]` logits; a `Judged` one gives the familiarity too, and a
-            `Mapped` one maps.
+            `Mapped` one places.
         task: `single_label` ends in a softmax, `multi_label` in a sigmoid.
         temperature: The logits are divided by it.
     """
@@ -57,7 +57,7 @@ class Scored(nn.Module):
         """Of the graph."""
         mapped = isinstance(self.network, Mapped)
         judged = isinstance(self.network.network if isinstance(self.network, Mapped) else self.network, Judged)
-        return [GRAPH_OUTPUT, *([FAMILIARITY_OUTPUT] if judged else []), *([MAPS_OUTPUT] if mapped else [])]
+        return [GRAPH_OUTPUT, *([FAMILIARITY_OUTPUT] if judged else []), *([PLACES_OUTPUT] if mapped else [])]
 
     def forward(self, given: Tensor) -> Tensor | tuple[Tensor, ...]:
         """What the graph is given → float32 `[N, K]` scores in 0…1, and what else the network gives."""
@@ -245,7 +245,7 @@ def metadata(path: Path) -> dict[str, str]:
 
 
 def judging(model: onnx.ModelProto) -> list[str]:
-    """The names of the nodes on which no score depends: those of familiarity and maps. They stay in full precision."""
+    """The names of the nodes on which no score depends: of familiarity and places. They stay in full precision."""
     needed, names = {GRAPH_OUTPUT}, []
     for node in reversed(model.graph.node):  # sorted topologically, as ONNX demands
         if needed.intersection(node.output):

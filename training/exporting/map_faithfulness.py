@@ -11,6 +11,7 @@ from taxon.explanation import activation, faithfulness
 from taxon.explanation.faithfulness import Faithfulness
 from taxon.training.exporting import parity
 from taxon.training.exporting.candidate import Candidate
+from taxon.training.exporting.mapped import Mapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,14 @@ class MapFaithfulness:
         )
 
 
-def measured(path: Path, candidate: Candidate, indexes: Sequence[int], winners: NDArray[np.int64]) -> MapFaithfulness:
+def measured(
+    path: Path, network: Mapped, candidate: Candidate, indexes: Sequence[int], winners: NDArray[np.int64]
+) -> MapFaithfulness:
     """Measures the maps of the labels that win.
 
     Args:
-        path: A graph that gives maps.
+        path: A graph that gives places.
+        network: What it was made of.
         candidate: Whose validation pictures are used.
         indexes: Of those.
         winners: The label by index of the validation picture.
@@ -67,7 +71,7 @@ def measured(path: Path, candidate: Candidate, indexes: Sequence[int], winners: 
             return parity.run(session, batch)[:, label]
 
         picture = arrays[0].astype(np.uint8, copy=False)
-        heat = activation.of_label(parity.maps(session, arrays)[0], label, candidate.task)
+        heat = activation.of_label(parity.maps(session, arrays, network.head_weights)[0], label, candidate.task)
         own.append(faithfulness.measured(picture, heat, score))
         random = faithfulness.random_map(number, (heat.shape[0], heat.shape[1]))
         of_random.append(faithfulness.measured(picture, random, score))

@@ -1,4 +1,4 @@
-"""Class activation maps as an output of the graph: found in the network, compared with torch's, kept of the goldens.
+"""Class activation maps: their features found in the network, compared with torch's, kept of the goldens.
 
 What the last layer makes of each place, before the places are pooled (Zhou et al., "Learning deep features for
 discriminative localization", CVPR 2016). Behind an average the mean of a label's map is its logit; behind a maximum
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from taxon.bundle import class_maps
 from taxon.bundle.manifest import MapSpec
 from taxon.bundle.proof import map_difference
 from taxon.training.exporting import parity, tf32
@@ -22,6 +23,7 @@ from taxon.training.exporting.examples import Example
 from taxon.training.exporting.judge import Judged, NoFeaturesError, Watched
 from taxon.training.exporting.mapped import Mapped, Place
 
+WEIGHTS = "maps.npy"
 TOLERANCE = 0.02
 """Of a golden's map at load, as a share of its largest value. Room for TF32, as `goldens.GOLDEN_TOLERANCE`."""
 SAME = 1e-4
@@ -42,13 +44,15 @@ def mapped(candidate: Candidate) -> tuple[Mapped | None, str]:
         return None, f"explanations are by masking: {error}"
     assert candidate.head is not None  # noqa: S101 - `_find` has looked
     rows, columns = shape
-    return Mapped(candidate.network, candidate.head, place), f"the graph gives maps of {rows}x{columns} places"
+    return Mapped(candidate.network, candidate.head, place), f"explanations are by maps of {rows}x{columns} places"
 
 
-def spec(goldens: Mapping[int, NDArray[np.float32]]) -> MapSpec:
-    """What the manifest says of the maps of these goldens."""
-    rows, columns = next(iter(goldens.values())).shape
-    return MapSpec(shape=(rows, columns), tolerance=TOLERANCE)
+def write(network: Mapped, golden_maps: Mapping[int, NDArray[np.float32]], staged: Path) -> MapSpec:
+    """Writes the weights into the bundle. Returns what the manifest says of its maps."""
+    (staged / WEIGHTS).write_bytes(class_maps.write_head(network.head_weights))
+    rows, columns = next(iter(golden_maps.values())).shape
+    feature_count = network.head_weights.shape[1] - 1
+    return MapSpec(feature_count=feature_count, shape=(rows, columns), weights=WEIGHTS, tolerance=TOLERANCE)
 
 
 @torch.inference_mode()
@@ -64,7 +68,7 @@ def of_pictures(
         winners: The label by index of the validation picture.
     """
     files = [candidate.files[index] for index in indexes]
-    batches = [network(inputs)[-1] for inputs in _inputs(candidate, files)]
+    batches = [network.maps(inputs) for inputs in _inputs(candidate, files)]
     maps = torch.cat(batches)[: len(files)].numpy()
     return {index: maps[number, winners[index]] for number, index in enumerate(indexes)}
 
@@ -91,13 +95,17 @@ def provider_options(
 
 
 def graph_difference(
-    path: Path, candidate: Candidate, expected: Mapping[int, NDArray[np.float32]], winners: NDArray[np.int64]
+    path: Path,
+    network: Mapped,
+    candidate: Candidate,
+    expected: Mapping[int, NDArray[np.float32]],
+    winners: NDArray[np.int64],
 ) -> float:
     """How far a graph's maps of the goldens are from these, see `map_difference`. On the CPU."""
     session = parity.open_session(path)
     files = [candidate.files[index] for index in expected]
     batches = parity.decoded_batches(files, candidate.pixels, (1,))
-    maps = [parity.maps(session, arrays)[0] for _, arrays in batches]
+    maps = [parity.maps(session, arrays, network.head_weights)[0] for _, arrays in batches]
     return max(
         map_difference(given[winners[index]], wanted)
         for given, (index, wanted) in zip(maps, expected.items(), strict=True)
@@ -112,10 +120,10 @@ def largest_difference(path: Path, provider: str, candidate: Candidate, network:
     Raises:
         ParityError: The graph does not run, or a file cannot be read.
     """
-    session, found = parity.open_session(path, provider), []
+    session, head, found = parity.open_session(path, provider), network.head_weights, []
     batches = parity.decoded_batches(candidate.files, candidate.pixels, (_batch_size(candidate.files),))
     for inputs, (_, arrays) in zip(_inputs(candidate, candidate.files), batches, strict=True):
-        pairs = zip(parity.maps(session, arrays), network(inputs)[-1].numpy(), strict=True)
+        pairs = zip(parity.maps(session, arrays, head), network.maps(inputs).numpy(), strict=True)
         found += [map_difference(given, wanted) for given, wanted in pairs]
     return float(np.max(found))  # NaN stays
 

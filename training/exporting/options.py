@@ -39,8 +39,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--maps",
         action="store_true",
-        help="have the graph give class activation maps too, for `taxon explain`: what each place of a picture adds to "
-        "each label; only of networks that end in a global pooling and a linear layer; costs nothing when unasked",
+        help="have the bundle give class activation maps, for `taxon explain`: what each place of a picture adds to "
+        "each label; only of networks that end in a global pooling and a linear layer; paid only when asked for",
     )
     parser.add_argument(
         "--variants",

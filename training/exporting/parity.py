@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
 
 from taxon.bundle import answers
-from taxon.bundle.manifest import MAPS_OUTPUT, PixelSpec
+from taxon.bundle.class_maps import Head, of_places
+from taxon.bundle.manifest import PLACES_OUTPUT, PixelSpec
 from taxon.bundle.picture_limits import PictureError
 from taxon.mistaken import first_line
 from taxon.training.config import Task
@@ -195,9 +196,9 @@ def run(session: onnxruntime.InferenceSession, arrays: Array) -> NDArray[np.floa
     Raises:
         ParityError: The graph does not run at this batch size, or gives another number of rows.
     """
-    names = [output.name for output in session.get_outputs() if output.name != MAPS_OUTPUT]
+    names = [output.name for output in session.get_outputs() if output.name != PLACES_OUTPUT]
     try:
-        rows = answers.joined(session.run(names, {session.get_inputs()[0].name: arrays}, _options()))
+        rows = answers.joined(session.run(names, {session.get_inputs()[0].name: arrays}))
     except Exception as error:
         raise ParityError(f"the graph fails at batch {len(arrays)}: {first_line(error)}") from error
     if len(rows) != len(arrays):
@@ -205,25 +206,17 @@ def run(session: onnxruntime.InferenceSession, arrays: Array) -> NDArray[np.floa
     return rows
 
 
-def maps(session: onnxruntime.InferenceSession, arrays: Array) -> NDArray[np.float32]:
-    """uint8 `[N, H, W, C]` → float32 `[N, K, rows, columns]`, of a graph that has maps.
+def maps(session: onnxruntime.InferenceSession, arrays: Array, head: Head) -> NDArray[np.float32]:
+    """uint8 `[N, H, W, C]` → `class_maps`, float32 `[N, K, rows, columns]`, of a graph that gives places.
 
     Raises:
         ParityError: The graph does not run.
     """
     try:
-        (found,) = session.run([MAPS_OUTPUT], {session.get_inputs()[0].name: arrays}, _options())
+        (places,) = session.run([PLACES_OUTPUT], {session.get_inputs()[0].name: arrays})
     except Exception as error:
-        raise ParityError(f"the graph gives no maps: {first_line(error)}") from error
-    result: NDArray[np.float32] = found
-    return result
-
-
-def _options() -> onnxruntime.RunOptions:
-    """As the service runs it: without the nodes of outputs that nobody asks for."""
-    options = onnxruntime.RunOptions()
-    options.only_execute_path_to_fetches = True
-    return options
+        raise ParityError(f"the graph gives no places: {first_line(error)}") from error
+    return of_places(places, head)
 
 
 def graph_rows(

@@ -21,6 +21,7 @@ from taxon.training.exporting.candidate import Candidate, target_matrix
 from taxon.training.exporting.evidence import Budget
 from taxon.training.exporting.examples import Array, Example
 from taxon.training.exporting.graph import GraphError
+from taxon.training.exporting.mapped import Mapped
 from taxon.training.exporting.parity import ParityError
 from taxon.training.exporting.providers import CPU
 from taxon.training.loop import metrics
@@ -182,6 +183,7 @@ def as_served(
 def with_map_tolerance(
     kept: Kept,
     folder: Path,
+    network: Mapped,
     candidate: Candidate,
     golden_maps: Mapping[int, NDArray[np.float32]],
     winners: NDArray[np.int64],
@@ -191,11 +193,12 @@ def with_map_tolerance(
     Args:
         kept: The variant.
         folder: Where its graph is.
+        network: With maps.
         candidate: Whose validation pictures are used.
         golden_maps: What torch gives, by index of the golden picture.
         winners: The label by index of the validation picture.
     """
-    difference = maps.graph_difference(folder / kept.variant.file, candidate, golden_maps, winners)
+    difference = maps.graph_difference(folder / kept.variant.file, network, candidate, golden_maps, winners)
     tolerance = round(min(2.0, 1.5 * difference + maps.TOLERANCE), 4)
     return replace(kept, variant=kept.variant.model_copy(update={"map_tolerance": tolerance}))
 

@@ -39,6 +39,11 @@ def heat(response):
     return np.array(response.map.values).reshape(response.map.row_count, response.map.column_count)
 
 
+@pytest.fixture(autouse=True)
+def _few_masks(monkeypatch):
+    monkeypatch.setattr(masking, "MASK_COUNT", 120)
+
+
 @pytest.fixture
 def models(tmp_path):
     toy_bundle(tmp_path / "models")
@@ -152,13 +157,15 @@ async def test_more_explanations_than_run_at_once_wait_and_then_are_shed(serve, 
 async def test_where_time_is_short_a_coarser_map_is_better_than_none_but_chance_is_no_map(
     serve, models, refused, monkeypatch
 ):
+    """The server's own ceiling: a caller's deadline would end the call meanwhile on a busy machine."""
     monkeypatch.setattr(masking, "MASK_COUNT", 10**6)
-    async with serve(models) as running:
+    monkeypatch.setattr(masking, "FEWEST_MASKS", 2)
+    async with serve(models, "--max-call-seconds", "0.8") as running:
         stub = ExplanationServiceStub(running.channel)
-        response = await stub.Explain(ExplainRequest(image=with_a_red_corner()), timeout=2.0)
+        response = await stub.Explain(ExplainRequest(image=with_a_red_corner()))
         monkeypatch.setattr(masking, "FEWEST_MASKS", 10**6)
-        late = await refused(stub.Explain(ExplainRequest(image=with_a_red_corner()), timeout=1.0))
-    assert masking.FEWEST_MASKS > response.run_count > 100
+        late = await refused(stub.Explain(ExplainRequest(image=with_a_red_corner())))
+    assert 3 <= response.run_count < 10**6
     assert (late.code, late.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_TOO_SHORT")
 
 

@@ -9,6 +9,7 @@ import torch
 import torchvision
 from torch.nn import functional
 
+from taxon.bundle.class_maps import of_places
 from taxon.bundle.manifest import BundleError
 from taxon.bundle.picture_limits import Limits
 from taxon.service.runtime.bundle_proof import prove
@@ -46,10 +47,12 @@ def candidate(tmp_path):
 
 def test_the_mean_of_a_labels_map_is_its_logit(candidate):
     mapped, note = maps.mapped(candidate)
-    assert note == "the graph gives maps of 8x8 places"
+    assert note == "explanations are by maps of 8x8 places"
     (pictures,) = parity.network_inputs(candidate.files, candidate.pixels, candidate.mean, candidate.std)
     with torch.inference_mode():
-        logits, found = mapped(pictures)
+        logits, places = mapped(pictures)
+        found = mapped.maps(pictures)
+    np.testing.assert_allclose(of_places(places.numpy(), mapped.head_weights), found, rtol=1e-4, atol=1e-5)
     assert found.shape == (24, 3, 8, 8)
     torch.testing.assert_close(found.mean(dim=(2, 3)), logits, rtol=1e-4, atol=1e-5)
 
@@ -75,7 +78,7 @@ def test_published_networks_have_theirs_before_the_pooling(tmp_path):
     candidate = make_candidate(tmp_path, network=network, count=4)
     pixels = candidate.pixels.model_copy(update={"resize": 64, "crop": (64, 64)})
     mapped, note = maps.mapped(dataclasses.replace(candidate, pixels=pixels, head="classifier.1"))
-    assert (mapped.place, note) == (Place("features", rectified=False), "the graph gives maps of 2x2 places")
+    assert (mapped.place, note) == (Place("features", rectified=False), "explanations are by maps of 2x2 places")
 
 
 @pytest.mark.parametrize(
@@ -110,12 +113,11 @@ def test_a_bundle_has_maps_with_their_proof(published):
     assert manifest.judges_familiarity
     device = Device(provider=CPU, options={})
     for variant in manifest.variants:
-        session = prove(bundle, variant.precision, device, 1, (1, 2), Limits()).session
-        assert [output.name for output in session.outputs] == ["scores", "familiarity", "maps"]
-        for golden, picture in zip(
-            manifest.golden, prove(bundle, "fp32", device, 1, (1,), Limits()).given, strict=True
-        ):
-            row, found = session.run_with_maps(picture[None])
+        proven = prove(bundle, variant.precision, device, 1, (1, 2), Limits())
+        session = proven.session
+        assert [output.name for output in session.outputs] == ["scores", "familiarity", "places"]
+        for golden, picture in zip(manifest.golden, proven.given, strict=True):
+            row, found = session.run_with_maps(picture[None], proven.head)
             np.testing.assert_array_equal(row, session.run(picture[None]))
             winner = np.argmax(golden.scores)
             expected = np.reshape(golden.map, (8, 8))
@@ -138,9 +140,10 @@ def test_nothing_is_published_whose_maps_differ(tmp_path, candidate):
     def write_mirrored(served, shape, path, strategy):
         graph.write_graph(served, shape, path, strategy)
         model = onnx.load(path)
-        (last,) = [node for node in model.graph.node if "maps" in node.output]
-        last.output[0] = "straight"
-        reverse = onnx.helper.make_node("Transpose", ["straight"], ["maps"], perm=[0, 1, 3, 2])
+        for node in model.graph.node:
+            for names in (node.input, node.output):
+                names[:] = ["straight" if name == "places" else name for name in names]
+        reverse = onnx.helper.make_node("Transpose", ["straight"], ["places"], perm=[0, 1, 3, 2])
         model.graph.node.append(reverse)
         onnx.save(model, path)
 
