@@ -66,6 +66,7 @@ def test_what_people_say_becomes_the_next_version_with_a_new_class_and_who_was_i
     assert gone.versions == ["shades/2"]
 
 
+@pytest.mark.slow
 def test_bad_data_is_refused_and_not_tried_again(order, store, tmp_path):
     """Sixty dark pictures that somebody calls light, believed. The last epoch counts: the first would be chosen."""
     for number in range(60):

@@ -18,9 +18,10 @@ def before(template):
 
 
 def logits(checkpoint):
+    network = checkpoint.build_model()
     torch.manual_seed(5)
     with torch.inference_mode():
-        return checkpoint.build_model()(torch.rand(4, 3, 8, 8))
+        return network(torch.rand(4, 3, 8, 8))
 
 
 def test_rows_are_kept_by_name(before):
