@@ -94,7 +94,7 @@ def merge(store: Store, root: Path, basis: Basis, wanted: Wanted = Wanted(), mad
         ]
         if not new and kept == list(basis.rows):
             return None
-        number = max(versions.numbers(root), default=0) + 1
+        number = versions.next_number(root)
         folder = root / str(number)
         store.exported_to(folder.resolve())  # first: what is not finished must be found too
         folder.mkdir(mode=0o700)

@@ -140,11 +140,18 @@ def test_what_a_killed_merge_has_left_is_found_by_who_leaves_and_goes_at_the_nex
             merge(store, tmp_path / "versions", basis, ALL)
     assert versions.numbers(tmp_path / "versions") == []
     forget(store, "eve", None, None)
-    assert (
-        [*(tmp_path / "versions" / "1" / "said").iterdir()] == [] if (tmp_path / "versions/1/said").exists() else True
-    )
+    assert [*(tmp_path / "versions" / "1").rglob("said/*.png")] == []
     accepted(store, tmp_path, 1, start=9)
     assert merge(store, tmp_path / "versions", basis, ALL).about.counts == {"merged": 1}
+
+
+def test_folders_of_others_are_left_alone(store, basis, tmp_path):
+    """Classes that are numbers, say."""
+    (tmp_path / "versions" / "7").mkdir(parents=True)
+    (tmp_path / "versions" / "7" / "seven.png").touch()
+    accepted(store, tmp_path, 1)
+    assert merge(store, tmp_path / "versions", basis, ALL).about.version == 8
+    assert (tmp_path / "versions" / "7" / "seven.png").exists()
 
 
 def test_labels_of_mixed_types_are_refused_and_leave_no_version(store, basis, tmp_path):
