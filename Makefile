@@ -7,7 +7,7 @@ PROTO_BIN := .tools/proto/bin
 BUF := .tools/node_modules/.bin/buf
 STUBS := taxon/v1 taxon/inference
 
-.PHONY: setup demo test test-slow test-faults test-clients check proto proto-check audit bench docs image clean test-container
+.PHONY: setup demo test test-slow test-faults test-clients check proto proto-check audit bench docs image clean test-container loop
 
 setup: .venv/ready
 
@@ -18,6 +18,10 @@ setup: .venv/ready
 
 demo: setup
 	$(BIN)/taxon demo
+
+# From a first version to a better one by what people say; DATA is a folder with train and test, instead of the digits.
+loop: setup
+	TAXON_LOOP_DATA=$(DATA) $(BIN)/python -m pytest -m slow -s -q tests/stories/test_loop.py
 
 test: setup
 	$(BIN)/python -m pytest

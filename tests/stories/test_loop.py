@@ -48,6 +48,7 @@ TRAIN = (
     if GIVEN
     else ["--recipe", "digits"]
 )
+ROUND = [] if GIVEN else ["--epochs", 60]
 
 
 def taxon(*words, code=0):
@@ -142,7 +143,7 @@ def test_the_loop_closes(tmp_path):
     taxon("export", runs / "first", "--models", models, "--name", name)
     taxon("promote", name, 1, "--models", models, "--run", runs / "first")
     order = ["round", name, "--models", models, "--store", store, "--runs", runs, "--data", tmp_path / "versions"]
-    order += ["--rounds", tmp_path / "rounds", "--json"]
+    order += ["--rounds", tmp_path / "rounds", "--json", *ROUND]
     order += ["--set", f"machine.cache_folder={tmp_path / 'cache'}", "--set", "machine.threads=1"]
     with serving(tmp_path) as (process, server), Client(server) as client:
         labels = [*client.get_model().labels]

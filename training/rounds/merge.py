@@ -94,7 +94,7 @@ def merge(store: Store, root: Path, basis: Basis, wanted: Wanted = Wanted(), mad
         ]
         if not new and kept == list(basis.rows):
             return None
-        number = max(versions.numbers(root), default=0) + 1
+        number = versions.next_number(root)
         folder = root / str(number)
         store.exported_to(folder.resolve())  # first: what is not finished must be found too
         folder.mkdir(mode=0o700)
@@ -135,7 +135,7 @@ def merge(store: Store, root: Path, basis: Basis, wanted: Wanted = Wanted(), mad
             found.labels,
             tuple(sorted({*found.labels} - {*basis.labels})),
             data.digest(samples, found.labels),
-            dict(counts),
+            dict(+counts),
         )
         for path in (folder / SAID).iterdir():
             atomic_files.sync(path)
@@ -252,14 +252,16 @@ def _refused(findings: Sequence[Finding], new: set[Path], judging: set[Path], co
     }
     tells = len(usual & judging) <= USUALLY_ALIKE * len(judging)
     refused: dict[Path, str] = {}
+    alike: set[Path] = set()
     for finding in findings:
         mine = new & {*finding.paths}
-        if finding.kind in NEAR:
-            if judging & {*finding.paths}:
-                counts["kept although like one to judge by"] += len(mine) if not tells else 0
-                refused |= dict.fromkeys(mine, NEAR_REASON) if tells else {}
-        elif why := REFUSED.get(finding.kind):
+        if why := REFUSED.get(finding.kind):
             refused |= dict.fromkeys(mine, why)
+        elif finding.kind in NEAR and judging & {*finding.paths}:
+            alike |= mine
+    if tells:
+        return dict.fromkeys(alike, NEAR_REASON) | refused
+    counts["kept although like one to judge by"] = len(alike - refused.keys())
     return refused
 
 

@@ -24,7 +24,7 @@ from taxon.feedback.exporting import LIST
 from taxon.feedback.review import cases
 from taxon.feedback.rules import Rules
 from taxon.feedback.store import Store
-from taxon.training.dataset import data
+from taxon.training.dataset import data, tables
 from taxon.training.errors import TrainingError
 from taxon.training.exporting import bundling, examples
 from taxon.training.exporting.bundling import Settings
@@ -262,12 +262,13 @@ def _trained(order: Order, folder: Path, version: Path, before: Run, state: Stat
     if (run / "run.json").is_file() and _has_changed(Run.open(run), version):
         say("pictures have left the data since this training began: it begins anew")
         shutil.rmtree(run)
-    checkpoint = start.extended(before.checkpoint(), versions.about(version).labels, state.number)
-    if not (folder / WEIGHTS).exists():
-        checkpoint.save(folder / WEIGHTS)
+    weights = folder.resolve() / WEIGHTS
+    if not (run / "run.json").is_file():
+        labels = tables.manifest(tables.read_table(version / LIST)).labels  # a new class may have left with somebody
+        start.extended(before.checkpoint(), labels, state.number).save(weights)
     changes = {section: dict(part) for section, part in order.changes.items()}
     changes.setdefault("run", {}).setdefault("seed", state.number)
-    recipe = start.recipe_for(before, folder / WEIGHTS, version / LIST, changes)
+    recipe = start.recipe_for(before, weights, version / LIST, changes)
     return finetune(recipe, run)
 
 

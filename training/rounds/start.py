@@ -3,6 +3,7 @@ for the new data.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from taxon.bundle import store as bundles
+from taxon.bundle.manifest import BundleError
 from taxon.training import flags
 from taxon.training.config import Recipe
 from taxon.training.errors import TrainingError
@@ -59,9 +61,10 @@ def find_run(runs: Sequence[Path], run_id: str, what: str) -> Run:
     """
     for root in runs:
         for file in sorted(root.rglob("run.json")):
-            run = Run.open(file.parent)
-            if run.id == run_id:
-                return run
+            run = Run(file.parent)
+            with suppress(TrainingError):  # of another program, or damaged: not the one that is looked for
+                if run.id == run_id:
+                    return run
     places = ", ".join(map(str, runs))
     raise TrainingError(
         f"the run {run_id}, of which {what} was made, is not below {places}: training cannot go on from it"
@@ -132,6 +135,7 @@ def recipe_for(run: Run, weights: Path, data: Path, changes: Mapping[str, Mappin
 def already_published(models: Path, name: str, run_id: str) -> int | None:
     """The version of a repository that was made of a run."""
     for version in reversed(bundles.versions(models, name)):
-        if bundles.read(models, name, version).manifest.provenance.run_id == run_id:
-            return version
+        with suppress(BundleError):  # a damaged one is none that was just published
+            if bundles.read(models, name, version).manifest.provenance.run_id == run_id:
+                return version
     return None

@@ -109,10 +109,16 @@ def write_about(folder: Path, said: About) -> None:
 
 
 def remove_unfinished(root: Path) -> None:
-    """Removes what a merge that was killed has left. The caller holds the folder."""
-    for entry in root.iterdir() if root.is_dir() else ():
-        if entry.name.isdecimal() and not (entry / VERSION).is_file():
+    """Removes what a merge that was killed has left, and nothing else. The caller holds the folder."""
+    for entry in root.iterdir():
+        is_ours = entry.name.isdecimal() and (entry / PROVENANCE).is_file() and (entry / SAID).is_dir()
+        if is_ours and not (entry / VERSION).exists():
             shutil.rmtree(entry)
+
+
+def next_number(root: Path) -> int:
+    """That nothing in the folder is called by."""
+    return max((int(entry.name) for entry in root.iterdir() if entry.name.isdecimal()), default=0) + 1
 
 
 def from_version(root: Path, version: int) -> Basis:
