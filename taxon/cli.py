@@ -50,6 +50,7 @@ COMMANDS = {
     "health": Command("service.api.health:main", "cpu", "ask a server whether it is serving; the exit code answers"),
     "keys": Command("service.access.keys_main:main", "cpu", "say who may call a server, and what"),
     "classify": Command("classify:main", "", "send pictures to a server and print the answers"),
+    "explain": Command("explain:main", "", "draw over pictures what speaks for their labels"),
     "feedback": Command("feedback.commands:main", "", "say what pictures show; list, export and forget what was said"),
     "console": Command("console.commands:main", "console", "show a server, models and runs in the browser"),
     "demo": Command("demo:main", "training,cpu", "train, export, serve and classify handwritten digits"),

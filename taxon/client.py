@@ -1,5 +1,5 @@
-"""The Python client of `taxon.v1.ClassificationService`, of explanations and feedback: a deadline on every call, retries
-only where the server says that another replica may answer, errors as exceptions with a reason.
+"""The Python client of `taxon.v1`: classification, explanations, feedback. A deadline on every call, retries only where
+the server says that another replica may answer, errors as exceptions with a reason.
 
 Answers are the messages of the API as they are; their stubs type them.
 """

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from taxon.bundle import store
+from taxon.bundle.class_maps import write_head
 from taxon.bundle.manifest import (
     FeaturesInput,
     Golden,
@@ -69,8 +70,8 @@ def toy_graph(
 ) -> bytes:
     """uint8 `[batch, 8, 8, 3]` → the mean of each colour → scores of red, green and blue; or, from features,
     scores of the first three of four values. With a bank `[M, 3]` of colours, of length 1, also the familiarity.
-    Slow: with products of large matrices that change nothing. Steepness: the largest logit of a picture. Maps: of each
-    quarter's mean.
+    Slow: with products of large matrices that change nothing. Steepness: the largest logit of a picture. Maps: the places are
+    quarters, their features the mean colours.
     """
     activation = "Softmax" if task == "single_label" else "Sigmoid"
     weights = np.eye(FEATURE_COUNT if features else 3, 3, dtype=np.float32) * (1.0 if features else steepness / 255)
@@ -109,7 +110,7 @@ def toy_graph(
             helper.make_node("ReduceMax", ["likeness", "last"], ["familiarity"], keepdims=1),
         ]
     if maps:
-        outputs.append(helper.make_tensor_value_info("maps", TensorProto.FLOAT, ["batch", 3, 2, 2]))
+        outputs.append(helper.make_tensor_value_info("places", TensorProto.FLOAT, ["batch", 3, 2, 2]))
         constants += [
             numpy_helper.from_array(np.array([-1, 2, 4, 2, 4, 3], dtype=np.int64), "quarters"),
             numpy_helper.from_array(np.array([2, 4], dtype=np.int64), "inside"),
@@ -117,8 +118,7 @@ def toy_graph(
         nodes += [
             helper.make_node("Reshape", ["cast", "quarters"], ["quartered"]),
             helper.make_node("ReduceMean", ["quartered", "inside"], ["means"], keepdims=0),
-            helper.make_node("MatMul", ["means", "weights"], ["placed"]),
-            helper.make_node("Transpose", ["placed"], ["maps"], perm=[0, 3, 1, 2]),
+            helper.make_node("Transpose", ["means"], ["places"], perm=[0, 3, 1, 2]),
         ]
     graph = helper.make_graph(nodes, "toy", [source], outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
@@ -207,7 +207,7 @@ def toy_bundle(
             else ImageInput(shape=(8, 8, 3)),
             pixels=None if features else TOY_PIXELS,
             thresholds=thresholds,
-            maps=MapSpec(shape=(2, 2), tolerance=1e-4) if maps else None,
+            maps=MapSpec(feature_count=3, shape=(2, 2), weights="maps.npy", tolerance=1e-4) if maps else None,
             golden=tuple(goldens),
             variants=(
                 Variant(file="model.onnx", precision="fp32"),
@@ -228,4 +228,6 @@ def toy_bundle(
                 toy_graph(contract, task, features, judge, steepness=steepness, maps=maps) if given is None else given
             )
             (folder / f"model.{precision}.onnx").write_bytes(light)
+        if maps:
+            (folder / "maps.npy").write_bytes(write_head(np.eye(3, 4, dtype=np.float32) * np.float32(steepness / 255)))
         return store.publish(folder, draft)

@@ -7,19 +7,20 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
 from taxon import freed_memory
-from taxon.bundle import pixels, proof
+from taxon.bundle import class_maps, pixels, proof
+from taxon.bundle.class_maps import Head
 from taxon.bundle.manifest import (
     FAMILIARITY_OUTPUT,
     GRAPH_INPUTS,
     GRAPH_OUTPUT,
-    MAPS_OUTPUT,
+    PLACES_OUTPUT,
     BundleError,
     Manifest,
     Variant,
@@ -52,6 +53,12 @@ class Proven:
     """Of any score or familiarity of any golden."""
     given: Array
     """The goldens, as the graph takes them."""
+    head: Head | None = None
+    """What makes maps of the places that the graph gives; None: it gives none."""
+
+    def explain(self, batch: NDArray[np.uint8]) -> NDArray[Any]:
+        """See `Session.explain`."""
+        return self.session.explain(batch, self.head)
 
 
 def prove(
@@ -115,9 +122,11 @@ def _prove(
             log.warning("pictures are resized slowly, by NumPy", model=bundle.manifest.name, reason=reason)
         given = proof.inputs(bundle.manifest, bundle.read, limits)
     largest_difference, run_s = _replay(session, bundle.manifest, variant, given, buckets)
+    head = None
     if bundle.manifest.maps:
-        proof.replay_maps(bundle.manifest, variant, given, lambda batch: session.run_with_maps(batch)[1])
-    return Proven(variant, session, run_s, largest_difference, given)
+        weights = head = class_maps.read_head(bundle.read(bundle.manifest.maps.weights), bundle.manifest)
+        proof.replay_maps(bundle.manifest, variant, given, lambda batch: session.run_with_maps(batch, weights)[1])
+    return Proven(variant, session, run_s, largest_difference, given, head)
 
 
 def describe(
@@ -170,12 +179,12 @@ def check_graph(session: Session, manifest: Manifest) -> None:
     _check_tensors("input", session.inputs, {GRAPH_INPUTS[kind]: manifest.input.shape}, manifest.input.dtype)
     outputs = _outputs(manifest)
     if manifest.maps:
-        outputs[MAPS_OUTPUT] = (len(manifest.labels), *manifest.maps.shape)
+        outputs[PLACES_OUTPUT] = (manifest.maps.feature_count, *manifest.maps.shape)
     _check_tensors("output", session.outputs, outputs, "float32")
 
 
 def _outputs(manifest: Manifest) -> dict[str, tuple[int, ...]]:
-    """What the graph answers for one input: shapes by name, in its order. Maps, if it has them, follow."""
+    """What the graph answers for one input: shapes by name, in its order. Places, if it gives them, follow."""
     scores: dict[str, tuple[int, ...]] = {GRAPH_OUTPUT: (len(manifest.labels),)}
     return scores | ({FAMILIARITY_OUTPUT: (1,)} if manifest.judges_familiarity else {})
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taxon.bundle import answers
-from taxon.bundle.manifest import MAPS_OUTPUT
+from taxon.bundle.manifest import PLACES_OUTPUT
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, OrtValue
@@ -43,7 +43,7 @@ class Replay:
         self._session = session
         self._onnxruntime = onnxruntime
         self._given = session.get_inputs()[0].name
-        self._outputs = [output.name for output in session.get_outputs() if output.name != MAPS_OUTPUT]
+        self._outputs = [output.name for output in session.get_outputs() if output.name != PLACES_OUTPUT]
         self._captured: dict[tuple[int, ...], _Captured] = {}
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:

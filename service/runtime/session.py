@@ -15,7 +15,8 @@ import structlog
 from numpy.typing import NDArray
 
 from taxon.bundle import answers, graph_files
-from taxon.bundle.manifest import MAPS_OUTPUT, BundleError
+from taxon.bundle.class_maps import Head, of_places
+from taxon.bundle.manifest import PLACES_OUTPUT, BundleError
 from taxon.mistaken import first_line
 from taxon.service.runtime.cuda_graphs import GRAPH_ID, NOT_CAPTURED, Replay
 from taxon.service.runtime.device import CPU, CUDA, CUDA_GRAPHS, ENGINE_CACHE, TENSORRT, Options
@@ -67,7 +68,7 @@ class Session:
         self.inputs = [_tensor(node) for node in session.get_inputs()]
         self.outputs = [_tensor(node) for node in session.get_outputs()]
         self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
-        self._answers = [output.name for output in self.outputs if output.name != MAPS_OUTPUT]
+        self._answers = [output.name for output in self.outputs if output.name != PLACES_OUTPUT]
 
     def run(self, batch: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
         """Runs a bundle's graph, which has one input, on `[batch, …]`; returns its `answers` as float32 rows. Any
@@ -77,16 +78,14 @@ class Session:
             return self._replay.run(batch)
         return answers.joined(self._session.run(self._answers, {self.inputs[0].name: batch}, self._options))
 
-    def run_with_maps(self, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """As `run`, for a graph that has maps; and those: float32 `[batch, labels, rows, columns]`."""
-        *rows, maps = self._session.run([*self._answers, MAPS_OUTPUT], {self.inputs[0].name: batch}, self._options)
-        return answers.joined(rows), maps
+    def run_with_maps(self, batch: NDArray[np.uint8], head: Head) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As `run`, for a graph that gives places; and its `class_maps`: float32 `[batch, labels, rows, columns]`."""
+        *rows, places = self._session.run([*self._answers, PLACES_OUTPUT], {self.inputs[0].name: batch}, self._options)
+        return answers.joined(rows), of_places(places, head)
 
-    def explain(self, batch: NDArray[np.uint8]) -> NDArray[Any]:
-        """Runs a bundle's graph on pictures that are to be explained, see `explained`."""
-        if len(self._answers) == len(self.outputs):
-            return packed(batch, self.run(batch))
-        return packed(batch, *self.run_with_maps(batch))
+    def explain(self, batch: NDArray[np.uint8], head: Head | None) -> NDArray[Any]:
+        """Runs a bundle's graph on pictures that are to be explained, see `explained`. No head: it gives no places."""
+        return packed(batch, self.run(batch)) if head is None else packed(batch, *self.run_with_maps(batch, head))
 
     def run_tensors(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Runs the graph on an array for each input; returns one for each of `outputs`. Any thread may call it."""
@@ -168,8 +167,6 @@ def open_session(
             raise BundleError(f"no node of the graph runs on {provider}, but {dict(nodes)}")
     captures = provider == CUDA and dict(providers)[CUDA].get(CUDA_GRAPHS) == "1"
     chosen = onnxruntime.RunOptions()
-    # Else every node is run, also those of outputs that nobody asks for.
-    chosen.only_execute_path_to_fetches = True
     if captures:
         chosen.add_run_config_entry(GRAPH_ID, NOT_CAPTURED)
     return Session(session, chosen, Replay(session, onnxruntime) if captures else None)

@@ -118,7 +118,7 @@ class Worker:
             freed_memory.release()  # of those that are not served
         else:
             proven = prove_one(wanted)
-        self._models[order.model] = Runs(manifest.pixels, proven.session.run, proven.session.explain)
+        self._models[order.model] = Runs(manifest.pixels, proven.session.run, proven.explain)
         precision, provider = proven.variant.precision, proven.session.provider
         description = describe(manifest, precision, provider, buckets, settings.max_batch_size, trials)
         return Loaded(order.model, "", description, manifest, proven.run_s, proven.largest_difference)

@@ -29,7 +29,7 @@ NAME_PATTERN = r"[a-z0-9][a-z0-9_-]{0,62}"
 GRAPH_INPUTS = {"image": "image", "features": "features"}
 GRAPH_OUTPUT = "scores"
 FAMILIARITY_OUTPUT = "familiarity"
-MAPS_OUTPUT = "maps"
+PLACES_OUTPUT = "places"
 
 
 class BundleError(Exception):
@@ -160,12 +160,16 @@ class Golden(_Part):
 
 
 class MapSpec(_Part):
-    """The graph's last output, float32 `[batch, labels, rows, columns]`: what the last layer makes of each place of the
-    picture, in logits. The mean over the places is the label's logit, before the temperature.
+    """The graph's last output, float32 `[batch, features, rows, columns]`: the features of each place of the picture,
+    before they are pooled. With `weights` they give class activation maps, see `class_maps`.
     """
+
+    feature_count: PositiveInt
 
     shape: tuple[PositiveInt, PositiveInt]
     """(rows, columns)."""
+    weights: RelativePath
+    """File of the last layer's weights."""
     tolerance: Annotated[float, Field(gt=0.0, le=1.0)]
     """Largest allowed difference of any golden's map, as a share of the largest value in it."""
 

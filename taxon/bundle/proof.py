@@ -84,7 +84,7 @@ def replay_maps(
         manifest: Of a bundle with `maps`.
         variant: The one that `explain` runs.
         given: As `inputs` makes it.
-        explain: What the graph takes → its maps, `[batch, labels, rows, columns]`. What it raises becomes a
+        explain: What the graph takes → `class_maps`, `[batch, labels, rows, columns]`. What it raises becomes a
             `BundleError`.
 
     Returns:

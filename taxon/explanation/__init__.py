@@ -1,1 +1,1 @@
-"""Which parts of a picture speak for a label: arithmetic on arrays, the same in the service, on a bundle and in reports."""
+"""Which parts of a picture speak for a label: arithmetic on arrays, the same on a server, a bundle and in reports."""

@@ -2,8 +2,8 @@
 
 Deletion and insertion of Petsiuk et al., "RISE", BMVC 2018. Deletion hides the places in the map's order, the first the
 most important: the sooner the score falls, the smaller the area under its curve, the better. Insertion shows them one
-after the other on a blurred picture: the larger the area the better. Both depend on the picture and the network, so they
-are compared with those of random maps on the same pictures, never on their own.
+after the other on a blurred picture: the larger the area the better. Both depend on picture and network, so they are
+compared with those of random maps on the same pictures, never taken alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -60,7 +60,7 @@ def random_map(number: int, shape: tuple[int, int]) -> Map:
 def margin(of_maps: Sequence[float], of_random: Sequence[float]) -> tuple[float, float]:
     """Mean difference of pairs, and half the width of its 95 % interval (normal approximation)."""
     differences = np.subtract(of_maps, of_random)
-    error = differences.std(ddof=1) / np.sqrt(len(differences)) if len(differences) > 1 else np.inf
+    error = differences.std(ddof=1) / np.sqrt(len(differences)) if len(differences) > 1 else 1.0  # nothing is known
     return float(differences.mean()), float(1.96 * error)
 
 

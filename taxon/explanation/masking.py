@@ -1,9 +1,9 @@
 """A map from nothing but scores: those of copies of a picture of which parts are hidden.
 
 Petsiuk et al., "RISE: randomized input sampling for explanation of black-box models", BMVC 2018: masks are coarse
-random grids, shifted at random and interpolated. Here a place counts by how the score goes with its being seen (the slope of
-the regression on the mask), so that a score that is high whatever is hidden counts for nothing; and masks come in pairs
-that hide what the other one shows. Knows arrays and scores; not models.
+random grids, shifted at random and interpolated. Here a place counts by how the score goes with its being seen (the
+slope of the regression on the mask), so that a score that is high whatever is hidden counts for nothing; and masks come
+in pairs that hide what the other one shows. Knows arrays and scores; not models.
 """
 
 from collections.abc import Iterator

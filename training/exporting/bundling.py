@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from taxon.bundle import atomic_files, store
 from taxon.bundle.answers import parted
-from taxon.bundle.manifest import Golden, Manifest, Provenance, Variant, check_name, contract
+from taxon.bundle.manifest import Golden, Manifest, MapSpec, Provenance, Variant, check_name, contract
 from taxon.bundle.signing import Sign
 from taxon.bundle.store import Bundle
 from taxon.training.exporting import (
@@ -29,6 +29,8 @@ from taxon.training.exporting import (
     gate,
     goldens,
     graph,
+    map_faithfulness,
+    maps,
     parity,
     tf32,
     variants,
@@ -59,6 +61,8 @@ class Settings:
     """Fits a temperature and puts it into the graph."""
     unknown_coverage: float | None = None
     """Share of validation pictures that keep an answer; None for no `unknown` threshold."""
+    maps: bool = False
+    """Class activation maps, if the network ends in a global pooling and a linear layer."""
     tolerance: float | None = None
     """Largest score difference on every provider; each provider's own by default."""
     precisions: tuple[str, ...] = ()
@@ -133,8 +137,14 @@ def publish(
     scores, _ = parted(reference, label_count)
     if coverage is not None:
         calibrated = calibrate.with_unknown(calibrated, reference, targets, coverage)
+    mapped = None
+    if settings.maps:
+        mapped, note = maps.mapped(candidate)
+        notes.append(note)
     served_as = ServedNumbers if candidate.pixels is None else Served
-    served = served_as(candidate.network, candidate.mean, candidate.std, candidate.task, calibrated.temperature)
+    served = served_as(
+        mapped or candidate.network, candidate.mean, candidate.std, candidate.task, calibrated.temperature
+    )
     with store.staging(root, name) as staged:
         passed = gate.climb(
             candidate,
@@ -153,6 +163,8 @@ def publish(
         ]
         kept = [result for result in lighter if isinstance(result, Kept)]
         tolerances = goldens.choose(candidate.answers, scores, [parted(result.rows, label_count)[0] for result in kept])
+        winners = scores.argmax(axis=1)
+        golden_maps = maps.of_pictures(mapped, candidate, [*tolerances], winners) if mapped else {}
         lighter = [
             variants.as_served(result, reference, [*tolerances], label_count, coverage)
             if isinstance(result, Kept)
@@ -160,24 +172,37 @@ def publish(
             for result in lighter
         ]
         kept = [result for result in lighter if isinstance(result, Kept)]
+        if mapped:
+            kept = [
+                variants.with_map_tolerance(result, staged, mapped, candidate, golden_maps, winners) for result in kept
+            ]
         dropped = [result for result in lighter if isinstance(result, Dropped)]
         for result in dropped:
             (staged / f"model.{result.precision}.onnx").unlink(missing_ok=True)
-        draft = draft_manifest(candidate, name, goldens.copy(candidate, reference, tolerances, staged), calibrated)
+        proofs = goldens.copy(candidate, reference, tolerances, golden_maps, staged)
+        draft = draft_manifest(
+            candidate, name, proofs, calibrated, maps.write(mapped, golden_maps, staged) if mapped else None
+        )
         pictures = variants.timed_pictures(candidate)
         full = Variant(
             file=GRAPH_FILE,
             precision="fp32",
             accuracy=accuracy,
             latency_ms=variants.latencies([staged / GRAPH_FILE], pictures, parity.providers()[0])[0],
-            provider_options=tf32.provider_options(candidate, reference, tolerances, calibrated.temperature),
+            provider_options=tf32.provider_options(candidate, reference, tolerances, calibrated.temperature)
+            or maps.provider_options(mapped, candidate, golden_maps, winners),
         )
         graphs = [
             cuda_options.tuned(variant, staged, pictures) for variant in (full, *(result.variant for result in kept))
         ]
         draft = with_results(draft, candidate, passed, graphs)
         goldens.replay(staged, draft)
-        write_report(staged, "metrics.json", report(draft, passed, dropped))
+        contents = report(draft, passed, dropped)
+        if mapped:
+            faithful = map_faithfulness.measured(staged / GRAPH_FILE, mapped, candidate, [*golden_maps], winners)
+            contents["map_faithfulness"] = dataclasses.asdict(faithful)
+            notes.append(faithful.sentence)
+        write_report(staged, "metrics.json", contents)
         bundle = store.publish(staged, draft, settings.sign)
     notes += [
         result.note if isinstance(result, Kept) else f"no {result.precision}: {result.reason}" for result in lighter
@@ -195,6 +220,8 @@ def with_results(draft: Manifest, candidate: Candidate, passed: Passed, graphs: 
         "parity_max_score_difference": max(result.max_score_difference for result in passed.parities),
         "accuracy": on_cpu.accuracy,
     }
+    if on_cpu.max_map_difference is not None:
+        figures["parity_max_map_difference"] = max(result.max_map_difference or 0.0 for result in passed.parities)
     if draft.calibration is not None and draft.calibration.ece is not None:
         figures["ece"] = draft.calibration.ece
     exporter = f"{passed.strategy.name}, opset {passed.strategy.opset}"
@@ -221,7 +248,13 @@ def report(manifest: Manifest, passed: Passed, dropped: Sequence[Dropped]) -> di
     }
 
 
-def draft_manifest(candidate: Candidate, name: str, goldens: tuple[Golden, ...], calibrated: Calibrated) -> Manifest:
+def draft_manifest(
+    candidate: Candidate,
+    name: str,
+    goldens: tuple[Golden, ...],
+    calibrated: Calibrated,
+    map_spec: MapSpec | None = None,
+) -> Manifest:
     """The manifest as far as it is known before the graph is: `version` and `files` are the store's to fill."""
     return Manifest(
         name=name,
@@ -232,6 +265,7 @@ def draft_manifest(candidate: Candidate, name: str, goldens: tuple[Golden, ...],
         pixels=candidate.pixels,
         thresholds=calibrated.thresholds,
         calibration=calibrated.calibration,
+        maps=map_spec,
         golden=goldens,
         variants=(Variant(file=GRAPH_FILE, precision="fp32"),),
         provenance=Provenance(

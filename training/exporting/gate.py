@@ -2,17 +2,18 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from taxon.training.exporting import divergence, graph, parity
+from taxon.training.exporting import divergence, graph, maps, parity
 from taxon.training.exporting.candidate import Candidate, ExportError, target_matrix
 from taxon.training.exporting.divergence import NodeDifference
 from taxon.training.exporting.graph import GraphError, Scored, Strategy
+from taxon.training.exporting.mapped import Mapped
 from taxon.training.exporting.parity import Parity, ParityError
 
 WriteGraph = Callable[[nn.Module, tuple[int, ...], Path, Strategy], None]
@@ -79,7 +80,8 @@ def climb(
         try:
             write_graph(served, candidate.input.shape, path, strategy)
             graph.tidy(path, contract)
-            parities = check(path, candidate, reference, tolerance)
+            mapped = served.network if isinstance(served.network, Mapped) else None
+            parities = check(path, candidate, reference, tolerance, mapped)
         except (GraphError, ParityError) as error:
             attempts.append(Attempt(strategy.name, str(error)))
             continue
@@ -91,7 +93,11 @@ def climb(
 
 
 def check(
-    path: Path, candidate: Candidate, reference: NDArray[np.float32], tolerance: float | None = None
+    path: Path,
+    candidate: Candidate,
+    reference: NDArray[np.float32],
+    tolerance: float | None = None,
+    mapped: Mapped | None = None,
 ) -> list[Parity]:
     """Runs a graph over the whole validation set on every provider of this machine, the CPU last.
 
@@ -105,8 +111,16 @@ def check(
     results = []
     for provider in parity.providers():
         scores = parity.graph_rows(parity.open_session(path, provider), candidate.files, candidate.pixels)
-        results.append(parity.compare(provider, candidate.files, reference, scores, candidate.task, targets, tolerance))
+        result = parity.compare(provider, candidate.files, reference, scores, candidate.task, targets, tolerance)
+        results.append(_with_maps(result, path, candidate, mapped) if mapped else result)
     return results
+
+
+def _with_maps(result: Parity, path: Path, candidate: Candidate, mapped: Mapped) -> Parity:
+    difference = maps.largest_difference(path, result.provider, candidate, mapped)
+    fault = f"maps differ by {difference:.1e} of their range, {result.tolerance:.0e} is allowed"
+    faults = result.faults if difference <= result.tolerance else (*result.faults, fault)
+    return replace(result, max_map_difference=difference, faults=faults)
 
 
 def _diagnosed(strategy: Strategy, reason: str, served: Scored, path: Path, candidate: Candidate) -> Attempt:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from taxon.bundle import proof
+from taxon.bundle import class_maps, proof
 from taxon.bundle.answers import parted
 from taxon.bundle.manifest import BundleError, Golden, Manifest
 from taxon.training.exporting import parity
@@ -61,9 +61,13 @@ def choose(
 
 
 def copy(
-    candidate: Candidate, reference: NDArray[np.float32], tolerances: Mapping[int, float], staged: Path
+    candidate: Candidate,
+    reference: NDArray[np.float32],
+    tolerances: Mapping[int, float],
+    golden_maps: Mapping[int, NDArray[np.float32]],
+    staged: Path,
 ) -> tuple[Golden, ...]:
-    """Copies the chosen pictures or rows into the bundle, with what torch answers to them."""
+    """Copies the chosen pictures or rows into the bundle, with what torch answers to them, and any maps."""
     (staged / "golden").mkdir()
     goldens = []
     for number, (index, tolerance) in enumerate(tolerances.items()):
@@ -75,6 +79,7 @@ def copy(
                 scores=tuple(scores.tolist()),
                 familiarity=None if familiarity is None else float(familiarity),
                 tolerance=tolerance,
+                map=tuple(golden_maps[index].ravel().tolist()) if golden_maps else None,
             )
         )
     return tuple(goldens)
@@ -102,7 +107,11 @@ def replay(folder: Path, manifest: Manifest) -> None:
     try:
         given = proof.inputs(manifest, lambda file: (folder / file).read_bytes())
         for variant in manifest.variants:
-            run = functools.partial(parity.run, parity.open_session(folder / variant.file))
+            session = parity.open_session(folder / variant.file)
+            run = functools.partial(parity.run, session)
             proof.replay(manifest, variant, given, run, REPLAY_BATCH_SIZES)
+            if manifest.maps:
+                head = class_maps.read_head((folder / manifest.maps.weights).read_bytes(), manifest)
+                proof.replay_maps(manifest, variant, given, functools.partial(parity.maps, session, head=head))
     except BundleError as error:
         raise ExportError(f"the bundle does not answer as torch did: {error}") from error

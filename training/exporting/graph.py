@@ -1,8 +1,8 @@
 """The graph that a bundle holds, and the ways to get it out of torch.
 
 Knows the graph contract: uint8 `image` or float32 `features` in, float32 `scores` out and behind them `familiarity` if
-the network judges it, everything after decoding inside. Does not know whether a graph answers as the network did: that
-is `parity`'s question.
+the network judges it and `places` if it is mapped, everything after decoding inside. Does not know whether a graph
+answers as the network did: that is `parity`'s question.
 """
 
 import logging
@@ -17,11 +17,12 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from taxon.bundle.manifest import FAMILIARITY_OUTPUT, GRAPH_INPUTS, GRAPH_OUTPUT
+from taxon.bundle.manifest import FAMILIARITY_OUTPUT, GRAPH_INPUTS, GRAPH_OUTPUT, PLACES_OUTPUT
 from taxon.mistaken import first_line
 from taxon.training.config import Task
 from taxon.training.errors import TrainingError
 from taxon.training.exporting.judge import Judged
+from taxon.training.exporting.mapped import Mapped
 
 TRACE_BATCH = 2  # exporters take a batch of 1 for a constant
 MAX_GRAPH_BYTES = 2**31 - 2**20  # protobuf's limit for one file, with room for the metadata
@@ -35,7 +36,8 @@ class Scored(nn.Module):
     """A network with its temperature and scores behind it. What stands before it is the subclasses'.
 
     Args:
-        network: Normalised float32 → float32 `[N, K]` logits; a `Judged` one gives the familiarity too.
+        network: Normalised float32 → float32 `[N, K]` logits; a `Judged` one gives the familiarity too, and a
+            `Mapped` one places.
         task: `single_label` ends in a softmax, `multi_label` in a sigmoid.
         temperature: The logits are divided by it.
     """
@@ -53,15 +55,17 @@ class Scored(nn.Module):
     @property
     def output_names(self) -> list[str]:
         """Of the graph."""
-        return [GRAPH_OUTPUT, *([FAMILIARITY_OUTPUT] if isinstance(self.network, Judged) else [])]
+        mapped = isinstance(self.network, Mapped)
+        judged = isinstance(self.network.network if isinstance(self.network, Mapped) else self.network, Judged)
+        return [GRAPH_OUTPUT, *([FAMILIARITY_OUTPUT] if judged else []), *([PLACES_OUTPUT] if mapped else [])]
 
-    def forward(self, given: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """What the graph is given → float32 `[N, K]` scores in 0…1, and `[N, 1]` familiarity if it is judged."""
+    def forward(self, given: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """What the graph is given → float32 `[N, K]` scores in 0…1, and what else the network gives."""
         answer = self.network(self.normalised(given))
-        logits, *familiarity = answer if isinstance(answer, tuple) else (answer,)
+        logits, *others = answer if isinstance(answer, tuple) else (answer,)
         logits = logits / self.temperature
         scores: Tensor = logits.softmax(dim=-1) if self.task == "single_label" else logits.sigmoid()
-        return (scores, familiarity[0]) if familiarity else scores
+        return (scores, *others) if others else scores
 
 
 class Served(Scored):
@@ -241,7 +245,7 @@ def metadata(path: Path) -> dict[str, str]:
 
 
 def judging(model: onnx.ModelProto) -> list[str]:
-    """The names of the nodes on which no score depends: those of the familiarity. They stay in full precision."""
+    """The names of the nodes on which no score depends: of familiarity and places. They stay in full precision."""
     needed, names = {GRAPH_OUTPUT}, []
     for node in reversed(model.graph.node):  # sorted topologically, as ONNX demands
         if needed.intersection(node.output):

@@ -37,6 +37,12 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "example 0.98; where features cannot be compared, the best score is judged; none by default",
     )
     parser.add_argument(
+        "--maps",
+        action="store_true",
+        help="have the bundle give class activation maps, for `taxon explain`: what each place of a picture adds to "
+        "each label; only of networks that end in a global pooling and a linear layer; paid only when asked for",
+    )
+    parser.add_argument(
         "--variants",
         type=precisions,
         default=(),
@@ -77,6 +83,7 @@ def settings(options: argparse.Namespace) -> Settings:
     return Settings(
         calibration=options.calibration == "temperature",
         unknown_coverage=options.unknown_coverage,
+        maps=options.maps,
         tolerance=options.tolerance,
         precisions=options.variants,
         budget=Budget(options.budget, options.judge_by),

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
 
 from taxon.bundle import answers
-from taxon.bundle.manifest import PixelSpec
+from taxon.bundle.class_maps import Head, of_places
+from taxon.bundle.manifest import PLACES_OUTPUT, PixelSpec
 from taxon.bundle.picture_limits import PictureError
 from taxon.mistaken import first_line
 from taxon.training.config import Task
@@ -57,6 +58,8 @@ class Parity:
     tolerance: float
     faults: tuple[str, ...]
     """Why the graph must not be published; empty if it may."""
+    max_map_difference: float | None = None
+    """As a share of each picture's largest value; None: the graph has no maps."""
 
 
 def batch_sizes(count: int) -> tuple[int, ...]:
@@ -193,13 +196,27 @@ def run(session: onnxruntime.InferenceSession, arrays: Array) -> NDArray[np.floa
     Raises:
         ParityError: The graph does not run at this batch size, or gives another number of rows.
     """
+    names = [output.name for output in session.get_outputs() if output.name != PLACES_OUTPUT]
     try:
-        rows = answers.joined(session.run(None, {session.get_inputs()[0].name: arrays}))
+        rows = answers.joined(session.run(names, {session.get_inputs()[0].name: arrays}))
     except Exception as error:
         raise ParityError(f"the graph fails at batch {len(arrays)}: {first_line(error)}") from error
     if len(rows) != len(arrays):
         raise ParityError(f"the graph gives {len(rows)} rows for a batch of {len(arrays)}")
     return rows
+
+
+def maps(session: onnxruntime.InferenceSession, arrays: Array, head: Head) -> NDArray[np.float32]:
+    """uint8 `[N, H, W, C]` → `class_maps`, float32 `[N, K, rows, columns]`, of a graph that gives places.
+
+    Raises:
+        ParityError: The graph does not run.
+    """
+    try:
+        (places,) = session.run([PLACES_OUTPUT], {session.get_inputs()[0].name: arrays})
+    except Exception as error:
+        raise ParityError(f"the graph gives no places: {first_line(error)}") from error
+    return of_places(places, head)
 
 
 def graph_rows(

@@ -6,6 +6,7 @@ rounded here; the products inside attention are not.
 
 import copy
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from taxon.training.exporting.candidate import Candidate
 from taxon.training.exporting.examples import Example
 from taxon.training.exporting.providers import CUDA
 
+Network = TypeVar("Network", bound=nn.Module)
 FULL_PRECISION = {CUDA: {"use_tf32": "0"}}
 """Provider options for a graph whose scores TF32 would move too far."""
 
@@ -34,13 +36,19 @@ def rows(candidate: Candidate, files: Sequence[Example], task: Task, temperature
     Raises:
         ParityError: A file cannot be read.
     """
-    network = copy.deepcopy(candidate.network)
+    network = rounded(candidate.network)
+    logits = parity.reference_logits(network, files, candidate.pixels, candidate.mean, candidate.std)
+    return parity.rows_of(logits, len(candidate.labels), task, temperature)
+
+
+def rounded(network: Network) -> Network:
+    """A copy whose layers compute in TF32."""
+    network = copy.deepcopy(network)
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.weight.data = round_to_tf32(module.weight.data)
             module.register_forward_pre_hook(_round_input)
-    logits = parity.reference_logits(network, files, candidate.pixels, candidate.mean, candidate.std)
-    return parity.rows_of(logits, len(candidate.labels), task, temperature)
+    return network
 
 
 def provider_options(

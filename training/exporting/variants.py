@@ -5,7 +5,7 @@ Decides by figures alone. How the graphs are made is in `half` and `eight_bits`.
 
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,11 +16,12 @@ from onnxruntime import InferenceSession
 
 from taxon.bundle.answers import parted
 from taxon.bundle.manifest import Evidence, Variant
-from taxon.training.exporting import calibrate, evidence, half, parity
+from taxon.training.exporting import calibrate, evidence, half, maps, parity
 from taxon.training.exporting.candidate import Candidate, target_matrix
 from taxon.training.exporting.evidence import Budget
 from taxon.training.exporting.examples import Array, Example
 from taxon.training.exporting.graph import GraphError
+from taxon.training.exporting.mapped import Mapped
 from taxon.training.exporting.parity import ParityError
 from taxon.training.exporting.providers import CPU
 from taxon.training.loop import metrics
@@ -177,6 +178,29 @@ def as_served(
         measured = calibrate.unknown_measure(kept.rows, label_count)
         changes["unknown"] = calibrate.unknown_threshold(measured, coverage)
     return replace(kept, variant=kept.variant.model_copy(update=changes))
+
+
+def with_map_tolerance(
+    kept: Kept,
+    folder: Path,
+    network: Mapped,
+    candidate: Candidate,
+    golden_maps: Mapping[int, NDArray[np.float32]],
+    winners: NDArray[np.int64],
+) -> Kept:
+    """Gives a variant the tolerance for the replay of its maps, as `as_served` does for its scores.
+
+    Args:
+        kept: The variant.
+        folder: Where its graph is.
+        network: With maps.
+        candidate: Whose validation pictures are used.
+        golden_maps: What torch gives, by index of the golden picture.
+        winners: The label by index of the validation picture.
+    """
+    difference = maps.graph_difference(folder / kept.variant.file, network, candidate, golden_maps, winners)
+    tolerance = round(min(2.0, 1.5 * difference + maps.TOLERANCE), 4)
+    return replace(kept, variant=kept.variant.model_copy(update={"map_tolerance": tolerance}))
 
 
 def rows_on(path: Path, batches: Iterable[Array], provider: str = CPU) -> NDArray[np.float32]:
