@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from taxon.console.forms import read
 from taxon.console.rendering import page
 from taxon.feedback import review
+from taxon.feedback.decisions import Verdict
 from taxon.feedback.errors import ReviewError, StoreError
 from taxon.feedback.review import Case
 from taxon.feedback.sealing import SealError
@@ -19,7 +20,7 @@ from taxon.feedback.store import Store
 SHOWN = 60
 MEDIA_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
 DIGEST = re.compile(r"[0-9a-f]{64}")
-VERDICTS: dict[str, review.Verdict] = {"accept": "accept", "correct": "correct", "none": "correct", "reject": "reject"}
+VERDICTS: dict[str, Verdict] = {"accept": "accept", "correct": "correct", "none": "correct", "reject": "reject"}
 """By button; `none`: none of the classes is right."""
 
 
