@@ -70,8 +70,8 @@ def toy_graph(
 ) -> bytes:
     """uint8 `[batch, 8, 8, 3]` → the mean of each colour → scores of red, green and blue; or, from features,
     scores of the first three of four values. With a bank `[M, 3]` of colours, of length 1, also the familiarity.
-    Slow: with products of large matrices that change nothing. Steepness: the largest logit of a picture. Maps: the places are
-    quarters, their features the mean colours.
+    Slow: with products of large matrices that change nothing. Steepness: the largest logit of a picture. Maps: of
+    quarters, whose features are mean colours.
     """
     activation = "Softmax" if task == "single_label" else "Sigmoid"
     weights = np.eye(FEATURE_COUNT if features else 3, 3, dtype=np.float32) * (1.0 if features else steepness / 255)

@@ -306,6 +306,7 @@ def test_every_method_has_its_need():
     assert need_of("/inference.GRPCInferenceService/RepositoryModelUnload") == "admin"
     assert need_of("/taxon.v1.ModelAdminService/Anything") == "admin"
     assert need_of("/taxon.v1.FeedbackService/SubmitFeedback") == "feedback"
+    assert need_of("/taxon.v1.ExplanationService/Explain") == "explain"
     assert need_of("/taxon.v1.FutureService/Anything") == "admin"
     assert need_of("") == need_of("/") == need_of("nonsense") == "admin"
 

@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from taxon.bundle import pixels, store
+from taxon.bundle.class_maps import read_head, write_head
 from taxon.bundle.manifest import BundleError, Thresholds, Variant
 from taxon.bundle.picture_limits import Limits
 from taxon.service.runtime import bundle_proof
@@ -282,3 +283,24 @@ def test_a_bundle_that_is_refused_either_way_is_not_refused_because_of_cuda_grap
     with capture_logs() as events, pytest.raises(BundleError, match="golden"):
         prove(store.read(models, "shifted", 1), "fp32", device, 1, BUCKETS, Limits())
     assert not [event for event in events if "CUDA graphs" in event["event"]]
+
+
+def test_a_golden_whose_map_differs_is_refused(tmp_path):
+    bundle = toy_bundle(tmp_path, maps=True, map_shift=0.5)
+    with pytest.raises(BundleError, match=r"golden/0.png: its map differs by 0.0476 of its range, at most 0.0001"):
+        prove(bundle, "fp32", Device(provider=CPU, options={}), 1, (1,), Limits())
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        (b"no array", "maps.npy is no array"),
+        (write_head(np.zeros((3, 3), np.float32)), r"maps.npy must be finite float32 \[3, 4\]"),
+        (write_head(np.full((3, 4), np.nan, np.float32)), "must be finite"),
+        (write_head(np.zeros((3, 4), np.float64)), "must be finite float32"),
+    ],
+)
+def test_weights_that_cannot_make_maps_are_refused(tmp_path, head, reason):
+    manifest = toy_bundle(tmp_path, maps=True).manifest
+    with pytest.raises(BundleError, match=reason):
+        read_head(head, manifest)
