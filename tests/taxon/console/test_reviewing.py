@@ -31,8 +31,8 @@ def fields(page: str) -> dict[str, str]:
     return {name: html.unescape(value) for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', form)[:3]}
 
 
-async def test_one_picture_after_the_other(browse, store):
-    async with browse(feedback=store.folder) as browser:
+async def test_one_picture_after_the_other(browse, store, tmp_path):
+    async with browse(feedback=tmp_path / "feedback") as browser:
         page = (await browser.get("/feedback")).text
         assert "1 of 2 that wait" in page
         assert "&lt;b&gt;note" in page
@@ -53,8 +53,8 @@ async def test_one_picture_after_the_other(browse, store):
     assert list(store.decisions()) == [second["picture"]]
 
 
-async def test_what_was_seen_is_what_is_decided(browse, store):
-    async with browse(feedback=store.folder) as browser:
+async def test_what_was_seen_is_what_is_decided(browse, store, tmp_path):
+    async with browse(feedback=tmp_path / "feedback") as browser:
         seen = fields((await browser.get("/feedback")).text) | {"reviewer": "ann", "verdict": "accept"}
         store.add([entry("red")])  # Jane has changed her mind
         assert (await browser.post("/feedback/decide", data=seen)).status_code == 409
@@ -72,16 +72,16 @@ async def test_what_was_seen_is_what_is_decided(browse, store):
         ({"picture": "0" * 64}, 404),
     ],
 )
-async def test_what_cannot_be_decided_is_said(browse, store, change, status):
-    async with browse(feedback=store.folder) as browser:
+async def test_what_cannot_be_decided_is_said(browse, store, tmp_path, change, status):
+    async with browse(feedback=tmp_path / "feedback") as browser:
         asked = fields((await browser.get("/feedback")).text) | {"reviewer": "ann", "verdict": "accept"} | change
         assert (await browser.post("/feedback/decide", data=asked)).status_code == status
     assert not store.decisions()
 
 
-async def test_pictures_come_from_the_store_only(browse, store):
+async def test_pictures_come_from_the_store_only(browse, store, tmp_path):
     (kept, _) = store.said()
-    async with browse(feedback=store.folder) as browser:
+    async with browse(feedback=tmp_path / "feedback") as browser:
         shown = await browser.get(f"/feedback/pictures/{kept.picture}.png")
         assert (shown.content, shown.headers["content-type"]) == (store.pictures.read(kept.picture, "png"), "image/png")
         for name in ("0" * 64 + ".png", f"{kept.picture}.sqlite", "..%2findex.sqlite", f"{kept.picture}.png.sealed"):
@@ -96,8 +96,8 @@ async def test_what_is_sealed_needs_the_key(browse, tmp_path):
     sealed.add([entry("green")])
     (kept,) = sealed.said()
     path = f"/feedback/pictures/{kept.picture}.png"
-    async with browse(feedback=sealed.folder) as browser:
+    async with browse(feedback=tmp_path / "sealed") as browser:
         assert (await browser.get(path)).status_code == 403
-    async with browse(feedback=sealed.folder, seal=seal) as browser:
+    async with browse(feedback=tmp_path / "sealed", seal=seal) as browser:
         assert (await browser.get(path)).status_code == 200
     sealed.close()
