@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -60,24 +61,26 @@ def _submit(options: argparse.Namespace) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    store = _store(options)
-    if options.figures:
-        sys.stdout.write(json.dumps(store.figures()) + "\n")
-        return
-    only = options.contributor and store.pseudonyms.of(options.contributor)
-    for kept in store.said():
-        if not only or kept.contributor == only:
-            sys.stdout.write(json.dumps(kept._asdict(), ensure_ascii=False) + "\n")
+    with closing(_store(options)) as store:
+        if options.figures:
+            sys.stdout.write(json.dumps(store.figures()) + "\n")
+            return
+        only = options.contributor and store.pseudonyms.of(options.contributor)
+        for kept in store.said():
+            if not only or kept.contributor == only:
+                sys.stdout.write(json.dumps(kept._asdict(), ensure_ascii=False) + "\n")
 
 
 def _forget(options: argparse.Namespace) -> None:
-    done = forget(_store(options), options.contributor, options.runs, options.models)
+    with closing(_store(options)) as store:
+        done = forget(store, options.contributor, options.runs, options.models)
     sys.stdout.write(json.dumps(asdict(done), ensure_ascii=False) + "\n")
 
 
 def _export(options: argparse.Namespace) -> None:
     wanted = Wanted(options.share, options.proposals, options.none_label, options.model)
-    counts = export(_store(options), options.out, wanted)
+    with closing(_store(options)) as store:
+        counts = export(store, options.out, wanted)
     sys.stdout.write(json.dumps(counts) + "\n")
 
 
