@@ -68,47 +68,49 @@ def _submit(options: argparse.Namespace) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    store = opened(options)
-    if options.figures:
-        sys.stdout.write(json.dumps(store.figures()) + "\n")
-        return
-    only = options.contributor and store.pseudonyms.of(options.contributor)
-    for kept in store.said():
-        if not only or kept.contributor == only:
-            sys.stdout.write(json.dumps(kept._asdict(), ensure_ascii=False) + "\n")
+    with opened(options) as store:
+        if options.figures:
+            sys.stdout.write(json.dumps(store.figures()) + "\n")
+            return
+        only = options.contributor and store.pseudonyms.of(options.contributor)
+        for kept in store.said():
+            if not only or kept.contributor == only:
+                sys.stdout.write(json.dumps(kept._asdict(), ensure_ascii=False) + "\n")
 
 
 def _forget(options: argparse.Namespace) -> None:
-    done = forget(opened(options), options.contributor, options.runs, options.models)
+    with opened(options) as store:
+        done = forget(store, options.contributor, options.runs, options.models)
     sys.stdout.write(json.dumps(asdict(done), ensure_ascii=False) + "\n")
 
 
 def _export(options: argparse.Namespace) -> None:
     wanted = Wanted(options.share, options.proposals, options.none_label, options.model)
-    counts = export(opened(options), options.out, wanted)
+    with opened(options) as store:
+        counts = export(store, options.out, wanted)
     sys.stdout.write(json.dumps(counts) + "\n")
 
 
 def _review(options: argparse.Namespace) -> None:
-    store = opened(options)
-    if options.suspect:
-        store.suspect(agreement.judged(review.cases(store, model=options.model))[1])
-    chosen = rules.from_options(options)
-    if chosen != rules.Rules():
-        sys.stdout.write(json.dumps(rules.apply(store, chosen, options.model)) + "\n")
-        return
-    found = review.cases(store, model=options.model)
-    if options.list:
-        for case in found:
-            sys.stdout.write(json.dumps(_told(case), ensure_ascii=False) + "\n")
-        return
-    from taxon.feedback.reviewing import HELP
-    from taxon.feedback.reviewing import review as reviewed
+    with opened(options) as store:
+        if options.suspect:
+            store.suspect(agreement.judged(review.cases(store, model=options.model))[1])
+        chosen = rules.from_options(options)
+        if chosen != rules.Rules():
+            sys.stdout.write(json.dumps(rules.apply(store, chosen, options.model)) + "\n")
+            return
+        found = review.cases(store, model=options.model)
+        if options.list:
+            for case in found:
+                sys.stdout.write(json.dumps(_told(case), ensure_ascii=False) + "\n")
+            return
+        from taxon.feedback.reviewing import HELP
+        from taxon.feedback.reviewing import review as reviewed
 
-    console = Console()
-    console.print(HELP, markup=False)
-    count = reviewed(store, found, _reviewer(options), console, lambda: input("> "))
-    console.print(f"{count} decided, {len(review.cases(store, model=options.model))} wait", highlight=False)
+        console = Console()
+        console.print(HELP, markup=False)
+        count = reviewed(store, found, _reviewer(options), console, lambda: input("> "))
+        console.print(f"{count} decided, {len(review.cases(store, model=options.model))} wait", highlight=False)
 
 
 def _told(case: review.Case) -> dict[str, object]:
@@ -126,22 +128,25 @@ def _told(case: review.Case) -> dict[str, object]:
 
 
 def _decide(options: argparse.Namespace) -> None:
-    store = opened(options)
-    found = [case for case in review.cases(store, pending=False) if case.picture.startswith(options.picture)]
-    if len(found) != 1:
-        raise ReviewError(f"{len(found)} pictures of which somebody has spoken begin with {options.picture!r}")
-    verdict: Verdict = "accept" if options.accept else "reject" if options.reject else "correct"
-    decision = review.decide(store, found[0], verdict, _reviewer(options), options.label or (), options.why)
-    sys.stdout.write(json.dumps(decision._asdict(), ensure_ascii=False) + "\n")
+    with opened(options) as store:
+        found = [case for case in review.cases(store, pending=False) if case.picture.startswith(options.picture)]
+        if len(found) != 1:
+            raise ReviewError(f"{len(found)} pictures of which somebody has spoken begin with {options.picture!r}")
+        verdict: Verdict = "accept" if options.accept else "reject" if options.reject else "correct"
+        decision = review.decide(store, found[0], verdict, _reviewer(options), options.label or (), options.why)
+        sys.stdout.write(json.dumps(decision._asdict(), ensure_ascii=False) + "\n")
 
 
 def _undo(options: argparse.Namespace) -> None:
-    for decision in review.undo(opened(options), _reviewer(options), options.picture, options.decided_by):
+    with opened(options) as store:
+        undone = review.undo(store, _reviewer(options), options.picture, options.decided_by)
+    for decision in undone:
         sys.stdout.write(json.dumps(decision._asdict(), ensure_ascii=False) + "\n")
 
 
 def _agreement(options: argparse.Namespace) -> None:
-    found = review.cases(opened(options), pending=False, model=options.model)
+    with opened(options) as store:
+        found = review.cases(store, pending=False, model=options.model)
     said = [["|".join(sorted(voice.labels)) for voice in case.voices] for case in found]
     told = {
         "pictures": len(found),
@@ -154,17 +159,19 @@ def _agreement(options: argparse.Namespace) -> None:
 
 
 def _export_tasks(options: argparse.Namespace) -> None:
-    store = opened(options)
-    chosen = options.only and {line.strip() for line in options.only.read_text().splitlines() if line.strip()}
-    unsaid = [one for one in store.unsaid() if options.unlabelled or (chosen and one[0] in chosen)]
-    found = [case for case in review.cases(store) if not options.unlabelled and (not chosen or case.picture in chosen)]
-    url = options.url if options.url is not None else f"{label_studio.URL}{options.out.resolve().name}/"
-    sys.stdout.write(json.dumps({"tasks": label_studio.write(store, options.out, found, unsaid, url)}) + "\n")
+    with opened(options) as store:
+        chosen = options.only and {line.strip() for line in options.only.read_text().splitlines() if line.strip()}
+        unsaid = [one for one in store.unsaid() if options.unlabelled or (chosen and one[0] in chosen)]
+        found = [
+            case for case in review.cases(store) if not options.unlabelled and (not chosen or case.picture in chosen)
+        ]
+        url = options.url if options.url is not None else f"{label_studio.URL}{options.out.resolve().name}/"
+        sys.stdout.write(json.dumps({"tasks": label_studio.write(store, options.out, found, unsaid, url)}) + "\n")
 
 
 def _import_tasks(options: argparse.Namespace) -> None:
-    store = opened(options, Bounds(max_said_per_hour=NO_LIMIT))
-    counts = label_studio.read(store, options.file, "share" if options.share else "train", options.license)
+    with opened(options, Bounds(max_said_per_hour=NO_LIMIT)) as store:
+        counts = label_studio.read(store, options.file, "share" if options.share else "train", options.license)
     sys.stdout.write(json.dumps(counts) + "\n")
 
 

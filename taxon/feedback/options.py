@@ -1,6 +1,8 @@
 """The command-line options of everything that reads a store."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from taxon.feedback.errors import StoreError
@@ -16,8 +18,9 @@ def add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--key", type=Path, metavar="FILE", help="that of `taxon serve --feedback-key`")
 
 
-def opened(options: argparse.Namespace, bounds: Bounds = Bounds()) -> Store:
-    """The store that `add_store` asked for; none is made.
+@contextmanager
+def opened(options: argparse.Namespace, bounds: Bounds = Bounds()) -> Iterator[Store]:
+    """The store that `add_store` asked for, closed after its use; none is made.
 
     Raises:
         StoreError: There is none, or it cannot be used.
@@ -26,4 +29,6 @@ def opened(options: argparse.Namespace, bounds: Bounds = Bounds()) -> Store:
     place = place_of(options.store, options.pictures)
     if isinstance(place, Path) and not place.is_dir():
         raise StoreError(f"{place} is not there: give the folder of `taxon serve --feedback`")
-    return Store(place, bounds, seal=options.key and Seal(options.key))
+    store = Store(place, bounds, seal=options.key and Seal(options.key))
+    with closing(store):
+        yield store

@@ -136,16 +136,18 @@ def _add_feedback(commands: Any) -> None:
 def _suspects(arguments: argparse.Namespace) -> None:
     if arguments.run is None:
         raise TrainingError("suspects are told by what a model has learnt: give its --run")
-    store = opened(arguments)
-    found = suspects(store, cases(store, model=arguments.model), Run.open(arguments.run))
-    store.suspect(found.suspicions)
+    with opened(arguments) as store:
+        found = suspects(store, cases(store, model=arguments.model), Run.open(arguments.run))
+        store.suspect(found.suspicions)
     for one in sorted(found.suspicions, key=lambda one: -one.suspicion)[: arguments.count]:
         _print(one._asdict() | {"confident": one.picture in found.confident})
 
 
 def _next(arguments: argparse.Namespace) -> None:
     run = arguments.run and Run.open(arguments.run)
-    for picture, answer in next_to_label(opened(arguments), arguments.count, arguments.by, run, arguments.model):
+    with opened(arguments) as store:
+        chosen = list(next_to_label(store, arguments.count, arguments.by, run, arguments.model))
+    for picture, answer in chosen:
         _print({"picture": picture, **answer._asdict()})
 
 
@@ -163,7 +165,8 @@ def _merge(arguments: argparse.Namespace) -> None:
             arguments.base, defaults.prepared_folder, defaults.val_fraction, defaults.split_seed
         )
     wanted = Wanted(arguments.model, arguments.share, arguments.recent_share, arguments.new_class_from)
-    made = merge(opened(arguments), arguments.out, basis, wanted)
+    with opened(arguments) as store:
+        made = merge(store, arguments.out, basis, wanted)
     if made is None:
         _print({"version": None, "counts": {}})
         return

@@ -39,8 +39,8 @@ def main(argv: list[str]) -> int:
                 number = rounds.abandon(order)
                 print(f"round {number} is abandoned" if number else "no round is under way")  # noqa: T201 - the answer
                 return 0
-            store = opened(options)
-            with _quiet(order.rounds / "log.txt") if options.quiet else contextlib.nullcontext():
+            quiet = _quiet(order.rounds / "log.txt") if options.quiet else contextlib.nullcontext()
+            with opened(options) as store, quiet:
                 state = rounds.hold(order, store, lambda line: print(line, flush=True))  # noqa: T201 - for people
         if not options.quiet or state.outcome == "refused":
             _tell(state, options.json)

@@ -13,14 +13,14 @@ from taxon.feedback.store import Store
 from taxon.feedback.stripped import stripped
 from taxon.training.dataset import tables
 from tests.fakes import toy_bundle
-from tests.taxon.feedback.entries import SHADES, answer, entry
+from tests.taxon.feedback.entries import SHADES, answer, entry, words_of
 
 NAMES = [name_of(stripped(content).content) for content in SHADES]
 
 
 @pytest.fixture
-def store(tmp_path):
-    made = Store(tmp_path / "store")
+def store(place):
+    made = Store(place)
     yield made
     made.close()
 
@@ -29,7 +29,8 @@ def store(tmp_path):
 def run(store, capsys):
     def called(verb, *words, status=0):
         capsys.readouterr()
-        assert cli.main(["feedback", verb, *map(str, words), "--store", str(store.place)]) == status
+        place = [word for pair in zip(("--store", "--pictures"), words_of(store.place), strict=False) for word in pair]
+        assert cli.main(["feedback", verb, *map(str, words), *place]) == status
         told = capsys.readouterr()
         return told.err if status else [json.loads(line) for line in told.out.splitlines()]
 
