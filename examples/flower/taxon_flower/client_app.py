@@ -22,6 +22,11 @@ def train(message: Message, context: Context) -> Message:
     with tempfile.TemporaryDirectory() as folder:
         weights, run = Path(folder, "round.pt"), Path(folder, "run")
         torch.save(message.content["arrays"].to_torch_state_dict(), weights)
-        if taxon_train([recipe, "--data", data, "--weights", str(weights), "--out", str(run), "--no-report"]) != 0:
+        if (
+            taxon_train(
+                ["--recipe", recipe, "--data", data, "--weights", str(weights), "--out", str(run), "--no-report"]
+            )
+            != 0
+        ):
             raise RuntimeError("the training failed: see the line above")
         return Message(content=to_records(Checkpoint.load(run / "best.pt")), reply_to=message)
