@@ -24,6 +24,11 @@ async def test_the_answers_are_the_services_to_the_last_bit(models):
             assert [found.score for found in theirs.classifications] == ours.scores
 
 
+def test_small_pictures_go_in_larger_batches(models):
+    assert Classifier(models)._buckets[-1] == 64
+    assert Classifier(models, batch_size=2)._buckets == (1, 2)
+
+
 def test_one_bad_picture_is_its_own_failure(models):
     outcomes = Classifier(models, batch_size=2).classify([MANY[0], b"bad", MANY[1], b"", MANY[2]])
     assert [type(outcome).__name__ for outcome in outcomes[::2]] == ["Ranked"] * 3
