@@ -50,7 +50,8 @@ def inspected(name):
 
 def python(image, script):
     """Runs a script in a container as locked as services are; what it prints."""
-    return docker("run", "--rm", *LOCKED, "--entrypoint", "python3.11", image, "-c", script).stdout
+    words = ["run", "--rm", "--network", "none", *LOCKED, "--entrypoint", "python3.11", image, "-c", script]
+    return docker(*words).stdout
 
 
 class Container:
