@@ -1,4 +1,4 @@
-"""The Dockerfile needs no daemon to be judged in part: hadolint's opinion, and the sources that services are built of."""
+"""The Dockerfile needs no daemon to be judged in part: hadolint's opinion, and the sources that services come of."""
 
 import re
 import shutil
