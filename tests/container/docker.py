@@ -37,6 +37,8 @@ def is_here():
 
 def build(target):
     """The image's name. The network is the machine's, which needs no other to be set up."""
+    if there := os.environ.get("TAXON_IMAGES"):  # `taxon`: those of `make image`
+        return f"{there}:{target}"
     name = f"taxon-test:{target}"
     docker("build", "--network=host", "--target", target, "--tag", name, ROOT, timeout=1800)
     return name
@@ -48,7 +50,8 @@ def inspected(name):
 
 def python(image, script):
     """Runs a script in a container as locked as services are; what it prints."""
-    return docker("run", "--rm", *LOCKED, "--entrypoint", "python3.11", image, "-c", script).stdout
+    words = ["run", "--rm", "--network", "none", *LOCKED, "--entrypoint", "python3.11", image, "-c", script]
+    return docker(*words).stdout
 
 
 class Container:

@@ -80,11 +80,22 @@ def test_the_bill_of_materials_is_what_is_installed_and_all_of_it_is_pinned(imag
 
 
 def test_a_start_without_the_gpu_that_it_is_for_is_refused_with_the_reason(image):
-    done = docker("run", "--rm", *LOCKED, image("service-gpu"), "--insecure", check=False)
+    done = docker("run", "--rm", "--network", "none", *LOCKED, image("service-gpu"), "--insecure", check=False)
     assert done.returncode == 1
     assert "--device cuda: " in done.stdout
     assert "libcuda.so.1" in done.stdout
-    asked = docker("run", "--rm", *LOCKED, "--entrypoint", "taxon", image("service-gpu"), "device", check=False)
+    asked = docker(
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        *LOCKED,
+        "--entrypoint",
+        "taxon",
+        image("service-gpu"),
+        "device",
+        check=False,
+    )
     assert asked.returncode == 1
     assert re.search("^cuda: ", asked.stdout, flags=re.MULTILINE)
 
