@@ -14,12 +14,14 @@ from taxon.v1 import explanation_service_pb2 as pb
 from taxon.v1 import explanation_service_pb2_grpc as pb_grpc
 
 SERVICE = "taxon.v1.ExplanationService"
+NUMBERS: dict[Method, pb.ExplanationMethod] = {
+    "activation": pb.EXPLANATION_METHOD_ACTIVATION,
+    "masking": pb.EXPLANATION_METHOD_MASKING,
+}
 METHODS: dict[int, Method | None] = {
     pb.EXPLANATION_METHOD_UNSPECIFIED: None,
-    pb.EXPLANATION_METHOD_ACTIVATION: "activation",
-    pb.EXPLANATION_METHOD_MASKING: "masking",
+    **{number: method for method, number in NUMBERS.items()},
 }
-NUMBERS = {method: number for number, method in METHODS.items() if method}
 
 
 class ExplanationService(pb_grpc.ExplanationServiceServicer):

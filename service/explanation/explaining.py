@@ -91,8 +91,8 @@ class Explaining:
     async def _masked(self, model: Model, first: Explained, index: int, deadline: float) -> masking.Evidence:
         """What masked copies tell, as many as the time suffices for."""
         picture = first.picture
-        evidence = masking.Evidence(*picture.shape[:2])
-        waiting = masking.masks(*picture.shape[:2], masking.MASK_COUNT)
+        height, width, _ = picture.shape
+        evidence, waiting = masking.Evidence(height, width), masking.masks(height, width, masking.MASK_COUNT)
         refusals: list[QueueFullError | DeadlineTooShortError] = []
 
         def prepared() -> tuple[NDArray[np.float32], NDArray[np.uint8]] | None:

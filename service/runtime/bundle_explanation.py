@@ -99,8 +99,8 @@ class BundleExplainer:
         return scores
 
     def _masked(self, picture: NDArray[np.uint8], index: int) -> masking.Evidence:
-        evidence = masking.Evidence(*picture.shape[:2])
-        waiting = masking.masks(*picture.shape[:2], masking.MASK_COUNT)
+        height, width, _ = picture.shape
+        evidence, waiting = masking.Evidence(height, width), masking.masks(height, width, masking.MASK_COUNT)
         while seen := list(itertools.islice(waiting, TOGETHER)):
             rows = self._proven.session.run(np.stack([masking.masked(picture, one) for one in seen]))
             for one, row in zip(seen, rows, strict=True):

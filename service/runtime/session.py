@@ -88,7 +88,7 @@ class Session:
             return self._replay.run(batch)
         return answers.joined(self._session.run(self._answers, {self.inputs[0].name: batch}, self._options))
 
-    def run_with_maps(self, batch: NDArray[np.uint8], head: Head) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run_with_maps(self, batch: NDArray[Any], head: Head) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """As `run`, for a graph that gives places; and its `class_maps`: float32 `[batch, labels, rows, columns]`."""
         *rows, places = self._session.run([*self._answers, PLACES_OUTPUT], {self.inputs[0].name: batch}, self._options)
         return answers.joined(rows), of_places(places, head)

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 def resized(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
     """float32 `[rows, columns]` → `[height, width]`: bilinear between the centres of places, the edges repeated."""
     rows, columns = _weights(values.shape[0], height), _weights(values.shape[1], width)
-    result: NDArray[np.float32] = rows @ values @ columns.T
-    return result
+    return (rows @ values @ columns.T).astype(np.float32, copy=False)
 
 
 def _weights(source: int, target: int) -> NDArray[np.float32]:

@@ -90,8 +90,8 @@ class Counting:
 
     def __init__(self, worker, model=1):
         self.batches = []
-        manifest, self._run = worker._models[model]
-        worker._models[model] = manifest, self
+        self._run = worker._models[model].run
+        worker._models[model] = worker._models[model]._replace(run=self)
 
     def __call__(self, batch):
         self.batches.append(len(batch))
@@ -205,14 +205,14 @@ def test_a_picture_that_cannot_be_used_fails_alone(worker, arena):
 
 
 def test_an_input_that_the_model_fails_on_fails_alone(worker, arena):
-    manifest, sound = worker._models[1]
+    sound = worker._models[1].run
 
     def fail_on_green(batch):
         if (batch[:, 0, 0, 1] == 255).any():
             raise RuntimeError("green")
         return sound(batch)
 
-    worker._models[1] = manifest, fail_on_green
+    worker._models[1] = worker._models[1]._replace(run=fail_on_green)
     done = run(worker, order(*(put(arena, one) for one in (RED, GREEN, BLUE))))
     assert [type(outcome) for outcome in done.outcomes] == [np.ndarray, InferenceFailedError, np.ndarray]
     assert (done.run_count, done.bucket) == (3, 0)
@@ -282,7 +282,7 @@ def test_a_picture_for_a_graph_fails_alone(tmp_path, arena):
 
 
 def test_what_one_process_decodes_in_place_another_runs(worker, models, arena):
-    spec, _ = worker._models[1]
+    spec = worker._models[1].pixels
     decoder = worker_of(models, arena)
     inputs = [put(arena, one, room=8 * 8 * 3) for one in (RED, GREEN, BLUE)]
     decoded = decoder.decode(Decode(spec, inputs, [LATER] * 3))
@@ -296,7 +296,7 @@ def test_what_one_process_decodes_in_place_another_runs(worker, models, arena):
 
 
 def test_decoding_fails_for_each_input_alone(worker, arena):
-    spec, _ = worker._models[1]
+    spec = worker._models[1].pixels
     good, damaged, left, late = (put(arena, one, room=192) for one in (RED, RED[:-30], GREEN, BLUE))
     arena.abandon(left.offset)
     deadlines = [LATER, LATER, LATER, time.monotonic() - 1]
