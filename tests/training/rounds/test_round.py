@@ -80,6 +80,7 @@ def test_bad_data_is_refused_and_not_tried_again(order, store, tmp_path):
     assert bundles.versions(order.models, "shades") == [1]
     assert held(longer, store).reasons == ["nothing new since round 1, which was refused"]
     assert versions.numbers(order.data) == [1]
+    assert store.exports() == [order.data / "1"]
     review.undo(store, "rex", decided_by="rex")
     assert held(longer, store).reasons == ["nothing new was decided"]
 
@@ -90,6 +91,7 @@ def test_too_little_is_nothing_to_do(order, store, tmp_path):
     assert state.outcome == "nothing"
     assert "3 pictures are new or changed" in state.reasons[0]
     assert versions.numbers(order.data) == []
+    assert store.exports() == []
 
 
 def test_two_at_once_are_one(order, store, tmp_path, capsys):
