@@ -207,6 +207,7 @@ def test_killed_for_good_by_the_system_it_goes_on(order, store, template, tmp_pa
     killed = subprocess.run([sys.executable, "-c", KILLED_MERGE, *words], env=environment, capture_output=True)
     assert killed.returncode == -9
     done = subprocess.run([sys.executable, "-m", "taxon.cli", *words], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     state = json.loads(done.stdout.splitlines()[-1])
     assert (state["number"], state["outcome"], state["data_version"]) == (1, "promoted", 1)
     assert merging.versions.numbers(order.data) == [1]
