@@ -231,6 +231,11 @@ class Store:
                 (str(folder), self._clock()),
             )
 
+    def export_removed(self, folder: Path) -> None:
+        """Forgets copies that are there no more, by whoever made and removed them."""
+        with self._index.writing():
+            self._index.execute("DELETE FROM exports WHERE folder = ?", (str(folder),))
+
     def exports(self) -> list[Path]:
         """Where copies were written to."""
         return [Path(folder) for (folder,) in self._index.execute("SELECT folder FROM exports ORDER BY exported_at")]

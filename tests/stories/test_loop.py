@@ -70,16 +70,18 @@ def serving(folder):
     words += ["--feedback", folder / "store", "--feedback-max-per-hour", 10**6, "--watch-seconds", 1, "--device", "cpu"]
     command = [sys.executable, "-m", "taxon.cli", *map(str, words)]
     with log.open("wb") as output, subprocess.Popen(command, stderr=output) as process:
-        until = time.monotonic() + 60
-        while not port_file.exists():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < until, log.read_text()
-            time.sleep(0.05)
-        server = f"127.0.0.1:{port_file.read_text().strip()}"
-        taxon("health", "--server", server, "--wait-s", 60)
-        yield process, server
-        process.terminate()
-        process.wait(30)
+        try:
+            until = time.monotonic() + 60
+            while not port_file.exists():
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < until, log.read_text()
+                time.sleep(0.05)
+            server = f"127.0.0.1:{port_file.read_text().strip()}"
+            taxon("health", "--server", server, "--wait-s", 60)
+            yield process, server
+        finally:
+            process.terminate()
+            process.wait(60)
 
 
 def labelled(folder):

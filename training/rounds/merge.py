@@ -83,7 +83,7 @@ def merge(store: Store, root: Path, basis: Basis, wanted: Wanted = Wanted(), mad
     """
     atomic_files.make_folder(root)
     with folder_lock.held(root):
-        versions.remove_unfinished(root)
+        versions.remove_unfinished(root, store)
         chosen, counts = _chosen(store, basis, wanted)
         kept = _kept(basis, chosen, counts)
         there = {row.picture for row in kept}
@@ -112,7 +112,7 @@ def merge(store: Store, root: Path, basis: Basis, wanted: Wanted = Wanted(), mad
         new = [row for row in new if folder / row.path not in left_out]
         counts["merged"] = len(new)
         if not new and kept == list(basis.rows):
-            shutil.rmtree(folder)
+            versions.remove(folder, store)
             return None
         placed = [_placed(row, basis, wanted) for row in new]
         recent = [row for row in placed if not row.split]

@@ -239,7 +239,7 @@ def _merged(order: Order, store: Store, before: Run, state: State) -> str:
         if (other.outcome, other.production, other.data_digest) == ("refused", state.production, about.digest)
     ]
     if changed < order.at_least or same:
-        shutil.rmtree(order.data / str(about.version))
+        versions.remove(order.data / str(about.version), store)
         if same:
             return f"nothing new since round {same[-1].number}, which was refused"
         return f"{changed} pictures are new or changed, a round is to have {order.at_least} or more"

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from taxon.bundle import atomic_files
 from taxon.feedback.exporting import LIST, PROVENANCE, RECENT
+from taxon.feedback.store import Store
 from taxon.picture_files import within
 from taxon.training.dataset import data, tables
 from taxon.training.dataset.sources import open_source, split_source
@@ -108,12 +109,18 @@ def write_about(folder: Path, said: About) -> None:
     atomic_files.write(folder / VERSION, json.dumps(asdict(said), ensure_ascii=False, indent=1))
 
 
-def remove_unfinished(root: Path) -> None:
+def remove(folder: Path, store: Store) -> None:
+    """Removes a version, and the store's memory of it."""
+    shutil.rmtree(folder)
+    store.export_removed(folder.resolve())
+
+
+def remove_unfinished(root: Path, store: Store) -> None:
     """Removes what a merge that was killed has left, and nothing else. The caller holds the folder."""
     for entry in root.iterdir():
         is_ours = entry.name.isdecimal() and (entry / PROVENANCE).is_file() and (entry / SAID).is_dir()
         if is_ours and not (entry / VERSION).exists():
-            shutil.rmtree(entry)
+            remove(entry, store)
 
 
 def next_number(root: Path) -> int:

@@ -80,6 +80,7 @@ def test_bad_data_is_refused_and_not_tried_again(order, store, tmp_path):
     assert bundles.versions(order.models, "shades") == [1]
     assert held(longer, store).reasons == ["nothing new since round 1, which was refused"]
     assert versions.numbers(order.data) == [1]
+    assert store.exports() == [order.data / "1"]
     review.undo(store, "rex", decided_by="rex")
     assert held(longer, store).reasons == ["nothing new was decided"]
 
@@ -90,6 +91,7 @@ def test_too_little_is_nothing_to_do(order, store, tmp_path):
     assert state.outcome == "nothing"
     assert "3 pictures are new or changed" in state.reasons[0]
     assert versions.numbers(order.data) == []
+    assert store.exports() == []
 
 
 def test_two_at_once_are_one(order, store, tmp_path, capsys):
@@ -205,6 +207,7 @@ def test_killed_for_good_by_the_system_it_goes_on(order, store, template, tmp_pa
     killed = subprocess.run([sys.executable, "-c", KILLED_MERGE, *words], env=environment, capture_output=True)
     assert killed.returncode == -9
     done = subprocess.run([sys.executable, "-m", "taxon.cli", *words], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     state = json.loads(done.stdout.splitlines()[-1])
     assert (state["number"], state["outcome"], state["data_version"]) == (1, "promoted", 1)
     assert merging.versions.numbers(order.data) == [1]
