@@ -5,16 +5,16 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 import pytest_asyncio
 
 from taxon.bundle import default_history, version_labels
 from taxon.connection import Connection
+from taxon.console.pages import Console, application
 from tests.fakes import toy_bundle
 from tests.service.conftest import Running, running
 
-pytest.importorskip("starlette", reason="the extra console is not installed")
-httpx = pytest.importorskip("httpx")
 ORIGIN = "http://127.0.0.1:8600"
 OWN = {"sec-fetch-site": "same-origin"}
 """What a browser says of a form on one of our own pages."""
@@ -24,10 +24,10 @@ EVIL = "<img src=x onerror=alert(1)>"
 
 
 @asynccontextmanager
-async def opened(address: str = NOBODY, *, key: str | None = None, **settings: object) -> AsyncIterator[object]:
+async def opened(
+    address: str = NOBODY, *, key: str | None = None, **settings: object
+) -> AsyncIterator[httpx.AsyncClient]:
     """A browser that has come to a console for the server at this address."""
-    from taxon.console.pages import Console, application
-
     guarded = application(Console(Connection(address, key=key), **settings))
     async with guarded.app.router.lifespan_context(guarded.app):
         transport = httpx.ASGITransport(guarded)
@@ -36,7 +36,7 @@ async def opened(address: str = NOBODY, *, key: str | None = None, **settings: o
 
 
 @pytest.fixture
-def browse() -> Callable[..., AbstractAsyncContextManager[object]]:
+def browse() -> Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]:
     return opened
 
 

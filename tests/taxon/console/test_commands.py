@@ -6,8 +6,6 @@ import pytest
 
 from taxon.cli import main
 
-pytest.importorskip("starlette", reason="the extra console is not installed")
-
 
 @pytest.mark.parametrize(
     ("words", "told"),

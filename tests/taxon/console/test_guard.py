@@ -1,5 +1,6 @@
 """What reaches the pages, and what browsers are told with every answer."""
 
+import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -7,7 +8,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from taxon.console.guard import POLICY, Guard
-from tests.taxon.console.conftest import ORIGIN, OWN, httpx
+from tests.taxon.console.conftest import ORIGIN, OWN
 
 SENT = b"x" * 100
 
