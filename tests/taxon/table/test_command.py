@@ -87,7 +87,7 @@ sys.exit(main(sys.argv[3:]))
 """
 
 
-@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+@pytest.mark.parametrize("name", ["t.csv", pytest.param("t.parquet", marks=pytest.mark.slow)])
 def test_killed_anywhere_the_same_command_ends_with_the_same_table(folder, models, tmp_path, faked, capsys, name):
     """In the middle of a row, of a row group, and between the table and the end of its journal."""
     if name.endswith("parquet"):
