@@ -29,4 +29,4 @@ def test_the_quick_start_works_as_written(tmp_path):
     answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
     right = sum(one["response"]["classifications"][0]["label"] == one["true_label"] for one in answers)
     assert right / len(answers) > 0.9
-    assert (tmp_path / "runs/digits/report/report.html").is_file()
+    assert (tmp_path / "runs/digits/report/index.html").is_file()
