@@ -233,6 +233,8 @@ def serve(server: socket.socket, worker: Worker, overlaps: bool, niceness: int =
     def load(order: Load) -> None:
         try:
             send(worker.load(order, send))
+        except BrokenPipeError:
+            return  # the server has gone
         except BaseException:  # noqa: BLE001 - on another thread too, what nobody foresaw ends the process
             traceback.print_exc()
             os._exit(1)
