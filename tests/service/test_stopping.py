@@ -108,6 +108,7 @@ def test_a_hung_run_ends_with_the_grace(start):
     assert has_ended(worker)
 
 
+@pytest.mark.slow
 def test_a_second_signal_does_not_wait(start):
     server = start("--drain-delay-seconds", "30")
     children = server.children()

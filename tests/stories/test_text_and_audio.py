@@ -10,6 +10,7 @@ from taxon.inference.open_inference_service_pb2_grpc import GRPCInferenceService
 from tests.export_text_and_audio import AUDIO_LABELS, TEXT_LABELS, export
 from tests.service.conftest import running
 
+pytestmark = pytest.mark.slow
 DTYPES = {"INT64": "<i8", "FP32": "<f4"}
 
 

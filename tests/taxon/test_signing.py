@@ -173,6 +173,7 @@ def test_a_damaged_version_is_not_signed(signed, capsys):
     assert (folder / "manifest.sig").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_library_is_needed_only_for_keys(tmp_path):
     """Without it everything else works, and who asks for signatures is told what to install."""
     program = (

@@ -87,6 +87,7 @@ def test_features_are_computed_once(here):
     assert [file.stat().st_mtime_ns for file in files] == times
 
 
+@pytest.mark.slow
 def test_other_weights_or_pictures_get_other_features(here):
     train(here, "--mode", "head")
     torch.save(model.build("resnet18", 2).state_dict(), here / "other.pth")
@@ -102,6 +103,7 @@ def test_what_a_release_decoded_otherwise_is_decoded_and_computed_anew(here, mon
     assert len(list((here / "runs" / ".cache").glob("features-*.npy"))) == 4
 
 
+@pytest.mark.slow
 def test_a_network_that_computes_behind_its_head_is_not_cached():
     example = torch.rand(2, 3, 64, 64)
     assert not features.cacheable(model.build("squeezenet1_1", 2), "classifier.1", example)

@@ -25,6 +25,7 @@ def measured_here(monkeypatch):
     monkeypatch.setattr(curve, "RESAMPLES", 20)
 
 
+@pytest.mark.slow
 def test_pictures_become_a_table_a_curve_and_a_page(pictures, measured_here, capsys):
     words = "small_cnn=none,cnn2=none,small_cnn"
     assert main(["--data", "pictures", "--candidates", words, "--folds", "3", "--latency-ms", "1000"]) == 1

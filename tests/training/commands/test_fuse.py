@@ -97,6 +97,7 @@ def test_a_soup_needs_runs_of_one_kind(make_run, tmp_path, capsys, other, part):
     assert f"differ in their {part}: use an ensemble" in message
 
 
+@pytest.mark.slow
 def test_an_ensemble_takes_other_architectures_and_normalisations(make_run, tmp_path):
     runs = [make_run("a"), make_run("b", mean=0.4), make_run("c", kind="cnn2")]
     words = [*map(str, runs), "--method", "ensemble", "--models", str(tmp_path / "models"), "--name", "fused"]

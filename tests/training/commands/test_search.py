@@ -24,6 +24,7 @@ def test_without_optuna_it_says_what_to_install(recipe, monkeypatch, capsys):
     assert "pip install 'taxon[search]'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_search_ends_in_a_recipe_that_trains_and_a_page(recipe, tmp_path, capsys):
     pytest.importorskip("optuna")
     (tmp_path / "space.toml").write_text("[optim]\nlr = [1e-6, 0.003]\n")

@@ -203,6 +203,7 @@ def test_labels_swapped_in_the_graph_alone_are_caught(tmp_path):
     assert any("accuracy goes from 87.50%" in fault for fault in result.faults)
 
 
+@pytest.mark.slow
 def test_the_ladder_goes_on_after_a_bad_graph_and_says_so(tmp_path):
     tried = []
 

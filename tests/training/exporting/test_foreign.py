@@ -112,6 +112,7 @@ def test_labels_are_those_of_folders_in_either_spelling(tmp_path, form):
     assert read_labels(tmp_path / "labels.txt") == ("caf\u00e9", "b")
 
 
+@pytest.mark.slow
 def test_of_a_folder_with_splits_the_validation_pictures_prove(parts, capsys):
     """A temperature fitted on training pictures, and their accuracy, would be too good."""
     (parts / "all").mkdir()

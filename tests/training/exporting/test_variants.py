@@ -69,6 +69,9 @@ class Overflowing:
     def get_inputs(self):
         return [SimpleNamespace(name="image")]
 
+    def get_outputs(self):
+        return [SimpleNamespace(name="scores")]
+
     def run(self, _, feeds):
         return [np.full((len(feeds["image"]), 3), np.nan, np.float32)]
 

@@ -89,6 +89,7 @@ def test_slices_have_their_interval():
     }
 
 
+@pytest.mark.slow
 def test_numbers_and_several_labels_get_a_report_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [f"{n % 2 + 0.01 * n},{n},{'yes' if n % 2 else 'no'}" for n in range(60)]
