@@ -83,9 +83,9 @@ class Dispatcher:
 
     def _run_again(self, job: Job, *, fatal: bool) -> None:
         """What may have ended a worker is run once more, alone; what has is given to no other."""
-        if fatal or job.background:
+        if fatal:
             job.deliver(_fatal())
-        elif job.suspect:
+        elif job.suspect or job.background:
             job.deliver(_died())
         else:
             job.suspect = True

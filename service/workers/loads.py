@@ -137,13 +137,15 @@ class Loads:
     def died(self, slot: WorkerSlot, status: int, of_its_work: bool = True) -> None:
         """Counts the death of a worker, if it died while loading: not over a batch, and not if somebody killed it while
         it loaded what has been proved. Such a model is loaded again for ever, as workers are. Where it may have been
-        either, the model is loaded apart from batches next time.
+        either, or batches left the load too little time, the model is loaded apart from them next time.
         """
         known = None if slot.loading is None else self._known.get(slot.loading)
         if known is None or (known.proven and not (of_its_work or slot.hangs)):
             return
+        if slot.beside and (slot.batches or slot.hangs == "a load"):
+            known.apart = True
+            return
         if slot.batches and slot.hangs != "a load":
-            known.apart = slot.beside
             return
         if slot.trying:
             reason = f"the process that tried it ended with status {status}; see the log"

@@ -224,8 +224,9 @@ def serve(server: socket.socket, worker: Worker, overlaps: bool, niceness: int =
     sending = threading.Lock()
 
     def send(message: object) -> None:
+        frame = pack(message)  # by a gentle load it may take long
         with sending:
-            server.sendall(pack(message))
+            server.sendall(frame)
 
     def answer(gathered: Gathered) -> None:
         send(worker.answer(gathered))

@@ -242,7 +242,9 @@ async def test_workers_with_models_load_beside_their_batches(told):
     assert not running.has_room(1, 0.0)
 
 
-async def test_a_model_at_whose_load_a_worker_died_that_had_a_batch_too_is_loaded_apart(told):
+@pytest.mark.parametrize("hangs", ["", "a batch", "a load"])
+async def test_a_model_at_whose_load_a_worker_died_that_had_a_batch_too_is_loaded_apart(told, hangs):
+    """Beside batches a load may have had too little time."""
     told.add(1)
     workers = slot(0), slot(1)
     for worker in workers:
@@ -250,7 +252,9 @@ async def test_a_model_at_whose_load_a_worker_died_that_had_a_batch_too_is_loade
     answer = told.add(2)
     (ordered,) = told.loads.orders(workers)
     assert ordered[1].gently
-    ordered[0].batches.append(Batch(None, [], 0, 0.0, 0.0))
+    ordered[0].hangs = hangs
+    if hangs != "a load":
+        ordered[0].batches.append(Batch(None, [], 0, 0.0, 0.0))
     told.loads.died(ordered[0], -11)
     left = workers[1 - ordered[0].number]
     for number in (3, 4):
