@@ -28,7 +28,6 @@ from taxon.service.access.page import readers
 from taxon.service.api.classification import MAX_BATCH_ENTRIES
 from taxon.service.config import Settings
 from taxon.service.errors import StartError
-from taxon.service.feedback import pruning
 from taxon.service.fronts.admin_front import AdminFront, admin_front
 from taxon.service.fronts.front import Front, Shared, memory_of, most_connections
 from taxon.service.fronts.hub import Hub
@@ -115,6 +114,8 @@ class Server:
             signing.checker(settings.require_signature)  # a wrong file ends the start, not every worker
         tracing.check(settings.otlp_endpoint)  # else each front of its own would find out
         if settings.feedback:
+            from taxon.service.feedback import pruning
+
             pruning.check(settings)
         self._entry_files = EntryFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca, settings.keys)
         self._cores = available_cores()
@@ -197,6 +198,8 @@ class Server:
             working = [asyncio.create_task(self._load()), asyncio.create_task(self._control.watch_traffic())]
             working.append(asyncio.create_task(self._entry_files.watch(self._let_in)))
             if settings.feedback:
+                from taxon.service.feedback import pruning
+
                 working.append(asyncio.create_task(pruning.prune_for_ever(settings)))
             if settings.watch_seconds and settings.model_control == "none":
                 watch = Watch(settings.models, self.repository, self._control)

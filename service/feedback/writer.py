@@ -9,14 +9,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
 from taxon.feedback.errors import StoreError
 from taxon.feedback.records import Answer, Entry
-from taxon.feedback.store import AddedOrNot, Store
 from taxon.service.errors import QueueFullError
+
+if TYPE_CHECKING:
+    from taxon.feedback.store import AddedOrNot, Store
 
 MOST_AT_ONCE = 32
 MOST_WAITING = 256
@@ -41,7 +43,7 @@ class Writer:
     """The thread and what waits for it. All methods must be called on the event loop."""
 
     def __init__(
-        self, open_store: Callable[[], Store], is_busy: Callable[[], bool], count: Callable[[str], None]
+        self, open_store: "Callable[[], Store]", is_busy: Callable[[], bool], count: Callable[[str], None]
     ) -> None:
         """Writes nothing yet.
 
@@ -76,7 +78,7 @@ class Writer:
             self._captured_bytes += byte_count
             self._changed.notify()
 
-    async def add(self, entry: Entry) -> AddedOrNot:
+    async def add(self, entry: Entry) -> "AddedOrNot":
         """Keeps feedback; returns once the disk holds it.
 
         Raises:

@@ -33,7 +33,6 @@ from taxon.service.config import Settings
 from taxon.service.explanation.explaining import Explaining
 from taxon.service.explanation.lane import Lane
 from taxon.service.feedback.keeper import Keeper, Recall, Subject
-from taxon.service.feedback.opening import open_store
 from taxon.service.feedback.recent import Recent
 from taxon.service.feedback.rules import Rules
 from taxon.service.feedback.writer import Writer
@@ -237,6 +236,9 @@ def _keeper(settings: Settings, shared: Shared, metrics: Metrics) -> Keeper | No
     """None: nothing is kept."""
     if settings.feedback is None:
         return None
+    # A server without feedback starts without what stores need.
+    from taxon.service.feedback.opening import open_store
+
     rules = Rules(
         settings.feedback_sample,
         settings.feedback_below_score,

@@ -33,7 +33,7 @@ def masks(height: int, width: int, count: int) -> Iterator[NDArray[np.float32]]:
             yield 1.0 - seen
 
 
-def _mask(random: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
+def _mask(random: "np.random.Generator", height: int, width: int) -> NDArray[np.float32]:
     cells = [min(CELLS, side) for side in (height, width)]
     steps = [-(-side // count) for side, count in zip((height, width), cells, strict=True)]
     grid = (random.random([count + 1 for count in cells]) < 0.5).astype(np.float32)

@@ -7,6 +7,8 @@ import pytest
 
 OF_TRAINING = "torch", "torchvision", "taxon.training", "onnx", "sklearn", "matplotlib"
 OF_WORKERS = "onnxruntime", "PIL"
+OF_FEW = "sqlite3", "numpy.random", "psycopg", "fsspec", "opentelemetry"
+"""What a server needs that keeps feedback, explains or traces, and which would make every other one start later."""
 WHOLE_SERVICE = "taxon.service.server", "taxon.service.api.health", "taxon.service.workers.worker_main"
 FRONT = "taxon.service.server", "taxon.service.fronts.front_main"
 
@@ -21,6 +23,12 @@ def test_imports_where_others_cannot_be(absent, modules):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_front_starts_without_what_few_need():
+    program = f"import sys, {', '.join(FRONT)}\nprint([name for name in {OF_FEW} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_a_server_that_serves_has_loaded_neither_onnx_runtime_nor_pillow(models, tmp_path):
