@@ -35,7 +35,7 @@ SIZES = (1, 2, 4, 8)
 ARRIVALS = 60_000
 MOST_REPLICAS = 200
 SPREAD = 0.5
-"""What fits a measurement best (docs/experiments.md, 2026-11-26): pictures differ, and processes share cores."""
+"""What fits a measurement best (docs/experiments/serving.md): pictures differ, and processes share cores."""
 FULL = 0.97
 """Of the best rate: beyond it a queue has no end within the arrivals that are drawn."""
 

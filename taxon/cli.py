@@ -22,7 +22,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "data": Command(
-        "training.commands.data:main", "training", "check labelled pictures, and split them without duplicates"
+        "training.commands.data:main", "training", "check, split and merge labelled pictures; say what to label next"
     ),
     "advise": Command("training.commands.advise:main", "training", "say which backbone suits labelled pictures"),
     "search": Command(
@@ -30,7 +30,11 @@ COMMANDS = {
     ),
     "train": Command("training.commands.train:main", "training", "fine-tune a classifier on labelled pictures"),
     "export": Command("training.commands.export:main", "training", "turn a run into a proven bundle and publish it"),
-    "fuse": Command("training.commands.fuse:main", "training", "make one classifier of several runs and publish it"),
+    "fuse": Command(
+        "training.commands.fuse:main",
+        "training",
+        "make one classifier of several runs, or of what participants send",
+    ),
     "import-onnx": Command(
         "training.commands.import_onnx:main", "training", "make a proven bundle of an ONNX classifier"
     ),
@@ -55,11 +59,13 @@ COMMANDS = {
     "health": Command("service.api.health:main", "cpu", "ask a server whether it is serving; the exit code answers"),
     "device": Command("service.runtime.device_main:main", "cpu", "say whether GPUs work here; the exit code answers"),
     "keys": Command("service.access.keys_main:main", "cpu", "say who may call a server, and what"),
-    "classify": Command("classify:main", "", "send pictures to a server and print the answers"),
+    "classify": Command("classify:main", "", "ask about pictures; with --out, millions of files into one table"),
     "bench": Command("bench.command:main", "", "measure how much a server answers, and how fast"),
     "tune": Command("tuning.command:main", "cpu", "find the settings that serve a model fastest on this machine"),
     "explain": Command("explain:main", "", "draw over pictures what speaks for their labels"),
-    "feedback": Command("feedback.commands:main", "", "say what pictures show; list, export and forget what was said"),
+    "feedback": Command(
+        "feedback.commands:main", "", "say what pictures show; review, export and forget what was said"
+    ),
     "console": Command("console.commands:main", "console", "show a server, models and runs in the browser"),
     "demo": Command("demo:main", "training,cpu", "train, export, serve and classify handwritten digits"),
 }

@@ -19,7 +19,7 @@ CELLS = 7
 PLACES = 28
 """Of a map, by each side; as many as pixels if those are fewer."""
 MASK_COUNT = 400
-"""That a map is made of where time suffices; docs/experiments.md has what more would bring."""
+"""That a map is made of where time suffices; docs/experiments/serving.md has what more would bring."""
 FEWEST_MASKS = 100
 """That tell more than chance."""
 

@@ -20,10 +20,12 @@ from taxon.service.api.statuses import TABLE
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1.classification_service_pb2 import ErrorReason
 from tests.contract.proto_reference import reference
-from tests.walkthrough import PAGES, blocks
+from tests.walkthrough import blocks
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = ROOT / "docs/configuration.md"
+WRITTEN = sorted({ROOT / "README.md", *(ROOT / "docs").rglob("*.md")} - {CONFIGURATION})
+"""The pages that people write, and that of messages, which has no commands."""
 HEAD = """# Configuration
 
 What `--help` says, command by command; a test keeps it so. Every option of `taxon serve` is also a variable:
@@ -86,7 +88,7 @@ def commands_in(text: str) -> Iterator[list[str]]:
             yield shlex.split(typed, comments=True)[1:]
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "docs/tuning.md"], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.stem)
 def test_every_command_on_a_page_exists_with_its_options(page):
     known = CONFIGURATION.read_text()
     for _, text in blocks(page):

@@ -1,5 +1,6 @@
-"""The data doctor: `taxon data inspect` says what is wrong with labelled pictures, `taxon data split` writes a
-split in which no picture, and nothing that looks like it, is on both sides.
+"""Labelled pictures: `taxon data inspect` says what is wrong with them, `taxon data split` writes a split in which no
+picture, and nothing that looks like it, is on both sides. Of a feedback store, `suspects` names labels that are likely
+wrong, `next` what to label next, and `merge` writes the next version of the data.
 """
 
 import argparse
@@ -43,7 +44,7 @@ COLORS = {"error": "red", "warning": "yellow", "note": "dim"}
 
 def main(argv: list[str]) -> int:
     """`taxon data`: 0 sound, 1 errors found, 2 not usable as called."""
-    parser = argparse.ArgumentParser(description="Check and split labelled pictures.")
+    parser = argparse.ArgumentParser(description="Check, split and merge labelled pictures; say what to label next.")
     commands = parser.add_subparsers(dest="command", required=True)
     inspect = commands.add_parser("inspect", help="say what is wrong; exit code 1 if there are errors")
     inspect.add_argument("source", help=str(DataOptions.model_fields["source"].description))

@@ -2,7 +2,7 @@
 
 The familiarity of a picture is the cosine of its features, those that reach the head, with the nearest of a bank of
 training features (Sun et al., "Out-of-distribution detection with deep nearest neighbors", ICML 2022), reduced to
-cluster centres by spherical k-means. It needs no foreign pictures. docs/experiments.md has what else was tried.
+cluster centres by spherical k-means. It needs no foreign pictures. docs/experiments/judging.md has what else was tried.
 """
 
 from dataclasses import replace

@@ -46,7 +46,7 @@ PLANS = (
     Plan("convolutions and products", ("Conv", "MatMul", "Gemm", *ACTIVATIONS)),
     Plan("products", ("MatMul", "Gemm")),
 )
-"""Additions and poolings stay float: quantised, they made ResNets a quarter slower here (docs/experiments.md)."""
+"""Additions and poolings stay float: quantised, they made ResNets a quarter slower (docs/experiments/precision.md)."""
 
 
 def prepare(source: Path, target: Path) -> None:
