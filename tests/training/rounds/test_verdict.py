@@ -38,8 +38,8 @@ def test_many_classes_make_a_loss_by_chance_more_likely():
 
 @pytest.fixture
 def asked(tmp_path, monkeypatch):
-    """Judges 80 pictures, of which the served version knows those numbered 0 to 39 and the candidate those that are
-    asked about. The first 40 are from the source `night`, the others from `day`; each has 20 of two classes.
+    """Judges by which of 80 pictures either version is right on. The first 40 are from the source `night`, the others
+    from `day`; each has 20 of two classes.
     """
     content = picture(COLORS["red"], size=(9, 9))
     samples = []
@@ -54,9 +54,11 @@ def asked(tmp_path, monkeypatch):
 
     def judged(before, after, files=held_out, allowed_loss=0.0):
         right = {served.folder: before, candidate.folder: after}
-        monkeypatch.setattr(
-            compare, "answers", lambda bundle, files, _: compare.Answers(right[bundle.folder], 0.0, bundle.folder)
-        )
+
+        def answers(bundle, paths, _):
+            return compare.Answers(right[bundle.folder][[int(path.stem) for path in paths]], 0.0, bundle.folder)
+
+        monkeypatch.setattr(compare, "answers", answers)
         return judge(served, candidate, files, [], allowed_loss, require_gain=False)
 
     return judged, held_out
@@ -78,10 +80,10 @@ def test_a_version_that_is_better_but_loses_on_a_slice_is_refused_by_its_name(as
 
 
 def test_slices_are_of_the_pictures_whose_classes_both_know(asked):
-    """A class that only the candidate has moves no number: here that of the first ten pictures."""
+    """The first ten pictures are of a class that only the candidate has."""
     judged, held_out = asked
     names = tuple(("violet",) if number < 10 else label for number, label in enumerate(held_out.labels))
-    before, after = np.arange(70) < 30, np.arange(70) >= 8
+    before, after = np.arange(80) < 40, np.arange(80) >= 18
     verdict = judged(before, after, replace(held_out, labels=names))
     assert [(part.title, part.picture_count, part.lost) for part in verdict.held_out.slices] == [
         ("source night", 30, 8),
