@@ -41,13 +41,19 @@ RUN apt-get update \
     && python3.11 -m compileall -q -s /root-fs /root-fs/usr/lib/python3.11
 
 FROM python AS service-cpu-build
+ARG EXTRAS=otel,signing PACKAGES=
+# Several packages are several words.
+# hadolint ignore=SC2086
 RUN rm taxon/training \
-    && /opt/tools/bin/pip --python /opt/taxon/bin/python install '.[cpu,otel,signing]' \
+    && /opt/tools/bin/pip --python /opt/taxon/bin/python install ".[cpu,$EXTRAS]" $PACKAGES \
     && /opt/tools/bin/cyclonedx-py environment --output-reproducible --output-file /opt/taxon/sbom.cdx.json /opt/taxon
 
 FROM python AS service-gpu-build
+ARG EXTRAS=otel,signing PACKAGES=
+# Several packages are several words.
+# hadolint ignore=SC2086
 RUN rm taxon/training \
-    && /opt/tools/bin/pip --python /opt/taxon/bin/python install '.[gpu,otel,signing]' \
+    && /opt/tools/bin/pip --python /opt/taxon/bin/python install ".[gpu,$EXTRAS]" $PACKAGES \
     && /opt/tools/bin/cyclonedx-py environment --output-reproducible --output-file /opt/taxon/sbom.cdx.json /opt/taxon
 # What ONNX Runtime never loads of CUDA's wheels.
 WORKDIR /opt/taxon/lib/python3.11/site-packages/nvidia
@@ -86,7 +92,7 @@ RUN /opt/tools/bin/pip --python /opt/taxon/bin/python install '.[gpu,search,sign
     && useradd --system --uid 10001 --no-create-home taxon
 ENV PYTHONUNBUFFERED=1 HOME=/tmp NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001
-WORKDIR /work
+WORKDIR /data
 ENTRYPOINT ["taxon"]
 CMD ["train", "--help"]
 ARG VERSION=0 REVISION=unknown

@@ -142,7 +142,7 @@ class Settings(FeedbackSettings):
         Literal["auto", "cuda", "tensorrt", "cpu"],
         Field(
             description="cuda and tensorrt fail at start if they do not work; auto falls back from CUDA to the CPU and "
-            "says so. TensorRT's libraries are not part of taxon[gpu]."
+            "says so. TensorRT's libraries are not part of the extra gpu."
         ),
     ] = "auto"
     cuda_graphs: Annotated[

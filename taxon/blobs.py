@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from taxon import extras
 from taxon.bundle import atomic_files
 from taxon.mistaken import first_line
 
@@ -117,7 +118,7 @@ class ObjectBlobs:
         try:
             from fsspec.core import url_to_fs
         except ImportError as error:
-            raise OSError(errno.ENOPKG, "places by URL need `pip install 'taxon[objects]'`", url) from error
+            raise OSError(errno.ENOPKG, f"{error}; install it with: {extras.install('objects')}", url) from error
         with self._told():
             # What others have written meanwhile must be seen.
             self._files, self._root = url_to_fs(self._url, use_listings_cache=False)

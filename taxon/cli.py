@@ -7,7 +7,7 @@ import io
 import sys
 from typing import NamedTuple
 
-from taxon import __version__
+from taxon import __version__, extras
 from taxon.picture_files import is_utf8, printable
 
 
@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
             return 2
         if error.name and error.name.partition(".")[0] == "taxon":
             raise  # ours is missing: a broken installation, not a missing extra
-        sys.stderr.write(f"taxon {name}: {error}; install it with: pip install 'taxon[{command.extra}]'\n")
+        sys.stderr.write(f"taxon {name}: {error}; install it with: {extras.install(command.extra)}\n")
         return 2
     return int(getattr(module, function)(rest))
 

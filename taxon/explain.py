@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from taxon import connection, ranges
+from taxon import connection, extras, ranges
 from taxon.bundle.manifest import BundleError
 from taxon.bundle.picture_limits import PictureError
 from taxon.client import DEFAULT_TIMEOUT_S, Client
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
         targets = _targets(options.paths, options.out)
         explain = _on_bundle(options) if options.bundle else _by_server(options)
     except ModuleNotFoundError as error:
-        sys.stderr.write(f"taxon explain: {error}; install it with: pip install 'taxon[cpu]'\n")
+        sys.stderr.write(f"taxon explain: {error}; install it with: {extras.install('cpu')}\n")
         return 2
     except (BundleError, OSError, ValueError) as error:
         sys.stderr.write(f"taxon explain: {error}\n")

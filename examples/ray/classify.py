@@ -1,6 +1,6 @@
 """Classifies a folder of pictures on a Ray cluster, without a server:
 
-python classify.py MODELS MODEL VERSION FOLDER OUT        (pip install 'taxon[ray]')
+python classify.py MODELS MODEL VERSION FOLDER OUT        (pip install -e '.[ray]' in Taxon's checkout)
 
 Every node needs the same MODELS folder. OUT becomes a folder of Parquet files with the columns of
 `taxon classify --out`.

@@ -90,7 +90,7 @@ def probed(provider: str) -> Probed:
     """Tries a provider, in a process of its own if the installed wheel brings it at all."""
     kind = "TensorRT" if provider == TENSORRT else "CUDA"
     if not _has_library(kind.lower()):
-        return Probed(0, f"this onnxruntime has no {kind} support: install taxon[gpu] instead of taxon[cpu]")
+        return Probed(0, f"this onnxruntime has no {kind} support: install the extra gpu instead of cpu")
     words = [sys.executable, "-P", "-m", "taxon.service.runtime.device_probe", provider]
     try:
         done = subprocess.run(  # noqa: S603 - our own module

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from threading import Thread
 from typing import Any, NamedTuple
 
-from taxon import __version__
+from taxon import __version__, extras
 from taxon.service.errors import StartError
 
 MOST_SPANS = 4096
@@ -165,7 +165,7 @@ def check(endpoint: str | None) -> None:
             return
     except ModuleNotFoundError:
         pass  # of their parents
-    raise StartError("--otlp-endpoint needs the extra otel: pip install 'taxon[otel]'")
+    raise StartError(f"--otlp-endpoint needs the extra otel: {extras.install('otel')}")
 
 
 def tracing(endpoint: str | None, ratio: float) -> Tracing | None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from taxon import extras
 from taxon.bundle import atomic_files
 from taxon.bundle.manifest import BundleError
 
@@ -111,4 +112,4 @@ def _read(file: Path) -> bytes:
 
 
 def _not_installed(error: ModuleNotFoundError) -> KeyFileError:
-    return KeyFileError(f"{error}; install it with: pip install 'taxon[signing]'")
+    return KeyFileError(f"{error}; install it with: {extras.install('signing')}")

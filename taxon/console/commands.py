@@ -11,6 +11,7 @@ from taxon import connection, ranges
 from taxon.console.guard import LOOPBACK
 from taxon.console.pages import Console, application
 from taxon.feedback.errors import StoreError
+from taxon.feedback.opening import place_of
 from taxon.feedback.sealing import Seal, SealError
 from taxon.feedback.store import Store
 from taxon.requests import MAX_MESSAGE_BYTES
@@ -55,17 +56,20 @@ def main(argv: list[str]) -> int:
 
 
 def _console(options: argparse.Namespace) -> Console:
-    for folder in (options.runs, options.models, options.feedback):
-        if folder and not folder.is_dir():
+    if options.feedback_pictures and not options.feedback:
+        raise ValueError("--feedback-pictures goes with --feedback")
+    feedback = place_of(options.feedback, options.feedback_pictures) if options.feedback else None
+    for folder in (options.runs, options.models, feedback):
+        if isinstance(folder, Path) and not folder.is_dir():
             raise ValueError(f"{folder} is not a folder")
     seal = Seal(options.feedback_key) if options.feedback_key else None
-    if options.feedback:
-        Store(options.feedback, seal=seal).close()  # what is wrong with it is said now
+    if feedback:
+        Store(feedback, seal=seal).close()  # what is wrong with it is said now
     return Console(
         connection.from_options(options),
         options.runs,
         options.models,
-        options.feedback,
+        feedback,
         seal,
         options.root_path,
         tuple(options.host),
@@ -109,9 +113,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     connection.add_options(parser)
     pages = parser.add_argument_group("pages")
-    pages.add_argument("--runs", type=Path, metavar="FOLDER", help="also show runs of `taxon train` in it")
+    pages.add_argument(
+        "--runs", type=Path, metavar="FOLDER", help="also show what `taxon train` or `taxon round` trained in it"
+    )
     pages.add_argument("--models", type=Path, metavar="FOLDER", help="also show what was published and promoted in it")
-    pages.add_argument("--feedback", type=Path, metavar="FOLDER", help="also show that of `taxon serve --feedback`")
+    pages.add_argument("--feedback", metavar="PLACE", help="also show that of `taxon serve --feedback`")
+    pages.add_argument("--feedback-pictures", metavar="URL", help="that of `taxon serve --feedback-pictures`")
     pages.add_argument("--feedback-key", type=Path, metavar="FILE", help="that of `taxon serve --feedback-key`")
     reach = parser.add_argument_group("how it is reached")
     reach.add_argument(

@@ -20,6 +20,8 @@ from taxon.console.rates import Rates
 from taxon.console.rendering import page
 from taxon.console.upstream import Upstream
 from taxon.errors import TaxonError
+from taxon.feedback.errors import StoreError
+from taxon.feedback.opening import Place
 from taxon.feedback.sealing import Seal
 from taxon.feedback.store import Store
 
@@ -42,11 +44,11 @@ class Console:
     connection: Connection
     """To the server that is asked."""
     runs: Path | None = None
-    """Folder of runs of `taxon train`."""
+    """Folder of runs of `taxon train`, or of rounds of `taxon round`."""
     models: Path | None = None
     """Repository of published models."""
-    feedback: Path | None = None
-    """Folder of `taxon serve --feedback`."""
+    feedback: Place | None = None
+    """That of `taxon serve --feedback`."""
     seal: Seal | None = None
     """Opens what is kept there."""
     root_path: str = ""
@@ -61,7 +63,7 @@ def application(console: Console) -> Guard:
     """The pages as an ASGI application. Its lifespan holds the connection to the server, and opens the store.
 
     Raises:
-        StoreError: At its start: the folder of feedback cannot be used.
+        StoreError: At its start: the store of feedback cannot be used.
     """
 
     @asynccontextmanager
@@ -75,7 +77,7 @@ def application(console: Console) -> Guard:
 
     app = Starlette(
         routes=_routes(console),
-        exception_handlers={TaxonError: _failed, HTTPException: _refused, Exception: _unforeseen},
+        exception_handlers={TaxonError: _failed, HTTPException: _refused, StoreError: _away, Exception: _unforeseen},
         lifespan=lifespan,
     )
     most = console.max_picture_bytes + FORM_BYTES
@@ -102,8 +104,8 @@ def _routes(console: Console) -> list[Route | Mount]:
     if console.runs:
         routes += [
             Route("/runs", browsing.runs),
-            Route("/runs/{name}", browsing.run),
-            Route("/runs/{name}/report", browsing.report),
+            Route("/runs/{name:path}/report", browsing.report),
+            Route("/runs/{name:path}", browsing.run),
         ]
     if console.feedback:
         routes += [
@@ -124,6 +126,10 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - as it is registered
     heading = HEADINGS.get(error.status_code, "That did not work.")
     return _fault(request, Fault(error.status_code, heading, error.detail))
+
+
+async def _away(request: Request, error: Exception) -> Response:
+    return _fault(request, Fault(503, "The store of feedback does not answer.", f"{error}.", passes=True))
 
 
 async def _unforeseen(request: Request, _: Exception) -> Response:

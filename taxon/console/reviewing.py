@@ -12,7 +12,7 @@ from taxon.console.forms import read
 from taxon.console.rendering import page
 from taxon.feedback import review
 from taxon.feedback.decisions import Verdict
-from taxon.feedback.errors import ReviewError, StoreError
+from taxon.feedback.errors import ReviewError
 from taxon.feedback.review import Case
 from taxon.feedback.sealing import SealError
 from taxon.feedback.store import Store
@@ -63,8 +63,6 @@ async def decide(request: Request) -> Response:
         review.decide(store, case, VERDICTS[verdict], reviewer, [label] if label else [])
     except ReviewError as error:
         raise HTTPException(400, f"{error}.") from error
-    except StoreError as error:
-        raise HTTPException(503, f"{error}.") from error
     return _next(request, form.text("at"), reviewer, picture)
 
 
@@ -76,8 +74,6 @@ async def undo(request: Request) -> Response:
         review.undo(request.app.state.store, reviewer, [form.text("picture")])
     except ReviewError as error:
         raise HTTPException(409, f"{error}.") from error
-    except StoreError as error:
-        raise HTTPException(503, f"{error}.") from error
     return _next(request, form.text("at"), reviewer, "")
 
 

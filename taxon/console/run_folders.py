@@ -1,4 +1,6 @@
-"""Runs of `taxon train` below a folder, by the files that they leave. Training's own reader would bring torch along."""
+"""Runs of `taxon train` and `taxon round` in a folder, by the files that they leave. Training's own reader would bring
+torch along.
+"""
 
 import json
 from dataclasses import dataclass
@@ -6,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 FACTS, EPOCHS, REPORT = "run.json", "metrics.jsonl", "report/index.html"
+ROUND = "run"
+"""Where `taxon round` trains, in the folder of each round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +17,7 @@ class RunFolder:
     """What a run says of itself."""
 
     name: str
-    """Of the folder."""
+    """Of the folder, seen from where all of them are: `first`, or `1/run` of a round."""
     facts: dict[str, Any]
     """The content of `run.json`; empty if it cannot be read."""
     epochs: tuple[dict[str, Any], ...]
@@ -36,11 +40,13 @@ def found(root: Path) -> list[RunFolder]:
     Raises:
         OSError: `root` cannot be read.
     """
-    folders = (folder for folder in root.iterdir() if (folder / FACTS).is_file())
-    return sorted(map(read, folders), key=lambda run: str(run.facts.get("created", "")), reverse=True)
+    there = [*root.iterdir()]
+    folders = [folder for folder in (*there, *(one / ROUND for one in there)) if (folder / FACTS).is_file()]
+    runs = (read(folder, folder.relative_to(root).as_posix()) for folder in folders)
+    return sorted(runs, key=lambda run: str(run.facts.get("created", "")), reverse=True)
 
 
-def read(folder: Path) -> RunFolder:
+def read(folder: Path, name: str) -> RunFolder:
     """One run, finished or not."""
     try:
         facts = _object(folder / FACTS)
@@ -48,8 +54,8 @@ def read(folder: Path) -> RunFolder:
         lines = (folder / EPOCHS).read_text(encoding="utf-8").splitlines() if (folder / EPOCHS).is_file() else []
         epochs = tuple(json.loads(line) for line in lines)
     except (OSError, ValueError) as error:
-        return RunFolder(folder.name, {}, (), {}, has_report=False, fault=f"damaged or cannot be read: {error}")
-    return RunFolder(folder.name, facts, epochs, figures, has_report=(folder / REPORT).is_file())
+        return RunFolder(name, {}, (), {}, has_report=False, fault=f"damaged or cannot be read: {error}")
+    return RunFolder(name, facts, epochs, figures, has_report=(folder / REPORT).is_file())
 
 
 def _object(file: Path) -> dict[str, Any]:

@@ -258,7 +258,7 @@ def _parser() -> argparse.ArgumentParser:
     agreeing.add_argument("--model", default="", help="only what was said of this model's answers")
 
     exporting = commands.add_parser(
-        "export", parents=[folder], help="write what people agree on as a labelled folder with lists"
+        "export", parents=[folder], help="write what was decided, or else people agree on, as a labelled folder"
     )
     exporting.set_defaults(run=_export)
     exporting.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new, or empty")
@@ -298,6 +298,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     leaving.set_defaults(run=_forget)
     leaving.add_argument("contributor", help="by their own name")
-    leaving.add_argument("--runs", type=Path, metavar="FOLDER", help="runs of `taxon train`, to see which saw them")
+    leaving.add_argument(
+        "--runs",
+        type=Path,
+        metavar="FOLDER",
+        action="append",
+        default=[],
+        help="runs of `taxon train`, or rounds of `taxon round`, to see which saw them; may be given several times",
+    )
     leaving.add_argument("--models", type=Path, metavar="FOLDER", help="repository, to see what came of those")
     return parser

@@ -1,4 +1,6 @@
-"""What people agree on → a labelled folder and a list that `taxon train --data` reads, and where each is from."""
+"""What was decided, or else what people agree on → a labelled folder and a list that `taxon train --data` reads, and
+where each is from.
+"""
 
 import csv
 import io
@@ -10,6 +12,7 @@ from pathlib import Path
 
 from taxon.bundle import atomic_files
 from taxon.feedback.records import Kept
+from taxon.feedback.review import Case
 from taxon.feedback.store import Store
 from taxon.labelled_folder import may_be_class
 
@@ -59,8 +62,8 @@ def export(store: Store, folder: Path, wanted: Wanted) -> Counter[str]:
     """Writes pictures and lists; the store remembers where, so that `forget` finds them.
 
     Returns:
-        How many pictures, by what became of them: exported, contradictory (people do not agree: left out), proposal,
-        none (of the classes), other (model or consent).
+        How many pictures, by what became of them: exported, rejected (by a reviewer), contradictory (people do not
+        agree, or say something else since it was decided), proposal, none (of the classes), other (model or consent).
 
     Raises:
         StoreError: The folder cannot be remembered.
@@ -73,11 +76,16 @@ def export(store: Store, folder: Path, wanted: Wanted) -> Counter[str]:
     store.exported_to(folder.resolve())  # first: what is not finished must be found too
     counts: Counter[str] = Counter()
     chosen: list[tuple[str, str, list[Kept]]] = []
-    for picture in _by_picture(store.said()):
-        label, why = _agreed(picture, wanted)
+    for case in _cases(store):
+        voices = [
+            kept
+            for kept in case.voices
+            if (kept.consent == "share" or not wanted.share) and wanted.model in ("", kept.model)
+        ]
+        label, why = _label(case, voices, wanted)
         counts[why] += 1
         if why == "exported":
-            chosen.append((_path(picture[0], label), label, picture))
+            chosen.append((_path(voices[0], label), label, voices))
     for path, _, (first, *_) in chosen:
         file = folder / path
         atomic_files.make_folder(file.parent)
@@ -101,28 +109,30 @@ def write_rows(file: Path, columns: Iterable[str], rows: Iterable[Iterable[str]]
     atomic_files.write(file, text.getvalue(), mode=0o600)
 
 
-def _by_picture(said: Iterable[Kept]) -> list[list[Kept]]:
+def _cases(store: Store) -> list[Case]:
+    """In the order in which the pictures were first spoken of."""
     pictures: dict[str, list[Kept]] = {}
-    for kept in said:
+    for kept in store.said():
         pictures.setdefault(kept.picture, []).append(kept)
-    return [*pictures.values()]
+    decided = store.decisions()
+    return [Case(picture, said[0].extension, tuple(said), decided.get(picture)) for picture, said in pictures.items()]
 
 
-def _agreed(picture: list[Kept], wanted: Wanted) -> tuple[str, str]:
-    """The label as lists write it, and what becomes of the picture. Of those whose consent or model is not wanted
-    nothing counts.
+def _label(case: Case, voices: list[Kept], wanted: Wanted) -> tuple[str, str]:
+    """The label as lists write it, and what becomes of the picture: what was decided counts, and where nothing was,
+    what these voices agree on.
     """
-    picture[:] = [
-        kept for kept in picture if (kept.consent == "share" or not wanted.share) and wanted.model in ("", kept.model)
-    ]
-    if not picture:
+    if not voices:
         return "", "other"
-    if len({frozenset(kept.labels) for kept in picture}) > 1:
+    decision = case.decision
+    if decision and decision.verdict == "reject":
+        return "", "rejected"
+    if len({frozenset(kept.labels) for kept in voices}) > 1 if decision is None else case.is_pending:
         return "", "contradictory"
-    labels = sorted(picture[0].labels)
+    labels = sorted(voices[0].labels if decision is None else decision.labels)
     if not labels:
         return (wanted.none_label, "exported") if wanted.none_label else ("", "none")
-    if not wanted.proposals and any(kept.proposed for kept in picture):
+    if not wanted.proposals and any({*labels} & {*kept.proposed} for kept in voices):
         return "", "proposal"
     return SEPARATOR.join(labels), "exported"
 

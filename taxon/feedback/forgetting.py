@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,19 +35,21 @@ class Forgotten:
     """Published versions whose provenance names one of those runs, directly or by what they were made from."""
 
 
-def forget(store: Store, contributor: str, runs: Path | None, models: Path | None) -> Forgotten:
+def forget(store: Store, contributor: str, runs: Sequence[Path], models: Path | None) -> Forgotten:
     """Removes everything; said again after it was interrupted, it removes the rest.
 
     Args:
         store: What is kept.
         contributor: By their own name.
-        runs: Folder of runs of `taxon train`; None: none are looked at.
-        models: Repository; None: likewise.
+        runs: Folders with runs of `taxon train` and `taxon round` at any depth; none: none are looked at.
+        models: Repository; None: it is not looked at.
 
     Raises:
         StoreError: The store cannot be written.
-        OSError: An export or a run cannot be read or written.
+        OSError: An export or a run cannot be read or written; nothing is done yet if a folder is not there.
     """
+    for given in (*runs, *((models,) if models else ())):
+        given.stat()  # else what was trained would not be named, and nobody would know
     pseudonym = store.pseudonyms.of(contributor)
     done = Forgotten()
     theirs = {*store.pictures_of(pseudonym)}
@@ -57,7 +59,7 @@ def forget(store: Store, contributor: str, runs: Path | None, models: Path | Non
         elif seen := _leave_export(folder, pseudonym):
             done.exports.append(str(folder))
             theirs |= seen
-    seen_by = dict(_runs_on(runs, theirs)) if runs else {}
+    seen_by = dict(found for root in runs for found in _runs_on(root, theirs))
     done.runs = [str(run) for run in seen_by]
     if models:
         done.versions = _versions_of({*seen_by.values()}, models)
@@ -95,7 +97,9 @@ def _leave_export(folder: Path, pseudonym: str) -> set[str]:
 
 
 def _runs_on(runs: Path, pictures: Collection[str]) -> Iterable[tuple[Path, str]]:
-    """(folder, run id) of the runs below a folder that have seen one of the pictures."""
+    """(folder, run id) of the runs below a folder that have seen one of the pictures: `taxon train` leaves them in it,
+    `taxon round` a level deeper.
+    """
     for file in sorted(runs.rglob(RUN)):
         samples = file.parent / RUN_SAMPLES
         if not samples.is_file():

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from taxon import extras
 from taxon.feedback.errors import StoreError, StoreFullError
 from taxon.feedback.index import BUSY_S, Row
 
@@ -94,7 +95,7 @@ class PostgresIndex:
             import psycopg
             from psycopg.conninfo import conninfo_to_dict, make_conninfo
         except ImportError as error:
-            raise StoreError(f"a store in PostgreSQL needs `pip install 'taxon[postgres]'`: {error}") from error
+            raise StoreError(f"{error}; install it with: {extras.install('postgres')}") from error
         self._psycopg = psycopg
         try:
             given = {**CONNECTION, **conninfo_to_dict(url)}

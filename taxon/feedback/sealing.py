@@ -5,6 +5,8 @@ before it. Needs the package `cryptography` (extra `signing`).
 import secrets
 from pathlib import Path
 
+from taxon import extras
+
 KEY_BYTES = 32
 NONCE_BYTES = 12
 
@@ -28,7 +30,7 @@ class Seal:
         try:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         except ModuleNotFoundError as error:
-            raise SealError(f"encryption needs `pip install 'taxon[signing]'`: {error}") from error
+            raise SealError(f"{error}; install it with: {extras.install('signing')}") from error
         try:
             content = key.read_bytes()
         except OSError as error:

@@ -63,6 +63,8 @@ def run(options: argparse.Namespace) -> int:
     """
     source, out = _source(options.paths), options.out
     writing.check(out)
+    if options.models:
+        processes.check()
     path = out.with_name(out.name + SUFFIX)
     if out.exists() and not path.exists():
         raise ValueError(f"{out} is there already: remove it, or choose another --out")

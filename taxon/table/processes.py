@@ -10,9 +10,11 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from taxon import extras
 from taxon.table.rows import INFERENCE_FAILED, Row, failed
 
 DEPTH = 2
@@ -20,6 +22,18 @@ DEPTH = 2
 MOST_DEATHS = 5
 """One after another, without a row between them: then it is not the pictures."""
 ENDING_S = 5.0
+MODULES = ("onnxruntime", "structlog")
+"""Of the extra `cpu`, or `gpu`: without them a worker ends at its start."""
+
+
+def check() -> None:
+    """Asks whether workers can run here, and imports nothing.
+
+    Raises:
+        ValueError: What they need is not installed.
+    """
+    if missing := [name for name in MODULES if find_spec(name) is None]:
+        raise ValueError(f"without a server it needs {missing[0]}; install it with: {extras.install('cpu')}")
 
 
 def command(descriptor: int, settings: Mapping[str, Any]) -> list[str]:

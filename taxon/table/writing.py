@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from taxon import extras
 from taxon.bundle import atomic_files
 from taxon.table.rows import Row
 
@@ -44,7 +45,7 @@ def check(path: Path) -> None:
         try:
             import pyarrow.parquet  # noqa: F401
         except ImportError as error:
-            raise ValueError(f"{error}; install it with: pip install 'taxon[parquet]'") from error
+            raise ValueError(f"{error}; install it with: {extras.install('parquet')}") from error
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist")
     atomic_files.check_writable(path.parent)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.walkthrough import ROOT
 
-pytest.importorskip("material", reason="the site needs taxon[docs]")
+pytest.importorskip("material", reason="the site needs the extra docs")
 pytestmark = pytest.mark.slow
 LOADED = re.compile(r'<(?:script|img|iframe|source|link)[^>]*\s(?:src|href)="?(?:https?:)?//')
 

@@ -194,9 +194,8 @@ def test_the_loop_closes(tmp_path):
         nothing = json.loads(taxon(*order, "--no-suspects").stdout.splitlines()[-1])
         assert (nothing["outcome"], nothing["reasons"]) == ("nothing", ["nothing new since round 2, which was refused"])
 
-        gone = json.loads(
-            taxon("feedback", "forget", "mallory", "--store", store, "--runs", tmp_path, "--models", models).stdout
-        )
+        seen_in = ["--runs", runs, "--runs", tmp_path / "rounds", "--models", models]
+        gone = json.loads(taxon("feedback", "forget", "mallory", "--store", store, *seen_in).stdout)
         told(f"mallory leaves: {gone['rows']} rows, {gone['pictures']} pictures, seen by {gone['versions']}")
         assert gone["versions"] == [f"{name}/2"]
         assert gone["missing_exports"] == []

@@ -8,7 +8,7 @@ import pytest
 from taxon.batch import Classifier
 from tests.fakes import picture
 
-ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'taxon[ray]'")
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # which Ray gives of itself
 
 COUNT = 600

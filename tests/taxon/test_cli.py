@@ -69,7 +69,7 @@ def test_a_missing_extra_is_named():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 2
-    assert "pip install 'taxon[training]'" in done.stderr
+    assert "pip install -e '.[training]'" in done.stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)

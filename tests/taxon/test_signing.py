@@ -184,4 +184,4 @@ def test_the_library_is_needed_only_for_keys(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert "pip install 'taxon[signing]'" in done.stderr
+    assert "pip install -e '.[signing]'" in done.stderr

@@ -142,7 +142,11 @@ def _parser() -> argparse.ArgumentParser:
         help="pictures from which a new label becomes a class (default: 20)",
     )
     parser.add_argument(
-        "--allowed-loss", type=ranges.share, default=0.0, metavar="SHARE", help="accuracy that may be lost (default 0)"
+        "--allowed-loss",
+        type=ranges.share,
+        default=0.0,
+        metavar="SHARE",
+        help="accuracy that may be lost, in all and on each slice (default 0)",
     )
     parser.add_argument("--require-gain", action="store_true", help="refuse what is not better beyond chance")
     parser.add_argument("--no-suspects", action="store_true", help="do not estimate anew which labels are wrong")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from taxon import ranges
+from taxon import extras, ranges
 from taxon.picture_files import pasted
 from taxon.training import flags
 from taxon.training.config import Recipe
@@ -75,7 +75,7 @@ def _search(options: argparse.Namespace, folder: Path) -> None:
     try:
         import optuna  # noqa: F401 - is it there?
     except ImportError as error:
-        raise TrainingError(f"it needs the package optuna ({error}): pip install 'taxon[search]'") from error
+        raise TrainingError(f"it needs the package optuna ({error}): {extras.install('search')}") from error
     from taxon.training.search import space as spaces
     from taxon.training.search.trials import Search
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taxon import extras
 from taxon.bundle import atomic_files
 from taxon.labelled_folder import split_named
 from taxon.picture_files import composed
@@ -84,7 +85,7 @@ def read(place: Path, column: str, prepared_folder: Path, task: AutoTask) -> Lab
     try:
         import pyarrow  # noqa: F401 - asked for before anything is read
     except ImportError as error:
-        raise TrainingError(f"Parquet needs its package: pip install 'taxon[parquet]' ({error})") from error
+        raise TrainingError(f"Parquet needs its package ({error}): {extras.install('parquet')}") from error
     files = files_of(place)
     splits = _splits(place, files)
     columns = _columns(place, files, column)

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from taxon import extras
 from taxon.mistaken import first_line
 from taxon.training.errors import TrainingError
 from taxon.training.runs.folder import Run
@@ -46,7 +47,7 @@ class MlflowRun:
             from mlflow.entities import Metric, Param
             from mlflow.exceptions import MlflowException
         except ImportError as error:
-            raise TrainingError("--mlflow needs its package: pip install 'taxon[mlflow]'") from error
+            raise TrainingError(f"--mlflow needs its package: {extras.install('mlflow')}") from error
         if not os.environ.get("MLFLOW_TRACKING_URI"):
             raise TrainingError("--mlflow needs to know where: set MLFLOW_TRACKING_URI, such as http://localhost:5000")
         self._metric, self._error, self._say = Metric, MlflowException, say

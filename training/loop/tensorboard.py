@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from taxon import extras
 from taxon.training.errors import TrainingError
 
 
@@ -14,7 +15,7 @@ class Events:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise TrainingError("--tensorboard needs its package: pip install 'taxon[tensorboard]'") from error
+            raise TrainingError(f"--tensorboard needs its package: {extras.install('tensorboard')}") from error
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=epochs_done + 1)
 
     def write(self, line: Mapping[str, Any]) -> None:

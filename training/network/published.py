@@ -11,6 +11,7 @@ import torch
 import torchvision
 from torch import Tensor
 
+from taxon import extras
 from taxon.mistaken import first_line
 from taxon.training.errors import TrainingError
 from taxon.training.network.networks import NETWORKS
@@ -95,7 +96,7 @@ def timm_package(name: str) -> Any:
     try:
         import timm
     except ImportError as error:
-        raise TrainingError(f"{name} needs the package timm: pip install 'taxon[timm]'") from error
+        raise TrainingError(f"{name} needs the package timm: {extras.install('timm')}") from error
     if not timm.is_model(name.removeprefix(TIMM)):
         raise TrainingError(f"timm has no model {name!r}{nearest(name.removeprefix(TIMM), timm.list_models())}")
     return timm

@@ -26,16 +26,15 @@ from taxon.feedback.rules import Rules
 from taxon.feedback.store import Store
 from taxon.training.dataset import data, tables
 from taxon.training.errors import TrainingError
-from taxon.training.exporting import bundling, examples
+from taxon.training.exporting import bundling
 from taxon.training.exporting.bundling import Settings
 from taxon.training.exporting.of_run import from_run
 from taxon.training.finetune import finetune
-from taxon.training.releases import promotions
+from taxon.training.releases import held_out, promotions
 from taxon.training.releases.promotions import PromotionError
 from taxon.training.rounds import page, start, verdict, versions
 from taxon.training.rounds.merge import Wanted, merge
 from taxon.training.rounds.suspects import suspects
-from taxon.training.rounds.verdict import Verdict
 from taxon.training.rounds.versions import Basis
 from taxon.training.runs.folder import Run
 
@@ -153,7 +152,8 @@ def hold(order: Order, store: Store, say: Say = lambda _: None) -> State:
     _keep(folder, state)
 
     candidate = _exported(order, folder, run, served)
-    judged = _judged(order, served, candidate, run, version)
+    files, recent = held_out.from_run(run.folder), versions.recent(version)
+    judged = verdict.judge(served, candidate, files, recent, order.allowed_loss, order.require_gain)
     state.verdict, state.reasons = asdict(judged), [*judged.reasons]
     _keep(folder, state)
     say(f"held out: {verdict.told(judged.held_out)}")
@@ -287,14 +287,6 @@ def _exported(order: Order, folder: Path, run: Run, served: Bundle) -> Bundle:
     if not settings.precisions and lighter:
         settings = replace(settings, precisions=lighter)
     return bundling.publish(from_run(run.folder), folder / MODELS, order.name, settings).bundle
-
-
-def _judged(order: Order, served: Bundle, candidate: Bundle, run: Run, version: Path) -> Verdict:
-    split = "test" if run.samples("test") else "val"
-    files = examples.of_run(run, split, run.checkpoint())
-    held_out = [(file, sample.names(run.labels)) for file, sample in zip(files, run.samples(split), strict=True)]
-    recent = versions.recent(version)
-    return verdict.judge(served, candidate, held_out, recent, order.allowed_loss, order.require_gain)
 
 
 def _promoted(order: Order, candidate: Bundle, state: State) -> None:

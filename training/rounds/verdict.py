@@ -1,7 +1,7 @@
 """Whether a version that a round made may take the place of the one that is served.
 
-It is refused if it is worse on the pictures that are held out; if a class is, beyond chance; or if it is worse beyond
-chance on what people said lately. Classes that only it has are told, and do not count.
+It is refused if it is worse on the pictures that are held out; if a class or a slice is, beyond chance; or if it is
+worse beyond chance on what people said lately. Classes that only it has are told, and do not count.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from taxon.bundle.store import Bundle
+from taxon.training.dataset import slices
 from taxon.training.exporting.examples import Example
 from taxon.training.releases import compare
 from taxon.training.releases.compare import Comparison
+from taxon.training.releases.held_out import HeldOut
 
 CHANCE = 0.05
 """Of refusing, for one class or another, a version that is as good."""
@@ -52,37 +54,36 @@ class Verdict:
     reasons: tuple[str, ...]
     """Why it is refused; none: it is not."""
 
-    @property
-    def is_better(self) -> bool:
-        """Beyond chance, on the held-out pictures."""
-        return self.held_out.difference > 0 and self.held_out.p_value < CHANCE
-
 
 Judged = Sequence[tuple[Example, tuple[str, ...]]]
 
 
 def judge(
-    current: Bundle, candidate: Bundle, held_out: Judged, recent: Judged, allowed_loss: float, require_gain: bool
+    current: Bundle, candidate: Bundle, held_out: HeldOut, recent: Judged, allowed_loss: float, require_gain: bool
 ) -> Verdict:
     """Asks both versions about the same pictures.
 
     Args:
         current: Served.
         candidate: To take its place; has all of its labels.
-        held_out: Pictures that neither was trained on, with their labels.
-        recent: The same, of what people said lately.
-        allowed_loss: Share of the held-out pictures that may be lost.
+        held_out: Pictures that neither was trained on.
+        recent: What people said lately: pictures with their labels.
+        allowed_loss: Share of the held-out pictures that may be lost, and of each slice of them.
         require_gain: Refuses one that is not better beyond chance on the held-out pictures.
 
     Raises:
-        ParityError: A picture cannot be read.
+        ParityError, PictureError, OSError: A picture cannot be read.
     """
     known = {*current.manifest.labels}
-    shared = [pair for pair in held_out if {*pair[1]} <= known]
-    new = [pair for pair in held_out if not {*pair[1]} <= known]
+    pairs = [*zip(held_out.files, held_out.labels, strict=True)]
+    shared = [pair for pair in pairs if {*pair[1]} <= known]
+    new = [pair for pair in pairs if not {*pair[1]} <= known]
     before, after = (_answers(bundle, shared) for bundle in (current, candidate))
     labels = [names for _, names in shared]
-    comparison = compare.compare(before, after, labels)
+    samples = [sample for sample, names in zip(held_out.samples, held_out.labels, strict=True) if {*names} <= known]
+    seen = slices.looks(samples, candidate.manifest.pixels)
+    parts = slices.slices(samples, candidate.manifest.labels, seen)
+    comparison = compare.compare(before, after, labels, parts=parts)
     classes = [*class_tests(before.right, after.right, labels), *_new_classes(candidate, new, known)]
     spoken = [pair for pair in recent if {*pair[1]} <= known]
     lately = None
@@ -99,6 +100,13 @@ def judge(
         f"pictures, p {test.p_value:.2g}"
         for test in classes
         if test.before is not None and test.is_worse
+    ]
+    reasons += [
+        f"the slice {part.title!r} is worse beyond chance: {part.accuracy_before:.2%} to {part.accuracy_after:.2%} of "
+        f"{part.picture_count} pictures ({part.lost} lost, {part.gained} gained, p {part.p_value:.2g} among "
+        f"{len(comparison.slices)} slices)"
+        for part in comparison.slices
+        if part.loses(allowed_loss)
     ]
     if lately is not None and lately.difference < 0 and lately.p_value < CHANCE:
         reasons.append(f"worse beyond chance on what people said lately: {told(lately)}")

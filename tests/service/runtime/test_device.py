@@ -92,7 +92,7 @@ def test_auto_that_falls_back_says_so_with_the_reason(working, monkeypatch, inst
 def test_a_provider_that_the_wheel_lacks_is_not_even_tried(monkeypatch, name, kind):
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(
-        StartError, match=rf"--device {name}: this onnxruntime has no {kind} support: install taxon\[gpu"
+        StartError, match=rf"--device {name}: this onnxruntime has no {kind} support: install the extra gpu"
     ):
         choose_device(name, "auto", None)
 

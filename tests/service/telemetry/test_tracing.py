@@ -123,7 +123,7 @@ async def test_a_collector_that_is_away_delays_nobody(serve, models):
 @pytest.mark.parametrize("fronts", ["1", "2"])
 async def test_missing_packages_end_the_start_with_what_to_install(serve, models, monkeypatch, fronts):
     monkeypatch.setitem(sys.modules, SDK, None)
-    with pytest.raises(StartError, match=r"taxon\[otel\]"):
+    with pytest.raises(StartError, match=r"pip install -e '\.\[otel\]'"):
         async with serve(models, "--otlp-endpoint", "http://127.0.0.1:9", "--fronts", fronts):
             pass
 

@@ -66,6 +66,20 @@ async def test_lineage_leads_from_a_version_to_its_run_and_back(shared, browse, 
     assert run.count("<tr>") == 3
 
 
+async def test_a_run_of_a_round_is_shown_and_what_was_published_of_it(shared, browse, runs):
+    (runs.parent / "rounds/1").mkdir(parents=True)
+    (runs / "first").rename(runs.parent / "rounds/1/run")
+    async with browse(shared.address, models=shared.models, runs=runs.parent / "rounds") as browser:
+        version = (await browser.get("/models/colors/1")).text
+        run = (await browser.get("/runs/1/run")).text
+        listed = (await browser.get("/runs")).text
+        report = await browser.get("/runs/1/run/report")
+    assert '<a href="/runs/1/run">toy</a>' in version
+    assert '<a href="/models/colors/1">colors 1</a>' in run
+    assert '<a href="/runs/1/run/report" aria-label' in listed
+    assert report.text.endswith("report")
+
+
 @pytest.mark.parametrize("path", ["/runs/..%2fruns", "/runs/no-run", "/runs/begun/report", "/runs/x/report"])
 async def test_only_runs_are_shown(browse, runs, path):
     async with browse(runs=runs) as browser:

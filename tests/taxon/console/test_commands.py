@@ -12,6 +12,9 @@ from taxon.cli import main
     [
         (["--runs", "nowhere"], "nowhere is not a folder"),
         (["--feedback", "nowhere"], "nowhere is not a folder"),
+        (["--feedback", "postgresql://db/x"], "needs a place for pictures"),
+        (["--feedback", ".", "--feedback-pictures", "s3://bucket"], "a folder holds its pictures itself"),
+        (["--feedback-pictures", "s3://bucket"], "--feedback-pictures goes with --feedback"),
         (["--listen", "0.0.0.0:0"], "--host NAME"),
         (["--listen", "[::]:0"], "--host NAME"),
         (["--listen", "8600"], "not HOST:PORT"),

@@ -5,10 +5,12 @@ import re
 
 import pytest
 
+from taxon.feedback.opening import Shared
 from taxon.feedback.records import Answer, Entry, Said
 from taxon.feedback.sealing import Seal
 from taxon.feedback.store import Store
 from tests.fakes import COLORS, picture
+from tests.postgres import running
 
 
 def entry(label: str, color: str = "green", contributor: str = "jane") -> Entry:
@@ -101,3 +103,24 @@ async def test_what_is_sealed_needs_the_key(browse, tmp_path):
     async with browse(feedback=tmp_path / "sealed", seal=seal) as browser:
         assert (await browser.get(path)).status_code == 200
     sealed.close()
+
+
+@pytest.mark.slow
+async def test_a_store_of_several_machines_is_reviewed_and_may_be_away(browse, tmp_path):
+    pytest.importorskip("psycopg")
+    with running() as server:
+        place = Shared(server.new(), f"file://{tmp_path / 'pictures'}")
+        store = Store(place)
+        store.add([entry("green")])
+        (kept,) = store.said()
+        async with browse(feedback=place) as browser:
+            seen = fields((await browser.get("/feedback")).text) | {"reviewer": "ann", "verdict": "accept"}
+            assert (await browser.get(f"/feedback/pictures/{kept.picture}.png")).status_code == 200
+            assert (await browser.post("/feedback/decide", data=seen)).status_code == 303
+            assert [one.reviewer for one in store.decisions().values()] == ["ann"]
+            server.stop("immediate")
+            page = await browser.get("/feedback")
+            assert (page.status_code, "The store of feedback does not answer." in page.text) == (503, True)
+            server.start()
+            assert (await browser.get("/feedback")).status_code == 200
+        store.close()

@@ -109,6 +109,37 @@ def test_what_people_agree_on_is_exported_and_trains(store, run, tmp_path):
     assert "not empty" in run("export", "--out", out, status=2)
 
 
+def test_what_was_decided_goes_before_what_people_say(store, run, tmp_path):
+    """Rejected, corrected, decided where people differ, corrected to none; and one that somebody doubts again."""
+    fill(store)
+    for number, *verdict in (
+        (0, "--reject"),
+        (1, "--label", "blue"),
+        (2, "--label", "red"),
+        (4, "--label", "red"),
+        (5, "--none-of-these"),
+        (6, "--accept"),
+    ):
+        run("decide", NAMES[number], *verdict, "--reviewer", "ann")
+    store.add([entry(6, who="joe", labels=("blue",))])
+    (counts,) = run("export", "--out", tmp_path / "out")
+    assert counts == {"exported": 3, "rejected": 1, "contradictory": 1, "none": 2}
+    listed = {row["path"]: row["label"] for row in rows(tmp_path / "out" / "samples.csv")}
+    assert listed == {
+        f"blue/{NAMES[1]}.png": "blue",
+        f"red/{NAMES[2]}.png": "red",
+        f"red/{NAMES[4]}.png": "red",
+    }
+    assert {path.stem for path in (tmp_path / "out").rglob("*.png")} == {NAMES[1], NAMES[2], NAMES[4]}
+
+
+def test_a_decision_that_is_undone_counts_no_longer(store, run, tmp_path):
+    store.add([entry(0, labels=("blue",))])
+    run("decide", NAMES[0], "--reject", "--reviewer", "ann")
+    run("undo", NAMES[0], "--reviewer", "ann")
+    assert run("export", "--out", tmp_path / "out") == [{"exported": 1}]
+
+
 def test_more_or_less_may_be_wanted(store, run, tmp_path):
     fill(store)
     assert run("export", "--out", tmp_path / "a", "--share") == [{"exported": 1, "other": 6}]
@@ -132,6 +163,12 @@ def publish(models, run_id, *parents, monkeypatch):
     return toy_bundle(models)
 
 
+def trained(folder, run_id, seen):
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"run_id": run_id}))
+    (folder / "samples.csv").write_text(f"path,label,split,sha256\nx.png,red,train,{seen}\n")
+
+
 def test_who_leaves_leaves_nothing_but_the_names_of_versions(store, run, tmp_path, monkeypatch):
     fill(store)
     store.add([entry(9, who="joe", labels=("blue",))])
@@ -139,10 +176,7 @@ def test_who_leaves_leaves_nothing_but_the_names_of_versions(store, run, tmp_pat
     run("export", "--out", tmp_path / "moved")
     (tmp_path / "moved").rename(tmp_path / "elsewhere")
     for number, seen in enumerate((NAMES[1], NAMES[9])):
-        folder = tmp_path / "runs" / f"run-{number}"
-        folder.mkdir(parents=True)
-        (folder / "run.json").write_text(json.dumps({"run_id": f"id-of-{number}"}))
-        (folder / "samples.csv").write_text(f"path,label,split,sha256\nx.png,red,train,{seen}\n")
+        trained(tmp_path / "runs" / f"run-{number}", f"id-of-{number}", seen)
     models = tmp_path / "models"
     publish(models, "id-of-0", monkeypatch=monkeypatch)
     publish(models, "id-of-1", monkeypatch=monkeypatch)
@@ -168,6 +202,27 @@ def test_who_leaves_leaves_nothing_but_the_names_of_versions(store, run, tmp_pat
     assert not (tmp_path / "out" / "red").exists()
     (again,) = run("forget", "jane")
     assert (again["rows"], again["pictures"], again["exports"]) == (0, 0, [])
+
+
+def test_a_version_of_a_round_is_named_too(store, run, tmp_path, monkeypatch):
+    """In the folders that `taxon train` and `taxon round` write if nothing else is said."""
+    fill(store)
+    monkeypatch.chdir(tmp_path)
+    trained(tmp_path / "runs/first", "id-of-first", "0" * 64)
+    trained(tmp_path / "rounds/1/run", "id-of-round", NAMES[1])
+    publish(tmp_path / "models", "id-of-first", monkeypatch=monkeypatch)
+    publish(tmp_path / "models", "id-of-round", "id-of-first", monkeypatch=monkeypatch)
+    (done,) = run("forget", "jane", "--runs", "runs", "--runs", "rounds", "--models", "models")
+    assert (done["runs"], done["versions"]) == (["rounds/1/run"], ["colors/2"])
+
+
+@pytest.mark.parametrize("option", ["--runs", "--models"])
+def test_who_leaves_is_still_there_if_a_folder_to_look_in_is_not(store, run, tmp_path, option):
+    fill(store)
+    run("export", "--out", tmp_path / "out")
+    assert f"{tmp_path / 'nowhere'}: No such file" in run("forget", "jane", option, tmp_path / "nowhere", status=2)
+    assert store.pseudonyms.of("jane") in {kept.contributor for kept in store.said()}
+    assert store.pseudonyms.of("jane") in (tmp_path / "out" / "provenance.csv").read_text()
 
 
 def test_what_cannot_be_done_says_so(run, store, tmp_path, capsys):

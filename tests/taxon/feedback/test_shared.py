@@ -24,10 +24,10 @@ def test_a_place_is_what_options_say(tmp_path):
 
 def test_what_is_not_installed_is_named(open_store, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(StoreError, match=r"taxon\[postgres\]"):
+    with pytest.raises(StoreError, match=r"pip install -e '\.\[postgres\]'"):
         open_store(Shared("postgresql://db/x", str(tmp_path)))
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
-    with pytest.raises(OSError, match=r"taxon\[objects\]"):
+    with pytest.raises(OSError, match=r"pip install -e '\.\[objects\]'"):
         open_blobs("s3://b/p")
 
 

@@ -58,6 +58,13 @@ def test_a_folder_becomes_a_table(folder, models, tmp_path, capsys, faked):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in", "models", "t.csv"]
 
 
+def test_without_what_runs_models_nothing_is_begun(folder, models, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert main([str(folder), "--models", str(models), "--out", str(tmp_path / "t.csv")]) == 2
+    assert "needs onnxruntime; install it with: pip install -e '.[cpu]'" in capsys.readouterr().err
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in", "models"]
+
+
 KILLED = """
 import os, signal, sys
 from taxon.table import command, journal, processes, writing

@@ -75,5 +75,5 @@ def test_where_no_table_can_be_is_said_before_the_work(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         writing.check(tmp_path / "no" / "t.csv")
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(ValueError, match=r"pip install 'taxon\[parquet\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[parquet\]'"):
         writing.check(tmp_path / "t.parquet")

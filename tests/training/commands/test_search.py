@@ -21,7 +21,7 @@ def recipe(tmp_path, monkeypatch):
 def test_without_optuna_it_says_what_to_install(recipe, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert main([recipe]) == 2
-    assert "pip install 'taxon[search]'" in capsys.readouterr().err
+    assert "pip install -e '.[search]'" in capsys.readouterr().err
 
 
 @pytest.mark.slow

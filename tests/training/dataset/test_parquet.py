@@ -157,7 +157,7 @@ def test_what_is_no_data_says_so(tmp_path, monkeypatch):
     with pytest.raises(TrainingError, match="differ in their columns or classes"):
         opened(tmp_path / "set", tmp_path)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(TrainingError, match=r"taxon\[parquet\]"):
+    with pytest.raises(TrainingError, match=r"pip install -e '\.\[parquet\]'"):
         opened(tmp_path / "words.parquet", tmp_path)
 
 

@@ -40,6 +40,6 @@ def test_the_graph_that_is_tried_runs(monkeypatch):
 
 @pytest.mark.skipif(WHEEL_KNOWS_CUDA, reason="whether CUDA works is the machine's to say")
 def test_what_the_wheel_only_lists_is_not_used(monkeypatch):
-    """As with taxon[gpu] on a machine without a GPU."""
+    """As with the extra gpu on a machine without a GPU."""
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
     assert parity.providers() == [CPU]

@@ -143,4 +143,4 @@ def test_what_is_missing_is_named(server, monkeypatch, capfd):
     assert "MLFLOW_TRACKING_URI" in capfd.readouterr().err
     monkeypatch.setitem(sys.modules, "mlflow", None)
     assert main(["--resume", "run"]) == 2
-    assert "pip install 'taxon[mlflow]'" in capfd.readouterr().err
+    assert "pip install -e '.[mlflow]'" in capfd.readouterr().err

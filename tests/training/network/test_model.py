@@ -181,7 +181,7 @@ def test_a_size_that_the_network_does_not_take_is_refused_before_training():
 
 def test_without_timm_the_message_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(TrainingError, match=r"pip install 'taxon\[timm\]'"):
+    with pytest.raises(TrainingError, match=r"pip install -e '\.\[timm\]'"):
         model.build("timm/resnet10t", 3)
 
 

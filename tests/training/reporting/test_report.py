@@ -167,4 +167,4 @@ def test_without_tensorboard_the_message_says_how_to_install_it(tmp_path, monkey
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     write_folder(tmp_path / "p", 10)
     assert main(["--data", "p", "--model", "small_cnn", "--epochs", "1", "--tensorboard", "--out", "run"]) == 2
-    assert "pip install 'taxon[tensorboard]'" in capfd.readouterr().err
+    assert "pip install -e '.[tensorboard]'" in capfd.readouterr().err

@@ -118,7 +118,7 @@ def test_who_leaves_leaves_every_version(store, basis, tmp_path):
     merge(store, tmp_path / "versions", basis, Wanted(recent_share=0.3))
     accepted(store, tmp_path, 1, start=100)
     merge(store, tmp_path / "versions", versions.from_version(tmp_path / "versions", 1), ALL)
-    done = forget(store, "eve", None, None)
+    done = forget(store, "eve", [], None)
     assert done.exports == [str(tmp_path / "versions" / number) for number in ("1", "2")]
     for case in gone:
         assert not [*(tmp_path / "versions").rglob(f"{case.picture}.*")]
@@ -139,7 +139,7 @@ def test_what_a_killed_merge_has_left_is_found_by_who_leaves_and_goes_at_the_nex
         with pytest.raises(KeyboardInterrupt):
             merge(store, tmp_path / "versions", basis, ALL)
     assert versions.numbers(tmp_path / "versions") == []
-    forget(store, "eve", None, None)
+    forget(store, "eve", [], None)
     assert [*(tmp_path / "versions" / "1").rglob("said/*.png")] == []
     accepted(store, tmp_path, 1, start=9)
     assert merge(store, tmp_path / "versions", basis, ALL).about.counts == {"merged": 1}

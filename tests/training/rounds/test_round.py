@@ -62,7 +62,7 @@ def test_what_people_say_becomes_the_next_version_with_a_new_class_and_who_was_i
     again = held(longer, store)
     assert (again.outcome, again.reasons) == ("nothing", ["nothing new was decided"])
     assert [entry.name for entry in order.rounds.iterdir() if entry.name.isdecimal()] == ["1"]
-    gone = forget(store, "ann", tmp_path, order.models)
+    gone = forget(store, "ann", [order.runs, order.rounds], order.models)
     assert gone.versions == ["shades/2"]
 
 
@@ -163,7 +163,7 @@ def test_who_leaves_while_a_round_is_interrupted_is_not_in_what_comes_of_it(orde
         patch.setattr(rounds, "_exported", killed)
         with pytest.raises(KilledError):
             held(order, store)
-    forget(store, "eve", None, None)
+    forget(store, "eve", [], None)
     assert rounds._exported is exported
     held(order, store)
     run = Run.open(order.rounds / "1" / "run")
