@@ -38,9 +38,9 @@ def joined(index: Index, blobs: Blobs, pictures: PictureRoom) -> Pseudonyms:
             _check_fit(index, pictures)
         elif there != here:
             raise StoreError(
-                f"the place of pictures is another store's: its {FILE} is not that of this index. Give the index that "
-                "it was made with, or an empty place. If it was restored from a backup of before there were ids, remove "
-                f"that {FILE}"
+                f"the place of pictures is another store's: its {FILE} is not that of this index. Give the index that it "
+                "was made with, or an empty place; remove that file only if the index was restored from a backup of "
+                "before there were such files"
             )
         if here is not None and blobs.size(KEY) is None:
             raise StoreError(f"{KEY} is not where the pictures are: give the place that this index was made with")
