@@ -38,8 +38,8 @@ def joined(index: Index, blobs: Blobs, pictures: PictureRoom) -> Pseudonyms:
             _check_fit(index, pictures)
         elif there != here:
             raise StoreError(
-                f"the place of pictures is another store's: its {FILE} is not that of this index. Give the index that it "
-                "was made with, or an empty place; remove that file only if the index was restored from a backup of "
+                f"the place of pictures is another store's: its {FILE} is not that of this index. Give the index that "
+                "it was made with, or an empty place; remove that file only if the index was restored from a backup of "
                 "before there were such files"
             )
         if here is not None and blobs.size(KEY) is None:

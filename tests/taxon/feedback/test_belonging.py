@@ -78,7 +78,7 @@ def test_killed_between_the_two_ids_it_is_mended(store, folder, open_store):
 def test_a_key_that_has_gone_is_not_made_anew(store, folder, open_store):
     """Nobody could be forgotten any more: their pseudonyms would be others."""
     (folder / "contributors.key").unlink()
-    with pytest.raises(StoreError, match="contributors.key is not where"):
+    with pytest.raises(StoreError, match=r"contributors\.key is not where"):
         open_store(store.place)
     assert not (folder / "contributors.key").exists()
 
