@@ -22,6 +22,8 @@ from taxon.bundle.signing import Check, KeyFileError
 from taxon.bundle.store import MANIFEST, Bundle
 
 ALGORITHM = "sha256:"
+MOST_BYTES = 8 * 2**20
+"""Of what is read whole: a manifest, a pointer, a signature."""
 
 
 def push(models: Path, name: str, version: int, blobs: Blobs) -> tuple[str, int]:
@@ -71,29 +73,32 @@ def pull(reference: str, blobs: Blobs, models: Path, check_signature: Check | No
         The version, which may have been there already.
 
     Raises:
-        BundleError: There is no such bundle, what is there is not what its digest says, it is not signed as it must be,
-            or see `store.admit`. Nothing has changed in the repository.
+        BundleError: There is no such bundle, what is there is not what its digest says, is another version than was
+            asked for, is not signed as it must be, or see `store.admit`. Nothing has changed in the repository.
         OSError: The place cannot be used, or the repository not written.
     """
     digest = reference.removeprefix(ALGORITHM)
-    if digest == reference:
+    is_pointed = digest == reference
+    if is_pointed:
         name, _, version = reference.rpartition("/")
-        found = _pointed(blobs, _pointer(name, version))
-        if found is None:
+        pointed = _pointed(blobs, _pointer(name, version))
+        if pointed is None:
             raise BundleError(f"there is no {reference}")
-        digest = found
+        digest = pointed
     written = _checked(blobs, digest)
     manifest = manifests.parse(written)
+    if is_pointed and reference != (found := f"{manifest.name}/{manifest.version}"):
+        raise BundleError(f"{reference} is damaged there: it leads to {found}")
     here = models / manifest.name / str(manifest.version)
     signed = blobs.size(_signature(digest)) is not None
     if (here / MANIFEST).is_file() and store.sha256(here / MANIFEST) == digest:
         if signed:  # perhaps since it was fetched
-            atomic_files.write(here / signing.SIGNATURE, blobs.get(_signature(digest)))
+            _take_signature(blobs, digest, here, check_signature)
         return store.read(models, manifest.name, manifest.version, check_signature)
     with store.staging(models, manifest.name) as staged:
         (staged / MANIFEST).write_bytes(written)
         if signed:
-            blobs.get_file(_signature(digest), staged / signing.SIGNATURE)
+            (staged / signing.SIGNATURE).write_bytes(_read(blobs, _signature(digest)))
         if check_signature is not None:
             check_signature(written, staged)  # before gigabytes are fetched
         for file, content in manifest.files.items():
@@ -105,9 +110,27 @@ def pull(reference: str, blobs: Blobs, models: Path, check_signature: Check | No
         return store.admit(staged, check_signature)
 
 
+def _take_signature(blobs: Blobs, digest: str, here: Path, check_signature: Check | None) -> None:
+    """One that is here gives way to one that has been checked only."""
+    if check_signature is None and (here / signing.SIGNATURE).exists():
+        return
+    with store.staging(here.parent.parent, here.parent.name) as staged:
+        (staged / signing.SIGNATURE).write_bytes(_read(blobs, _signature(digest)))
+        if check_signature is not None:
+            check_signature((here / MANIFEST).read_bytes(), staged)
+        atomic_files.write(here / signing.SIGNATURE, (staged / signing.SIGNATURE).read_bytes())
+
+
+def _read(blobs: Blobs, name: str) -> bytes:
+    """A small content; `FileNotFoundError` if it is not there."""
+    if (size := blobs.size(name) or 0) > MOST_BYTES:
+        raise BundleError(f"{name} is damaged there: it has {size} bytes, at most {MOST_BYTES} are read")
+    return blobs.get(name)
+
+
 def _checked(blobs: Blobs, digest: str) -> bytes:
     try:
-        content = blobs.get(_blob(digest))
+        content = _read(blobs, _blob(digest))
     except FileNotFoundError as error:
         raise BundleError(f"there is no {ALGORITHM}{digest}") from error
     if (actual := hashlib.sha256(content).hexdigest()) != digest:
@@ -117,7 +140,7 @@ def _checked(blobs: Blobs, digest: str) -> bytes:
 
 def _pointed(blobs: Blobs, pointer: str) -> str | None:
     try:
-        text = blobs.get(pointer).decode(errors="replace").strip()
+        text = _read(blobs, pointer).decode(errors="replace").strip()
     except FileNotFoundError:
         return None
     if not re.fullmatch(f"{ALGORITHM}[0-9a-f]{{64}}", text):

@@ -112,6 +112,7 @@ def read_folder(folder: Path, check_signature: Check | None = None) -> Bundle:
         check_signature(written, folder)  # before anything in it is believed
     manifest = parse(written)
     needed = {golden.file for golden in manifest.golden} | {variant.file for variant in manifest.variants}
+    needed |= {manifest.maps.weights} if manifest.maps else set()
     if unlisted := sorted(needed - manifest.files.keys()):
         raise BundleError(f"manifest.json gives no digest for {unlisted}")
     for file, expected in manifest.files.items():

@@ -13,10 +13,12 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from taxon.bundle import atomic_files
+from taxon.feedback.errors import ReviewError
 from taxon.feedback.exporting import PROVENANCE, PROVENANCE_COLUMNS, provenance_row, write_rows
 from taxon.feedback.records import Answer, Consent, Entry, Kept, Said
-from taxon.feedback.review import Case
+from taxon.feedback.review import Case, checked_label
 from taxon.feedback.store import Store
+from taxon.picture_files import is_utf8
 
 TASKS, CONFIG, PICTURES = "tasks.json", "config.xml", "pictures"
 NONE = "none of these"
@@ -104,7 +106,7 @@ def read(store: Store, file: Path, consent: Consent, license_: str) -> Counter[s
         How many: said, skipped (cancelled, or without a choice), unknown (not in the store).
 
     Raises:
-        TasksError: It is something else. Nothing was taken.
+        TasksError: It is something else, or has a label that cannot be one. Nothing was taken.
         OSError: It cannot be read.
         StoreError: The store cannot be written.
     """
@@ -152,6 +154,8 @@ def _annotations(file: Path) -> list[tuple[str, str, tuple[str, ...] | None]]:
             found += [*_of_task(task)]
         except (KeyError, TypeError, AttributeError) as error:
             raise TasksError(f"task {number} of {file} is not as Label Studio writes it: {error!r}") from error
+        except ReviewError as error:
+            raise TasksError(f"task {number} of {file}: {error}") from error
     return found
 
 
@@ -170,7 +174,10 @@ def _of_task(task: Mapping[str, Any]) -> Iterator[tuple[str, str, tuple[str, ...
 
 
 def _annotator(who: Any) -> str:
-    return str(who.get("email") or who["id"]) if isinstance(who, dict) else str(who)
+    name = str(who.get("email") or who["id"]) if isinstance(who, dict) else str(who)
+    if not is_utf8(name):
+        raise ReviewError(f"the annotator {name!r} is no text")
+    return name
 
 
 def _labels(choice: Any) -> tuple[str, ...] | None:
@@ -179,7 +186,7 @@ def _labels(choice: Any) -> tuple[str, ...] | None:
     chosen = [choice] if isinstance(choice, str) else choice or []
     if not chosen:
         return None
-    return () if NONE in chosen else tuple(sorted(map(str, chosen)))
+    return () if NONE in chosen else tuple(sorted({checked_label(str(label)) for label in chosen}))
 
 
 def leave(folder: Path, gone: Iterable[str], pictures: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ Callers hold the index's turn (`Index.writing`) whenever they write or remove, s
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from taxon.blobs import Blobs
@@ -11,6 +12,8 @@ from taxon.feedback.sealing import Seal, SealError
 
 FOLDER = "pictures"
 SEALED = ".sealed"
+OWN = re.compile(rf"{FOLDER}/([0-9a-f]{{2}})/(?:(\1[0-9a-f]{{62}})|\.\1[0-9a-f]{{62}})\.[^/]+")
+"""What a store calls its pictures, and what files are called while they are written. All else is somebody else's."""
 Named = tuple[str, str]
 """A picture's name, see `name_of`, and its extension."""
 
@@ -22,7 +25,8 @@ def name_of(content: bytes) -> str:
 
 def picture_of(blob: str) -> str:
     """Which picture a blob is, by its name; empty: it is what a killed writer has left half done."""
-    return blob.rpartition("/")[2].partition(".")[0]
+    found = OWN.fullmatch(blob)
+    return (found and found[2]) or ""
 
 
 class PictureRoom:
@@ -67,9 +71,13 @@ class PictureRoom:
         """Removes pictures, encrypted or not; one that is not there is gone already."""
         self._blobs.remove(_blob(*named) + ending for named in pictures for ending in ("", SEALED))
 
+    def holds(self, picture: str, extension: str) -> bool:
+        """Whether it lies there, encrypted or not."""
+        return any(self._blobs.size(_blob(picture, extension) + ending) is not None for ending in ("", SEALED))
+
     def blobs(self) -> Iterator[str]:
-        """Everything that lies there, see `picture_of`."""
-        return self._blobs.names(FOLDER)
+        """Everything of ours that lies there, see `picture_of`. What others have put there is none of it."""
+        return (blob for blob in self._blobs.names(FOLDER) if OWN.fullmatch(blob))
 
     def remove_blobs(self, blobs: Iterable[str]) -> None:
         """Those of `blobs`."""

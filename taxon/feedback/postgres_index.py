@@ -74,6 +74,7 @@ CREATE TABLE suspicions (
     suspicion DOUBLE PRECISION NOT NULL, likely TEXT NOT NULL, judged_at DOUBLE PRECISION NOT NULL
 );
 """,
+    "CREATE TABLE store (id TEXT NOT NULL)",
 )
 """Each makes of the tables of one version those of the next, the first of none."""
 

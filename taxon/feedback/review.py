@@ -11,7 +11,7 @@ from taxon.feedback.decisions import Decision, Suspicion, Verdict
 from taxon.feedback.errors import ReviewError
 from taxon.feedback.records import Kept
 from taxon.feedback.store import Store
-from taxon.picture_files import CONTROL, composed
+from taxon.picture_files import CONTROL, composed, is_utf8
 
 LONGEST = 256
 """Characters of a label, as in a message."""
@@ -122,7 +122,7 @@ def decided(case: Case, verdict: Verdict, reviewer: str, labels: Sequence[str] =
             raise ReviewError(f"{case.picture}: people differ ({told}): say which is right")
         right = case.agreed
     elif verdict == "correct":
-        right = tuple(sorted({_label(label) for label in labels}))
+        right = tuple(sorted({checked_label(label) for label in labels}))
     elif verdict != "reject":
         raise ReviewError(f"there is no verdict {verdict!r}: accept, correct or reject")
     return Decision(case.picture, verdict, right, reviewer.strip(), why)
@@ -144,9 +144,14 @@ def undo(store: Store, reviewer: str, pictures: Sequence[str] = (), decided_by: 
     return store.undo(pictures, decided_by, reviewer)
 
 
-def _label(label: str) -> str:
+def checked_label(label: str) -> str:
+    """The label as lists and folders can hold it, without the spaces around it.
+
+    Raises:
+        ReviewError: They cannot.
+    """
     found = composed(label.strip())
-    if not found or len(found) > LONGEST or CONTROL.search(found) or SEPARATOR in found:
+    if not found or len(found) > LONGEST or CONTROL.search(found) or SEPARATOR in found or not is_utf8(found):
         raise ReviewError(
             f"{label!r} is no label: 1 to {LONGEST} characters without {SEPARATOR} and control characters"
         )

@@ -58,6 +58,7 @@ CREATE TABLE suspicions (
     likely TEXT NOT NULL, judged_at REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 """,
+    "CREATE TABLE store (id TEXT NOT NULL) STRICT;",
 )
 """Each makes of the tables of one version those of the next, the first of none."""
 

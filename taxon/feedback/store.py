@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Literal
 
 from taxon.feedback import decisions, reading
+from taxon.feedback.belonging import joined
 from taxon.feedback.decisions import Decision, Suspicion
 from taxon.feedback.errors import StoreError, StoreFullError, TooMuchSaidError
 from taxon.feedback.eviction import making_room
 from taxon.feedback.opening import Place, open_parts
 from taxon.feedback.picture_room import Named, PictureRoom, name_of, picture_of
-from taxon.feedback.pseudonyms import Pseudonyms
 from taxon.feedback.records import Answer, Entry, Kept, Said
 from taxon.feedback.sealing import Seal
 from taxon.feedback.stripped import Stripped, stripped
@@ -61,7 +61,7 @@ class Store:
             clock: Seconds since 1970.
 
         Raises:
-            StoreError: It cannot be used.
+            StoreError: It cannot be used, or its parts are of different stores.
         """
         self._bounds = bounds
         self._seal = seal
@@ -72,13 +72,12 @@ class Store:
         except OSError as error:
             raise StoreError(f"{error.filename or place} cannot be used: {error.strerror}") from error
         try:
-            with _told(), self._index.writing():
-                self.pseudonyms = Pseudonyms(blobs)
-                self._index.check_key(self.pseudonyms.digest)
+            self.pictures = PictureRoom(blobs, seal)
+            with _told():
+                self.pseudonyms = joined(self._index, blobs, self.pictures)
         except BaseException:
             self._index.close()
             raise
-        self.pictures = PictureRoom(blobs, seal)
 
     def close(self) -> None:
         """Lets go of the place."""
@@ -213,7 +212,7 @@ class Store:
         return [picture for (picture,) in found]
 
     def sweep(self) -> None:
-        """Removes pictures that no row speaks of."""
+        """Removes pictures that no row speaks of. Files of others are left alone."""
         blobs = list(self.pictures.blobs())
         kept = reading.kept_of(self._index, [*{picture_of(blob) for blob in blobs}])
         if left := [blob for blob in blobs if picture_of(blob) not in kept]:

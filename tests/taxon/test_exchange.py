@@ -10,7 +10,7 @@ from taxon import cli
 from taxon.blobs import open_blobs
 from taxon.bundle import signing, store
 from taxon.bundle.manifest import BundleError
-from taxon.exchange import pull, push
+from taxon.exchange import MOST_BYTES, pull, push
 from tests.fakes import toy_bundle
 from tests.keys import write_keys
 
@@ -100,6 +100,47 @@ def test_what_is_damaged_or_missing_is_no_version(place, models, tmp_path):
     with pytest.raises(BundleError, match="versions/colors/1 is damaged"):
         pull("colors/1", blobs, tmp_path / "there")
     assert [*(tmp_path / "there" / "colors").iterdir()] == []
+
+
+def test_a_bad_signature_there_costs_none_that_is_here(place, models, tmp_path):
+    private, public = write_keys(tmp_path, "ours")
+    blobs, check, there = open_blobs(place), signing.checker(public), tmp_path / "there"
+    signing.write(models / "colors" / "1", signing.signer(private))
+    digest, _ = push(models, "colors", 1, blobs)
+    pull("colors/1", blobs, there, check)
+    before = contents(there)
+    good = blobs.get(f"signatures/{digest}")
+    for bad in (bytes(64), bytes(MOST_BYTES + 1)):
+        blobs.put({f"signatures/{digest}": bad})
+        with pytest.raises(BundleError, match=r"not by a required key|is damaged there: it has"):
+            pull("colors/1", blobs, there, check)
+        pull("colors/1", blobs, there)
+        assert contents(there) == before
+    (there / "colors" / "1" / "manifest.sig").write_bytes(bytes(64))
+    blobs.put({f"signatures/{digest}": good})
+    pull("colors/1", blobs, there, check)
+    assert contents(there) == before
+    assert {path.name for path in (there / "colors").iterdir()} == {"1", ".last_version"}
+
+
+def test_a_name_that_leads_to_another_bundle_is_refused(place, models, tmp_path):
+    blobs = open_blobs(place)
+    digest, _ = push(models, "colors", 1, blobs)
+    for reference in ("colors/2", "pets/1"):
+        blobs.put({f"versions/{reference}": f"sha256:{digest}\n".encode()})
+        with pytest.raises(BundleError, match=f"{reference} is damaged there: it leads to colors/1"):
+            pull(reference, blobs, tmp_path / "there")
+    assert not (tmp_path / "there").exists()
+    assert pull(f"sha256:{digest}", blobs, tmp_path / "there").manifest.version == 1
+
+
+def test_what_is_too_large_is_not_read(place, models, tmp_path):
+    blobs = open_blobs(place)
+    push(models, "colors", 1, blobs)
+    blobs.put({f"blobs/sha256/{64 * '0'}": bytes(MOST_BYTES + 1), "versions/colors/1": bytes(MOST_BYTES + 1)})
+    for reference in (f"sha256:{64 * '0'}", "colors/1"):
+        with pytest.raises(BundleError, match=f"it has {MOST_BYTES + 1} bytes"):
+            pull(reference, blobs, tmp_path / "there")
 
 
 def test_what_is_not_there_says_so(run, models, tmp_path, capsys):

@@ -39,6 +39,7 @@ def test_a_valid_manifest_survives_writing_and_reading():
     ("document", "complaint"),
     [
         ("{", "not JSON"),
+        (100_000 * "[", "not JSON"),
         ("[]", "not a JSON object"),
         (changed(format_version=2), "format 2, this release reads up to 1: upgrade"),
         (changed(surprise=1), "surprise"),

@@ -17,6 +17,7 @@ import pytest
 
 from taxon.bundle import store
 from taxon.bundle.manifest import BundleError, Manifest
+from tests.fakes import toy_bundle
 
 DRAFT = Manifest.model_validate(
     {
@@ -208,6 +209,15 @@ def test_a_damaged_bundle_is_refused_with_the_reason(tmp_path, break_it, complai
     break_it(publish(tmp_path).folder)
     with pytest.raises(BundleError, match=complaint):
         store.read(tmp_path, "pets", 1)
+
+
+def test_weights_of_maps_without_a_digest_are_refused(tmp_path):
+    """Else whoever reads them finds it out, in two workers."""
+    bundle = toy_bundle(tmp_path, maps=True)
+    files = {file: digest for file, digest in bundle.manifest.files.items() if file != "maps.npy"}
+    damage(bundle.folder, files=files)
+    with pytest.raises(BundleError, match=r"gives no digest for \['maps.npy'\]"):
+        store.read(tmp_path, "colors", 1)
 
 
 def test_a_link_out_of_the_bundle_is_refused(tmp_path):

@@ -1,16 +1,18 @@
 """Parquet files with encoded pictures and labels, as data sets are shared on the Hugging Face Hub → picture files.
 
 Pictures are written as they are, byte for byte, once for each content of the files, so that everything later sees files
-as of any source. What the files say of their columns (`ClassLabel` and `Image` in the schema's metadata) is heeded, so
-that class numbers are those of the data set. Needs the package `pyarrow` (extra `parquet`).
+as of any source; equal ones are links to one file. What the files say of their columns (`ClassLabel` and `Image` in the
+schema's metadata) is heeded, so that class numbers are those of the data set. Needs the package `pyarrow` (extra
+`parquet`).
 """
 
 import csv
 import hashlib
 import io
 import json
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ from taxon.picture_files import composed
 from taxon.training.config import AutoTask, Task
 from taxon.training.dataset.data import Labelled, Sample, check_labels
 from taxon.training.dataset.new_folder import new_folder
+from taxon.training.dataset.pictures import LIMITS
 from taxon.training.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -80,7 +83,8 @@ def read(place: Path, column: str, prepared_folder: Path, task: AutoTask) -> Lab
     Raises:
         TrainingError: `pyarrow` is missing; the files cannot be read, differ in their columns, hold no pictures, or
             several columns may be meant; only some are called by a split; a row has no label or a list of several where
-            one is needed; a class's name cannot be used; or the pictures cannot be written.
+            one is needed; a picture is larger than training reads; a class's name cannot be used; or the pictures
+            cannot be written.
     """
     try:
         import pyarrow  # noqa: F401 - asked for before anything is read
@@ -128,14 +132,14 @@ def _columns_of(file: Path, wanted: str) -> Columns:
 
     try:
         schema = pyarrow.parquet.read_schema(file)
-        info = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    except (OSError, ValueError) as error:
+        features = _features(schema.metadata or {})
+        named = {name: _class_names(feature) for name, feature in features.items()}
+    except (OSError, ValueError, RecursionError, pyarrow.ArrowException) as error:
         raise TrainingError(f"{file} cannot be read as Parquet: {error}") from error
-    features = info.get("info", {}).get("features", {})
     types = {field.name: field.type for field in schema}
     pictures = [name for name, one in types.items() if _holds_bytes(one)]
     said = [name for name in pictures if _kind(features.get(name)) == "Image"]
-    classes = {name: names for name in types if (names := _class_names(features.get(name)))}
+    classes = {name: names for name, names in named.items() if names and name in types}
     labels = [name for name in types if name in classes] or [name for name in types if name in LABEL_NAMES]
     if wanted:
         labels = [wanted] if wanted in types else []
@@ -148,6 +152,14 @@ def _columns_of(file: Path, wanted: str) -> Columns:
     if not (pyarrow.types.is_integer(of) or pyarrow.types.is_string(of) or pyarrow.types.is_large_string(of)):
         raise TrainingError(f"the column {label!r} of {file} holds {one}, not labels: whole numbers or words")
     return Columns(picture, label, classes.get(label, ()), several)
+
+
+def _features(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """What the data set says of its columns, by name; whatever else is written there says nothing."""
+    found = json.loads(metadata.get(b"huggingface", b"{}"))
+    for part in ("info", "features"):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _holds_bytes(one: "pyarrow.DataType") -> bool:
@@ -167,7 +179,8 @@ def _class_names(feature: Any) -> tuple[str, ...]:
     if isinstance(feature, list):
         return _class_names(feature[0]) if len(feature) == 1 else ()
     if _kind(feature) == "ClassLabel":
-        return tuple(str(name) for name in feature.get("names") or ())
+        names = feature.get("names")
+        return tuple(str(name) for name in names) if isinstance(names, list) else ()
     return _class_names(feature.get("feature")) if _kind(feature) in ("Sequence", "List", "LargeList") else ()
 
 
@@ -185,6 +198,7 @@ def _only(file: Path, what: str, found: Sequence[str], there: Sequence[str]) -> 
 def _write(new: Path, files: Sequence[Path], splits: Sequence[str], columns: Columns) -> None:
     """Pictures, the list of them, and what their classes are called."""
     listed: list[tuple[str, list[Any], str]] = []
+    known: dict[bytes, Path] = {}
     for file, split in zip(files, splits, strict=True):
         for row, (picture, labels) in enumerate(_rows(file, columns)):
             _check_row(f"{file.name}, row {row + 1}", labels, columns)
@@ -192,7 +206,7 @@ def _write(new: Path, files: Sequence[Path], splits: Sequence[str], columns: Col
             folder = f"pictures/{split or 'all'}/{number // FILES_IN_FOLDER:04}"
             path = f"{folder}/{number:08}.{_extension(picture)}"
             (new / folder).mkdir(parents=True, exist_ok=True)
-            (new / path).write_bytes(picture)
+            _put(new / path, picture, known)
             listed.append((path, labels, split))
     names = columns.names or _sorted({label for _, labels, _ in listed for label in labels})
     classes = [composed(str(name).strip()) for name in names]
@@ -210,20 +224,36 @@ def _write(new: Path, files: Sequence[Path], splits: Sequence[str], columns: Col
     atomic_files.write(new / LABELS, json.dumps({"labels": classes, "several": columns.several}, ensure_ascii=False))
 
 
+def _put(path: Path, picture: bytes, known: dict[bytes, Path]) -> None:
+    digest = hashlib.sha256(picture).digest()
+    try:
+        os.link(known[digest], path)
+    except (KeyError, OSError):  # it is new, has as many links as a file may, or the file system has none
+        path.write_bytes(picture)
+        known[digest] = path
+
+
 def _rows(file: Path, columns: Columns) -> Iterator[tuple[bytes, list[Any]]]:
     """(picture, labels) in the file's order. A row without a picture gives an empty one, which is then a fault."""
+    import pyarrow.compute
     import pyarrow.parquet
 
+    row = 0
     try:
         with pyarrow.parquet.ParquetFile(file) as opened:
             for batch in opened.iter_batches(ROWS_AT_ONCE, columns=[columns.picture, columns.label]):
                 pictures, labels = batch.column(columns.picture), batch.column(columns.label)
                 if pyarrow.types.is_struct(pictures.type):
                     pictures = pictures.field("bytes")
-                for picture, label in zip(pictures.to_pylist(), labels.to_pylist(), strict=True):
+                sizes = pyarrow.compute.binary_length(pictures).to_pylist()
+                for picture, size, label in zip(pictures, sizes, labels.to_pylist(), strict=True):
+                    row += 1
+                    if (size or 0) > LIMITS.max_bytes:
+                        limit = f"at most {LIMITS.max_bytes:,} are read"
+                        raise TrainingError(f"{file.name}, row {row} has a picture of {size:,} bytes: {limit}")
                     found = (label or []) if columns.several else [label]
-                    yield picture or b"", [one.strip() if isinstance(one, str) else one for one in found]
-    except (OSError, ValueError) as error:
+                    yield picture.as_py() or b"", [one.strip() if isinstance(one, str) else one for one in found]
+    except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
         raise TrainingError(f"{file} cannot be read as Parquet: {error}") from error
 
 

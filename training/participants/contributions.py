@@ -1,6 +1,6 @@
 """What participants send: checkpoints that were fine-tuned from one base, on samples that stay where they are.
 
-Nothing in a file is believed but what can be checked: architecture, labels, shapes, finite numbers. The count of
+Nothing in a file is believed but what can be checked: types, architecture, labels, shapes, finite numbers. The count of
 samples is the participant's word, which whoever fuses may replace.
 """
 
@@ -11,11 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from taxon.mistaken import first_line
 from taxon.training.errors import TrainingError
 from taxon.training.runs.checkpoint import Checkpoint
 
 SAME = ("model", "head", "task", "features", "pixels", "mean", "std")
 MOST_COUNT = 10**9
+LONGEST_RUN_ID = 200
 STATISTICS = ("running_mean", "running_var")
 """Of batch normalisation: measured, not trained."""
 
@@ -51,9 +53,12 @@ def read(word: str, base: Checkpoint) -> Contribution:
     name, _, told = word.rpartition("=") if word.rpartition("=")[2].isdecimal() else (word, "", "")
     try:
         checkpoint = Checkpoint.load(Path(name))
+        fault = _fault(checkpoint, base)
     except TrainingError as error:
         raise ContributionError(str(error)) from error
-    if fault := _fault(checkpoint, base):
+    except Exception as error:  # a file may hold any value anywhere, and one must not end the work on the others
+        raise ContributionError(f"it is no checkpoint of Taxon: {type(error).__name__}: {first_line(error)}") from error
+    if fault:
         raise ContributionError(fault)
     count = int(told) if told else checkpoint.sample_count
     if type(count) is not int or not 1 <= count <= MOST_COUNT:
@@ -76,9 +81,13 @@ def _fault(checkpoint: Checkpoint, base: Checkpoint) -> str:
         theirs, ours = getattr(checkpoint, part), getattr(base, part)
         if theirs != ours:
             return f"its {part} is {theirs!r}, the base's {ours!r}"
-    state = checkpoint.state
+    run_id, state = checkpoint.run_id, checkpoint.state
+    if not (isinstance(run_id, str) and 0 < len(run_id) <= LONGEST_RUN_ID and run_id.isprintable()):
+        return f"its run id is no text of 1 to {LONGEST_RUN_ID} printable characters"
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         return "it holds no state of a network"
+    if odd := [key for key, value in state.items() if not _is_plain(value)]:
+        return f"{odd[0]} is no plain tensor on the CPU"
     if odd := sorted(map(str, state.keys() ^ base.state.keys())):
         return f"it is of another architecture: {odd[0]} is only in one of it and the base, as {len(odd) - 1} more"
     for key, ours in base.state.items():
@@ -91,6 +100,11 @@ def _fault(checkpoint: Checkpoint, base: Checkpoint) -> str:
         if key.endswith("running_var") and bool((theirs < 0).any()):
             return f"{key} holds negative variances"
     return ""
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether it has its values in memory, one after the other, and no gradient is asked of it."""
+    return tensor.device.type == "cpu" and tensor.layout is torch.strided and not tensor.requires_grad
 
 
 def _difference(state: Mapping[str, Tensor], base: Mapping[str, Tensor], *, statistics: bool) -> Tensor:

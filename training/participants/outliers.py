@@ -4,8 +4,9 @@ A server that averages is at the mercy of one participant whose update is large 
 learning with adversaries", NeurIPS 2017). Norms are bounded by a multiple of the median of the others' (a threshold on
 norms: Sun et al., "Can you really backdoor federated learning?", 2019); directions by the cosine with the others' mean
 direction, below zero of no use as in FLTrust (Cao et al., NDSS 2021), which asks a trusted update instead. Both hold
-while fewer than half of the participants are in league. A small update in a common direction passes: that takes
-held-out data, see `gain`.
+while fewer than half of the participants are in league: where most leave something as it was, such as the statistics
+of batch normalisation, nobody may change it, for those who do could all be in league. A small update in a common
+direction passes: that takes held-out data, see `gain`.
 """
 
 from collections.abc import Sequence
@@ -78,9 +79,11 @@ def _copy(index: int, contributions: Sequence[Contribution]) -> str:
 def _size(index: int, contributions: Sequence[Contribution], rules: Rules) -> str:
     for part, what in (("update", "update"), ("shift", "shift of batch statistics")):
         others = [float(getattr(c, part).norm()) for n, c in enumerate(contributions) if n != index]
-        usual = float(torch.tensor(others, dtype=torch.float64).quantile(0.5)) if others else 0.0
         own = float(getattr(contributions[index], part).norm())
-        if usual > 0 and own > rules.largest_norm * usual:
+        usual = float(torch.tensor(others, dtype=torch.float64).quantile(0.5)) if others else own
+        if own > rules.largest_norm * usual:
+            if usual == 0:
+                return f"its {what} has the norm {own:.3g}, and most of the others have none"
             return f"its {what} has the norm {own:.3g}, {own / usual:.3g} times the others' median of {usual:.3g}"
     return ""
 

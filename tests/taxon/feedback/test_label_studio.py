@@ -82,6 +82,28 @@ def test_other_files_are_refused(run, tmp_path, content):
     assert "bad.json" in run("import-tasks", tmp_path / "bad.json", status=2)
 
 
+@pytest.mark.parametrize("label", ["cat|dog", " \n", "a\x00b", 257 * "x", "\ud800"])
+def test_labels_that_no_list_can_hold_are_refused(store, run, tmp_path, label):
+    """As the service refuses them; and what is good beside them is not half taken."""
+    run("export-tasks", "--out", tmp_path / "tasks")
+    tasks = json.loads((tmp_path / "tasks" / "tasks.json").read_text())
+    before = [*store.said()]
+    tasks[0]["annotations"] = [annotation("red")]
+    tasks[1]["annotations"] = [annotation(label)]
+    (tmp_path / "done.json").write_text(json.dumps(tasks))
+    assert f"task 2 of {tmp_path / 'done.json'}: {label!r} is no label" in run(
+        "import-tasks", tmp_path / "done.json", status=2
+    )
+    assert [*store.said()] == before
+    tasks[1]["annotations"] = [annotation(" ruby ", "ruby"), annotation("red", who="\ud800")]
+    (tmp_path / "done.json").write_text(json.dumps(tasks))
+    assert "is no text" in run("import-tasks", tmp_path / "done.json", status=2)
+    tasks[1]["annotations"].pop()
+    (tmp_path / "done.json").write_text(json.dumps(tasks))
+    assert run("import-tasks", tmp_path / "done.json") == {"said": 2}
+    assert ("ruby",) in {kept.labels for kept in store.said()}
+
+
 def test_who_leaves_is_gone_from_tasks_too(store, run, tmp_path):
     store.add([entry(3, who="joe", answer=answer(3))])
     run("export-tasks", "--out", tmp_path / "tasks")

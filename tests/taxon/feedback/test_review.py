@@ -157,7 +157,7 @@ def test_a_store_of_before_reviews_is_opened_and_a_newer_one_is_not(tmp_path):
     assert store.decisions() == {}
     store.close()
     newer = sqlite3.connect(folder / sqlite_index.FILE)
-    newer.execute("PRAGMA user_version = 3")
+    newer.execute("PRAGMA user_version = 4")
     newer.close()
     with pytest.raises(StoreError, match="newer Taxon"):
         Store(folder)

@@ -7,7 +7,7 @@ import pytest
 from taxon.blobs import FolderBlobs, ObjectBlobs, open_blobs
 from taxon.feedback.errors import StoreError
 from taxon.feedback.opening import Shared, place_of
-from taxon.feedback.picture_room import PictureRoom
+from taxon.feedback.picture_room import PictureRoom, name_of, picture_of
 from taxon.feedback.pseudonyms import Pseudonyms
 from taxon.feedback.sealing import Seal
 from tests.postgres import running
@@ -71,11 +71,14 @@ def test_contents_are_kept_by_name(blobs):
 def test_pictures_open_with_or_without_a_key_as_they_were_closed(blobs, tmp_path):
     (tmp_path / "key").write_bytes(bytes(32))
     sealed, plain = PictureRoom(blobs, Seal(tmp_path / "key")), PictureRoom(blobs, None)
-    sealed.put({("ab1", "png"): b"one"})
-    plain.put({("ab2", "png"): b"two"})
-    assert [sealed.read(name, "png") for name in ("ab1", "ab2")] == [b"one", b"two"]
-    assert b"one" not in blobs.get("pictures/ab/ab1.png.sealed")
-    plain.remove([("ab1", "png"), ("ab2", "png")])
+    one, two = name_of(b"one"), name_of(b"two")
+    sealed.put({(one, "png"): b"one"})
+    plain.put({(two, "png"): b"two"})
+    assert [sealed.read(name, "png") for name in (one, two)] == [b"one", b"two"]
+    assert [plain.holds(name, "png") for name in (one, two, name_of(b""))] == [True, True, False]
+    assert b"one" not in blobs.get(f"pictures/{one[:2]}/{one}.png.sealed")
+    assert {picture_of(blob) for blob in plain.blobs()} == {one, two}
+    plain.remove([(one, "png"), (two, "png")])
     assert list(plain.blobs()) == []
 
 
@@ -107,11 +110,23 @@ def test_replicas_share_one(postgres, tmp_path, open_store):
 
 @slow
 def test_pictures_of_another_store_are_refused(postgres, tmp_path, open_store):
-    url = postgres.new()
+    """And get no key, which would make them somebody's."""
+    url, unused = postgres.new(), postgres.new()
     open_store(Shared(url, str(tmp_path / "pictures"))).add([entry()])
+    open_store(Shared(unused, str(tmp_path / "unused")))
+    open_store(Shared(postgres.new(), str(tmp_path / "earlier")))
+    (tmp_path / "earlier" / "store.id").unlink()
     for _ in range(2):
-        with pytest.raises(StoreError, match=r"contributors\.key is another"):
-            open_store(Shared(url, str(tmp_path / "others")))
+        for database, pictures, reason in (
+            (url, "unused", "another store's"),
+            (url, "others", "holds none of those"),
+            (unused, "others", r"contributors\.key is not where"),
+            (unused, "earlier", r"contributors\.key is another"),
+        ):
+            with pytest.raises(StoreError, match=reason):
+                open_store(Shared(database, str(tmp_path / pictures)))
+    assert [*(tmp_path / "others").iterdir()] == []
+    assert not (tmp_path / "earlier" / "store.id").exists()
 
 
 @slow

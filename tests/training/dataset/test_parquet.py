@@ -1,6 +1,8 @@
 """Parquet as the Hugging Face Hub shares data sets: bytes of pictures, classes by number, names in the metadata."""
 
+import errno
 import json
+import os
 import sys
 from io import BytesIO
 from pathlib import Path
@@ -8,7 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from taxon.bundle.picture_limits import Limits
 from taxon.training.commands.train import main
+from taxon.training.dataset import parquet
 from taxon.training.dataset.data import with_digests, with_splits
 from taxon.training.dataset.doctor import diagnose
 from taxon.training.dataset.sources import open_source
@@ -159,6 +163,65 @@ def test_what_is_no_data_says_so(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(TrainingError, match=r"pip install -e '\.\[parquet\]'"):
         opened(tmp_path / "words.parquet", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        None,
+        [],
+        {"info": None},
+        {"info": {"features": None}},
+        {"info": {"features": {"label": {"_type": "ClassLabel", "names": 5}, "image": 7}}},
+    ],
+)
+def test_odd_metadata_says_nothing(tmp_path, said):
+    file = write(tmp_path / "x.parquet", [1, 2, 3], [1, 0, 1])
+    pq.write_table(pq.read_table(file).replace_schema_metadata({"huggingface": json.dumps(said)}), file)
+    assert opened(file, tmp_path).labels == ("0", "1")
+
+
+def test_metadata_without_end_is_told(tmp_path):
+    file = write(tmp_path / "x.parquet", [1, 2, 3], [1, 0, 1])
+    for depth in (3_000, 100_000):
+        features = f'{{"info": {{"features": {{"label": {depth * "["}{depth * "]"}}}}}}}'
+        pq.write_table(pq.read_table(file).replace_schema_metadata({"huggingface": features}), file)
+        with pytest.raises(TrainingError, match="cannot be read as Parquet"):
+            opened(file, tmp_path)
+
+
+def test_what_arrow_cannot_do_is_told(tmp_path, monkeypatch):
+    file = write(tmp_path / "x.parquet", [1, 2, 3], [1, 0, 1])
+
+    def fail(*words, **options):
+        raise pa.ArrowNotImplementedError("nested data, chunked")
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", fail)
+    with pytest.raises(TrainingError, match=r"cannot be read as Parquet: nested data"):
+        opened(file, tmp_path)
+
+
+def test_too_large_a_picture_is_refused_by_row(tmp_path, monkeypatch):
+    file = write(tmp_path / "x.parquet", [1, None, bytes(1001)], [1, 0, 1])
+    monkeypatch.setattr(parquet, "LIMITS", Limits(max_bytes=1000))
+    with pytest.raises(TrainingError, match=r"x\.parquet, row 3 has a picture of 1,001 bytes: at most 1,000"):
+        opened(file, tmp_path)
+    assert not list((tmp_path / "prepared").glob("*"))
+
+
+def test_equal_pictures_take_room_once(tmp_path, monkeypatch):
+    file = write(tmp_path / "x.parquet", [1, 2, 1, 1], [1, 0, 1, 1])
+    samples = opened(file, tmp_path / "links").samples
+    assert len({sample.path for sample in samples}) == 4
+    assert [sample.path.read_bytes() for sample in samples] == [encoded(red) for red in (1, 2, 1, 1)]
+    assert len({sample.path.stat().st_ino for sample in samples}) == 2
+
+    def refuse(*words):
+        raise OSError(errno.EMLINK, "Too many links")
+
+    monkeypatch.setattr(os, "link", refuse)
+    again = opened(file, tmp_path / "none").samples
+    assert [sample.path.read_bytes() for sample in again] == [sample.path.read_bytes() for sample in samples]
 
 
 def test_the_doctor_sees_what_is_missing_or_twice(tmp_path):

@@ -19,6 +19,11 @@ def with_tensor(checkpoint, key, change):
     return dataclasses.replace(checkpoint, state={**checkpoint.state, key: tensor})
 
 
+def with_first(checkpoint, change):
+    key = key_of(checkpoint, "weight")
+    return dataclasses.replace(checkpoint, state={**checkpoint.state, key: change(checkpoint.state[key])})
+
+
 def key_of(base, ending):
     return next(key for key in base.state if key.endswith(ending))
 
@@ -46,6 +51,14 @@ WRONG = {
     "trained on 0 samples: say how many": lambda c: dataclasses.replace(c, sample_count=0),
     "trained on -5 samples": lambda c: dataclasses.replace(c, sample_count=-5),
     "trained on many samples": lambda c: dataclasses.replace(c, sample_count="many"),
+    "no checkpoint of Taxon: TypeError: 'int' object": lambda c: dataclasses.replace(c, labels=5),
+    "no checkpoint of Taxon: RuntimeError: Boolean": lambda c: dataclasses.replace(c, mean=torch.ones(3)),
+    r"run id is no text": lambda c: dataclasses.replace(c, run_id=["run"]),
+    r"run id is no text of 1 to 200": lambda c: dataclasses.replace(c, run_id=201 * "x"),
+    r"run id is no text of 1 to 200 printable": lambda c: dataclasses.replace(c, run_id="\x1b[2J"),
+    "is no plain tensor": lambda c: with_first(c, lambda tensor: tensor.to("meta")),
+    "is no plain tensor on": lambda c: with_first(c, lambda tensor: tensor.to_sparse()),
+    "is no plain tensor on the CPU": lambda c: with_first(c, torch.nn.Parameter),
     "trained on 1000000000000": lambda c: dataclasses.replace(c, sample_count=10**12),
 }
 
@@ -79,6 +92,12 @@ def test_the_same_names_in_another_shape_or_type_are_refused(base, tmp_path):
         other = dataclasses.replace(other, state={**other.state, key: tensor})
         with pytest.raises(ContributionError, match=f"{key} is .*{found}"):
             read(saved(other, tmp_path, "a.pt"), base)
+
+
+def test_a_file_that_holds_other_things_is_refused(base, tmp_path):
+    torch.save({"format": torch.ones(2)}, tmp_path / "odd.pt")
+    with pytest.raises(ContributionError, match="it is no checkpoint of Taxon"):
+        read(str(tmp_path / "odd.pt"), base)
 
 
 def test_the_base_itself_is_no_contribution(base, tmp_path):

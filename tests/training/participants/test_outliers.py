@@ -18,6 +18,12 @@ def verdicts(base, tmp_path, *checkpoints, rules=Rules()):
     return judge([read(saved(one, tmp_path, f"{n}.pt"), base) for n, one in enumerate(checkpoints)], rules)
 
 
+def moved_and_shifted(base, seed, by):
+    one = moved(base, seed)
+    state = {key: tensor + by if key.endswith("running_mean") else tensor for key, tensor in one.state.items()}
+    return dataclasses.replace(one, state=state)
+
+
 def test_honest_ones_of_unlike_sizes_pass(base, tmp_path):
     found = verdicts(base, tmp_path, moved(base, 1), moved(base, 2, size=2.0), moved(base, 3, size=0.5))
     assert [verdict.reason for verdict in found] == ["", "", ""]
@@ -53,14 +59,25 @@ def test_a_copy_counts_once(base, tmp_path):
 
 
 def test_spoilt_statistics_of_batches_are_refused_though_the_weights_are_sound(base, tmp_path):
-    def shifted(seed, by):
-        one = moved(base, seed)
-        state = {key: tensor + by if key.endswith("running_mean") else tensor for key, tensor in one.state.items()}
-        return dataclasses.replace(one, state=state)
-
-    found = verdicts(base, tmp_path, shifted(1, 0.1), shifted(2, 0.2), shifted(3, 50.0))
+    shifted = [moved_and_shifted(base, seed, by) for seed, by in ((1, 0.1), (2, 0.2), (3, 50.0))]
+    found = verdicts(base, tmp_path, *shifted)
     assert [bool(verdict.reason) for verdict in found] == [False, False, True]
     assert "shift of batch statistics" in found[2].reason
+
+
+@pytest.mark.parametrize("shifts", [(1e30,), (1e30, 1.1e30), (0.1,)])
+def test_where_most_freeze_their_statistics_nobody_shifts_them(base, tmp_path, shifts):
+    """However many are in league, fewer than half: their median bounds none of them."""
+    frozen = [moved(base, seed) for seed in range(3)]
+    found = verdicts(base, tmp_path, *frozen, *(moved_and_shifted(base, 10 + n, by) for n, by in enumerate(shifts)))
+    assert [bool(verdict.reason) for verdict in found] == [False] * 3 + [True] * len(shifts)
+    assert "shift of batch statistics has the norm" in found[-1].reason
+    assert "most of the others have none" in found[-1].reason
+
+
+def test_where_few_freeze_theirs_all_pass(base, tmp_path):
+    found = verdicts(base, tmp_path, moved(base, 0), *(moved_and_shifted(base, 10 + n, 0.1) for n in range(3)))
+    assert [verdict.reason for verdict in found] == [""] * 4
 
 
 def test_one_alone_is_taken(base, tmp_path):
