@@ -49,8 +49,8 @@ def place_of(store: str, pictures: str | None) -> Place:
         )
     if _has_password(pictures):
         raise StoreError(
-            "the URL of the pictures has a password in it: leave it out, and give it as fsspec takes it elsewhere, such "
-            f"as in the variable FSSPEC_{pictures.partition('://')[0].upper()}_PASSWORD"
+            "the URL of the pictures has a password in it: leave it out, and give it as fsspec takes it elsewhere, "
+            f"such as in the variable FSSPEC_{pictures.partition('://')[0].upper()}_PASSWORD"
         )
     return Shared(store, pictures)
 
