@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from taxon.service.errors import DeadlineTooShortError, NotServingError, QueueFullError, WorkerEndedError
+from taxon.service.errors import DeadlineTooShortError, NotServingError, WorkerEndedError
 from taxon.service.scheduling.admission import Queues, no_idle_worker
 from taxon.service.scheduling.arena import Input
 from taxon.service.scheduling.batching import Job, Outcome, Scored, brought
