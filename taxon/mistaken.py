@@ -2,9 +2,12 @@
 not read it has to say.
 """
 
+import re
+
 MISTAKEN_BYTES = 512
 """Enough of a file's beginning to tell."""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+USERINFO = re.compile(r"(?<=://)[^/\s]*@")
 
 
 def mistaken_for(beginning: bytes) -> str:
@@ -26,6 +29,11 @@ def mistaken_for(beginning: bytes) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library says of its failure, without the advice and the traces that follow."""
+    """What a library says of its failure, without the advice and the traces that follow, and without passwords."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return without_userinfo(lines[0]) if lines else type(error).__name__
+
+
+def without_userinfo(text: str) -> str:
+    """The text with users and passwords left out of its URLs."""
+    return USERINFO.sub("", text)

@@ -13,7 +13,14 @@ from taxon.bundle import answers
 from taxon.bundle.manifest import GRAPH_OUTPUT, Manifest
 from taxon.explanation import activation, masking, overlay
 from taxon.explanation.activation import Map
-from taxon.service.errors import DeadlineTooShortError, FieldInvalidError, NotFiniteError, QueueFullError, cut
+from taxon.service.errors import (
+    DeadlineTooShortError,
+    FieldInvalidError,
+    NotFiniteError,
+    QueueFullError,
+    ServiceError,
+    cut,
+)
 from taxon.service.explanation.lane import Lane
 from taxon.service.models.model import Model
 from taxon.service.runtime.explained import Explained, unpacked
@@ -89,11 +96,11 @@ class Explaining:
         return Explanation(model, labels[index], index, float(scores[index]), method, heat, drawn, run_count)
 
     async def _masked(self, model: Model, first: Explained, index: int, deadline: float) -> masking.Evidence:
-        """What masked copies tell, as many as the time suffices for."""
+        """What masked copies tell: as many as the time suffices for, and as come before the first that fails."""
         picture = first.picture
         height, width, _ = picture.shape
         evidence, waiting = masking.Evidence(height, width), masking.masks(height, width, masking.MASK_COUNT)
-        refusals: list[QueueFullError | DeadlineTooShortError] = []
+        refusals: list[ServiceError] = []
 
         def prepared() -> tuple[NDArray[np.float32], NDArray[np.uint8]] | None:
             seen = next(waiting, None)
@@ -104,7 +111,7 @@ class Explaining:
                 count = evidence.count
                 try:
                     scored = await self._lane.run(model, copied, deadline - RESERVE_S)
-                except (QueueFullError, DeadlineTooShortError) as error:
+                except ServiceError as error:
                     if isinstance(error, QueueFullError) and evidence.count > count:
                         continue  # it was the other copies that kept the workers
                     refusals.append(error)

@@ -20,7 +20,8 @@ MOST_WAITING = 8
 """That wait for those: each keeps its picture in memory."""
 PATIENCE_S = 1.0
 """How long an explanation waits for its turn, and each run for an idle worker."""
-LOOK_S = 0.01
+LOOK_S, MOST_LOOK_S = 0.01, 0.1
+"""Until it looks again, the first time and in the end: each look may cost a copy of the picture."""
 RETRY_S = 2.0
 
 
@@ -74,7 +75,7 @@ class Lane:
             PictureError: The same.
         """
         began = self._clock()
-        patient_until = began + PATIENCE_S
+        patient_until, pause_s = began + PATIENCE_S, LOOK_S
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
@@ -82,13 +83,14 @@ class Lane:
                         model.number, payload, deadline, 0, model.picture_bytes, background=True, explained=explained
                     )
             except QueueFullError:
-                if self._clock() + LOOK_S >= deadline:
+                if self._clock() + pause_s >= deadline:
                     raise DeadlineTooShortError(0.0, self._clock() - began) from None
                 if self._clock() >= patient_until:
                     raise self._refusal(
                         "the server is busy, and explanations run only where a worker is idle"
                     ) from None
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, MOST_LOOK_S)
                 continue
             except TimeoutError:
                 raise DeadlineTooShortError(0.0, self._clock() - began) from None

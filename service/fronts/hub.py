@@ -98,7 +98,7 @@ class Hub:
         self._places = Places("front", len(arenas), self._start)
         self._entry = Entry()
         self._update: Update | None = None
-        self._telling = False
+        self._telling = self._predicting = False
         self._reserved: socket.socket | None = None
         self._complete, self._emptied = asyncio.Event(), asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -136,6 +136,7 @@ class Hub:
     def update(self, known: Known, serving: bool) -> None:
         """Tells every front what is known of the models, and whether the server serves."""
         self._update = Update(known, serving)
+        self._predict_soon()
         if not self._telling:
             self._telling = True
             self._loop.call_soon(self._tell)
@@ -242,7 +243,18 @@ class Hub:
                 front.listening = True
                 if len(self.pids) == len(self._arenas):
                     self._complete.set()
+        self._predict()
+
+    def _predict(self) -> None:
+        """Tells every front how long a new input would wait."""
+        self._predicting = False
         self._board.predicted_wait_s = self._line.predicted_wait_s()
+
+    def _predict_soon(self) -> None:
+        """The same once for all that is delivered together."""
+        if not self._predicting:
+            self._predicting = True
+            self._loop.call_soon(self._predict)
 
     def _submit(self, front: FrontHandle, message: Submit) -> None:
         number = message.number
@@ -251,6 +263,10 @@ class Hub:
             del front.jobs[number]
             if not front.jobs and front.process.channel.closed:
                 front.settled.set()
+            if message.background:
+                self._predict()  # whoever waited for an idle worker may want the next run at once
+            else:
+                self._predict_soon()
             front.process.channel.send_soon(Delivered(number, outcome))
 
         job = front.jobs[number] = Job(

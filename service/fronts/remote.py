@@ -2,6 +2,7 @@
 
 from taxon.service.fronts.asking import Asking
 from taxon.service.fronts.front_protocol import Delivered, Leave, Submit
+from taxon.service.scheduling.admission import no_idle_worker
 from taxon.service.scheduling.batching import Job
 from taxon.service.scheduling.board import Board
 from taxon.service.workers.channel import Channel
@@ -16,7 +17,14 @@ class RemotePool:
         self._jobs: dict[int, Job] = {}
 
     def submit(self, job: Job) -> None:
-        """Hands a job on, with its input in its block: the owner of the workers cannot write it."""
+        """Hands a job on, with its input in its block: the owner of the workers cannot write it. One of the background
+        that it would refuse is not copied.
+
+        Raises:
+            QueueFullError: There is no room, or every worker has something to do.
+        """
+        if job.background and self._board.predicted_wait_s > 0.0:
+            raise no_idle_worker(self._board.held_count())
         if job.bring:
             job.bring(job)
         number = id(job)

@@ -23,6 +23,7 @@ MOST_DECODED = 4
 # One call a second is let in against the estimates, if an idle server would answer it by what was proven.
 PROBE_S = 1.0
 MIN_RETRY_S = 0.02
+IDLE_RETRY_S = 1.0
 
 
 class Permits:
@@ -204,6 +205,16 @@ class Queues:
         """
         quiet = self._clock() - self._ordinary_at > QUIET_S
         return decoding_room if large_count < max(1, process_count - 1) or quiet else -1
+
+
+def no_idle_worker(waiting_count: int) -> QueueFullError:
+    """What copies and explanations are told where every worker has something to do."""
+    return QueueFullError(
+        "copies and explanations come in only where a worker is idle",
+        IDLE_RETRY_S,
+        queued_count=waiting_count,
+        max_queued_count=0,
+    )
 
 
 def retry_delay_s(overhang_s: float) -> float:

@@ -14,6 +14,7 @@ from threading import Thread
 from typing import Any, NamedTuple
 
 from taxon import __version__, extras
+from taxon.mistaken import without_userinfo
 from taxon.service.errors import StartError
 
 MOST_SPANS = 4096
@@ -158,8 +159,10 @@ def check(endpoint: str | None) -> None:
     """Finds the packages, if they are needed.
 
     Raises:
-        StartError: One is missing.
+        StartError: One is missing, or there is a password in the URL, which everybody on the machine could read.
     """
+    if endpoint is not None and without_userinfo(endpoint) != endpoint:
+        raise StartError("--otlp-endpoint has a user in it: give that by OTEL_EXPORTER_OTLP_HEADERS instead")
     try:
         if endpoint is None or (find_spec(SDK) and find_spec(EXPORTER)):
             return

@@ -8,8 +8,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from taxon.service.errors import DeadlineTooShortError, NotServingError, QueueFullError, WorkerEndedError
-from taxon.service.scheduling.admission import Queues
+from taxon.service.errors import DeadlineTooShortError, NotServingError, WorkerEndedError
+from taxon.service.scheduling.admission import Queues, no_idle_worker
 from taxon.service.scheduling.arena import Input
 from taxon.service.scheduling.batching import Job, Outcome, Scored, brought
 from taxon.service.scheduling.model_queue import ModelQueue
@@ -17,8 +17,6 @@ from taxon.service.workers.layout import Layout
 from taxon.service.workers.worker_protocol import Decode, Decoded, Done, Run
 from taxon.service.workers.worker_slot import Batch, WorkerSlot
 from taxon.service.workers.worker_slots import WorkerSlots
-
-IDLE_RETRY_S = 1.0
 
 
 class Dispatcher:
@@ -126,12 +124,7 @@ class Dispatcher:
             raise NotServingError("the model is being unloaded")
         is_large_copy = job.alone and not job.input.explained
         if job.background and (is_large_copy or not self._has_idle_worker(job.model)):
-            raise QueueFullError(
-                "copies and explanations come in only where a worker is idle",
-                IDLE_RETRY_S,
-                queued_count=self.waiting_count,
-                max_queued_count=0,
-            )
+            raise no_idle_worker(self.waiting_count)
         decoding_s = self._queues.decoding_s(self._layout.decoders) if queue.is_decoded_apart(job) else 0.0
         self._queues.admit(queue, job, self._slots.serving_count, self._busy_s() + decoding_s)
         queue.insert(job)

@@ -24,6 +24,8 @@ MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 TIMEOUT_S = 10.0
 MOST_MESSAGE_BYTES = 2**31 - 1
 VECTORS = 64
+MOST_BYTES = 2**28
+"""Of all requests together: what the server says of its model decides how large they are."""
 FREE_LENGTH = 224
 """Of an axis of a picture that may have any."""
 DTYPES = {
@@ -107,7 +109,7 @@ def _by_taxon(channel: grpc.Channel, server: Connection, model: str, version: st
     named: dict[str, Any] = {"model_name": model, "model_version": version}
     if found.input.WhichOneof("kind") == "features":
         dice, count = np.random.default_rng(0), found.input.features.feature_count
-        rows = dice.standard_normal((VECTORS, count)).astype(np.float32)
+        rows = dice.standard_normal((_request_count(4 * count, VECTORS), count)).astype(np.float32)
         requests = [pb.ClassifyRequest(**named, features=pb.Features(values=row.tolist())) for row in rows]
         what = f"rows of {count} random numbers"
     else:
@@ -129,7 +131,8 @@ def _by_open_inference(
     takes_pictures = takes_pictures or [given.datatype for given in found.inputs] == ["BYTES"]
     encoded = pictures() if takes_pictures else ()
     requests, shown = [], ""
-    for seed in range(len(encoded) or VECTORS):
+    byte_count = sum(_byte_count(given, picture=takes_pictures) for given in found.inputs)
+    for seed in range(_request_count(byte_count, len(encoded) or VECTORS)):
         request = inference_pb.ModelInferRequest(model_name=model, model_version=version)
         for given in found.inputs:
             shape, raw = _picture(given, encoded[seed]) if takes_pictures else _numbers(given, seed)
@@ -169,21 +172,47 @@ def _picture(given: Any, encoded: bytes) -> tuple[list[int], bytes]:
     if given.datatype == "BYTES":
         return [1] * len(given.shape), len(encoded).to_bytes(4, "little") + encoded
     axis = _channels_axis(given)
-    lengths = [length if length > 0 else FREE_LENGTH for length in given.shape[-3:]]
+    shape = _shape(given, picture=True)
+    lengths = shape[-3:]
     channels = lengths.pop(axis if axis is not None else -1)
     with Image.open(io.BytesIO(encoded)) as opened:
         image = opened.convert("RGB" if channels == 3 else "L").resize((lengths[1], lengths[0]))
     pixels = np.asarray(image).reshape(*lengths, channels)
     pixels = pixels.transpose(2, 0, 1) if axis == -3 else pixels
     values = pixels if given.datatype == "UINT8" else (pixels / 255).astype(DTYPES[given.datatype])
-    return [1] * (len(given.shape) - 3) + [*values.shape], np.ascontiguousarray(values).tobytes()
+    return shape, np.ascontiguousarray(values).tobytes()
+
+
+def _shape(given: Any, *, picture: bool) -> list[int]:
+    """Of what is sent: a batch of one."""
+    if picture:
+        return [1] * (len(given.shape) - 3) + [length if length > 0 else FREE_LENGTH for length in given.shape[-3:]]
+    return [length if length > 0 else 1 for length in given.shape]
+
+
+def _byte_count(given: Any, *, picture: bool) -> int:
+    """Zero for what is no numbers."""
+    if given.datatype not in DTYPES:
+        return 0
+    return math.prod(_shape(given, picture=picture)) * np.dtype(DTYPES[given.datatype]).itemsize
+
+
+def _request_count(byte_count: int, most: int) -> int:
+    """How many requests of so many bytes there is room for.
+
+    Raises:
+        CannotAskError: Not even for one.
+    """
+    if byte_count > MOST_BYTES:
+        raise CannotAskError(f"a request would have {byte_count:,} bytes, this sends {MOST_BYTES:,} at most")
+    return min(most, MOST_BYTES // max(1, byte_count))
 
 
 def _numbers(given: Any, seed: int) -> tuple[list[int], bytes]:
     """Random numbers from 0 to 1, or zeros and ones: valid for most that takes numbers, tokens included."""
     if given.datatype not in DTYPES:
         raise CannotAskError(f"{given.name} takes {given.datatype}: this can send pictures and numbers only")
-    shape = [length if length > 0 else 1 for length in given.shape]
+    shape = _shape(given, picture=False)
     dtype = np.dtype(DTYPES[given.datatype])
     dice = np.random.default_rng(seed)
     values = dice.random(math.prod(shape)) if dtype.kind == "f" else dice.integers(0, 2, math.prod(shape))

@@ -52,6 +52,8 @@ OF_HTTP = {
     504: UNAVAILABLE,
 }
 """What a gRPC client makes of an answer without a status: gRPC's http-grpc-status-mapping."""
+MOST_SHIFT = 28
+"""Of a number's last seven bits."""
 SPELT_HTTP = {spelt: code for code in OF_HTTP for spelt in (str(code).encode(), huffman(str(code)))}
 
 
@@ -99,6 +101,8 @@ def _number(block: bytes, at: int, bits: int) -> tuple[int, int]:
     while True:
         if at >= len(block):
             raise ValueError("a number of a header block has no end")
+        if shift > MOST_SHIFT:
+            raise ValueError("a number of a header block is larger than a block")
         byte, at = block[at], at + 1
         value += (byte & 0x7F) << shift
         shift += 7

@@ -18,6 +18,10 @@ DATA, HEADERS, RST, SETTINGS, PING, GOAWAY, WINDOW, CONTINUATION = 0, 1, 3, 4, 6
 END_STREAM, END_HEADERS, PADDED, PRIORITY, ACK = 1, 4, 8, 32, 1
 HEADER_TABLE_SIZE, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE = 1, 3, 4, 5
 LARGEST_WINDOW = 2**31 - 1
+FRAME_SIZES = range(2**14, 2**24)
+"""That a server may ask for."""
+MOST_BLOCK_BYTES = 2**16
+"""Of the headers of one answer."""
 CANCEL = 8
 NOT_TAKEN = -1
 """Instead of a status: the server has not looked at the call, and a gRPC client would send it again unseen."""
@@ -180,7 +184,7 @@ class Connection:
                 self._take(kind, flags, stream, bytes(self._in[start + 9 : start + 9 + length]))
                 start += 9 + length
             del self._in[:start]
-        except (OSError, ValueError):  # what is not HTTP/2 is no better than nothing
+        except (OSError, ValueError, IndexError, struct.error):  # what is not HTTP/2 is no better than nothing
             self.lose()
             return
         self.write()
@@ -249,6 +253,8 @@ class Connection:
             self._end(self._calls[stream], OF_RESET.get(int.from_bytes(payload), INTERNAL))
         elif kind == GOAWAY:
             self._leave(int.from_bytes(payload[:4]) & 0x7FFFFFFF)
+        if len(self._block) > MOST_BLOCK_BYTES:
+            raise ValueError("headers without an end")
         if kind in (HEADERS, CONTINUATION) and flags & END_HEADERS and self._block_ends and stream in self._calls:
             self._end(self._calls[stream], header_block.status(bytes(self._block)))
 
@@ -263,10 +269,14 @@ class Connection:
         self._most = self._most or LARGEST_WINDOW  # no call begins before the server has spoken
         for key, value in struct.iter_unpack(">HI", payload):
             if key == INITIAL_WINDOW_SIZE:
+                if value > LARGEST_WINDOW:
+                    raise ValueError(f"a window of {value} bytes")
                 for call in self._calls.values():
                     call.window += value - self._stream_window
                 self._stream_window = value
             elif key == MAX_FRAME_SIZE:
+                if value not in FRAME_SIZES:
+                    raise ValueError(f"frames of {value} bytes")
                 self._max_frame = value
             elif key == MAX_CONCURRENT_STREAMS:
                 self._most = value

@@ -36,8 +36,11 @@ def page(request: Request, template: str, status: int = 200, **content: Any) -> 
     return HTMLResponse(text, status)
 
 
-def _percent(share: float | None) -> str:
-    return NOTHING if share is None else f"{share:.1%}"
+def _percent(share: Any) -> str:
+    try:
+        return f"{share:.1%}"
+    except (TypeError, ValueError, OverflowError):  # files of runs may hold anything
+        return NOTHING
 
 
 def _number(value: Any) -> str:

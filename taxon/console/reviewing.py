@@ -20,6 +20,7 @@ from taxon.feedback.store import Store
 SHOWN = 60
 MEDIA_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
 DIGEST = re.compile(r"[0-9a-f]{64}")
+PLACE = re.compile(r"[0-9]{1,9}")
 VERDICTS: dict[str, Verdict] = {"accept": "accept", "correct": "correct", "none": "correct", "reject": "reject"}
 """By button; `none`: none of the classes is right."""
 
@@ -29,7 +30,8 @@ async def feedback(request: Request) -> Response:
     store: Store = request.app.state.store
     asked = request.query_params
     waiting = review.cases(store)
-    at = min(int(asked.get("at", "0")) if asked.get("at", "0").isdecimal() else 0, max(0, len(waiting) - 1))
+    place = asked.get("at", "0")
+    at = min(int(place) if PLACE.fullmatch(place) else 0, max(0, len(waiting) - 1))
     decided = store.decisions()
     return page(
         request,

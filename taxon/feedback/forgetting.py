@@ -65,6 +65,10 @@ def forget(store: Store, contributor: str, runs: Sequence[Path], models: Path | 
         done.versions = _versions_of({*seen_by.values()}, models)
     # Last: until here the store knows what is to be looked for.
     gone, done.rows = store.forget(pseudonym)
+    # Again: who had read the store before may have written meanwhile what it said then.
+    for folder in store.exports():
+        if (folder / PROVENANCE).is_file() and _leave_export(folder, pseudonym) and str(folder) not in done.exports:
+            done.exports.append(str(folder))
     done.pictures = len(gone)
     return done
 

@@ -150,8 +150,8 @@ def _answer_all(source: Source, journal: Journal, answers: Answers, left_out: Le
         for chunk in source.chunks(left_out):
             names, bad = parted(chunk)
             if bad:
-                bad_names = set(journal.new([row.path for row in bad], keep=source.is_list))
-                keep([row for row in bad if row.path in bad_names])
+                bad_rows = {row.path: row for row in bad}
+                keep([bad_rows[path] for path in journal.new([*bad_rows], keep=source.is_list)])
             if resumes or source.is_list:
                 names = journal.new(names, keep=source.is_list)
             if names:

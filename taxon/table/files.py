@@ -1,6 +1,5 @@
 """A folder, or a list of files → their names in chunks, however many there are."""
 
-import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,6 +11,14 @@ from taxon.table.rows import NAME_INVALID, Row, failed
 
 CHUNK = 128
 """Files that are given to a worker at once: what a kill has done anew, and what is in memory, is a few times that."""
+CHUNK_BYTES = 2**15
+"""Of their names, after which a chunk is full too: those that a worker has yet to read must fit into its socket, whose
+other direction may be full of rows meanwhile.
+"""
+MOST_NAME_BYTES = 4096
+"""Linux opens no longer path. A list may be any text."""
+SHOWN_CHARACTERS = 200
+"""Of a name that is longer."""
 
 
 @dataclass
@@ -71,9 +78,16 @@ class Source:
                     yield name
 
     def chunks(self, left_out: LeftOut) -> Iterator[list[str]]:
-        """The names, `CHUNK` at a time."""
-        names = self.names(left_out)
-        while chunk := list(itertools.islice(names, CHUNK)):
+        """The names, at most `CHUNK` at a time, and fewer of long ones."""
+        chunk: list[str] = []
+        size = 0
+        for name in self.names(left_out):
+            chunk.append(name)
+            size += _byte_count(name)
+            if len(chunk) == CHUNK or size >= CHUNK_BYTES:
+                yield chunk
+                chunk, size = [], 0
+        if chunk:
             yield chunk
 
 
@@ -81,8 +95,15 @@ def parted(names: list[str]) -> tuple[list[str], list[Row]]:
     """The names that can be written into a table, and rows for those that cannot."""
     good, bad = [], []
     for name in names:
-        if is_utf8(name) and not CONTROL.search(name):
+        if _byte_count(name) > MOST_NAME_BYTES:
+            shown = f"{printable(name[:SHOWN_CHARACTERS])}\N{HORIZONTAL ELLIPSIS}"
+            bad.append(failed(shown, NAME_INVALID, f"the name has more than {MOST_NAME_BYTES:,} bytes"))
+        elif is_utf8(name) and not CONTROL.search(name):
             good.append(name)
         else:
             bad.append(failed(printable(name), NAME_INVALID, "the name is not UTF-8 or has a control character in it"))
     return good, bad
+
+
+def _byte_count(name: str) -> int:
+    return len(name.encode("utf-8", "surrogateescape"))

@@ -36,7 +36,11 @@ class Journal:
         self._is_open = True
         try:
             self._database = sqlite3.connect(path, timeout=0, isolation_level=None)
-            self._open()
+            try:
+                self._open()
+            except BaseException:
+                self._database.close()
+                raise
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
                 raise ValueError(f"another process writes {path}: wait for it, or choose another --out") from error
@@ -47,13 +51,16 @@ class Journal:
     def _open(self) -> None:
         run = self._database.execute
         run("PRAGMA locking_mode = EXCLUSIVE")  # held until the process ends, however it does
+        run("BEGIN EXCLUSIVE")
+        (application,) = run("PRAGMA application_id").fetchone()
+        (table_count,) = run("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        if application != APPLICATION and (application or table_count):  # without both it is new
+            raise sqlite3.DatabaseError("it belongs to another program")
+        run("COMMIT")
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = NORMAL")
         run("PRAGMA temp_store = FILE")
         run("BEGIN EXCLUSIVE")
-        (application,) = run("PRAGMA application_id").fetchone()
-        if application not in (0, APPLICATION):
-            raise sqlite3.DatabaseError("it belongs to another program")
         run(f"PRAGMA application_id = {APPLICATION}")
         run("CREATE TABLE IF NOT EXISTS settings (document TEXT NOT NULL)")
         run(f"CREATE TABLE IF NOT EXISTS rows ({COLUMNS})")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from taxon import extras
-from taxon.mistaken import first_line
+from taxon.mistaken import first_line, without_userinfo
 from taxon.training.errors import TrainingError
 from taxon.training.runs.folder import Run
 
@@ -62,7 +62,8 @@ class MlflowRun:
             for start in range(0, len(params), PARAMS_AT_ONCE):
                 self._client.log_batch(self._id, params=params[start : start + PARAMS_AT_ONCE])
         except MlflowException as error:
-            raise TrainingError(f"MLflow at {os.environ['MLFLOW_TRACKING_URI']}: {first_line(error)}") from error
+            where = without_userinfo(os.environ["MLFLOW_TRACKING_URI"])
+            raise TrainingError(f"MLflow at {where}: {first_line(error)}") from error
         atexit.register(self._ended, "KILLED")
         for line in run.metrics():
             if line["epoch"] not in known:

@@ -32,6 +32,20 @@ def current_version(root: Path, name: str, candidate: int) -> int | None:
     return max([version for version in others if version < candidate] or others, default=None)
 
 
+def keep_default(root: Path, name: str, version: int) -> None:
+    """Labels the version that answers by default, if none is labelled: the newest would, whatever is published next.
+
+    Raises:
+        PromotionError: Another version is the default.
+        OSError: The repository is not writable.
+    """
+    with _alone(root, name):
+        if (now := current_version(root, name, 0)) != version:
+            raise PromotionError(f"the default of {name} went from {version} to {now} meanwhile: compare again")
+        if version_labels.STABLE not in version_labels.read(root, name):
+            version_labels.write(root, name, version_labels.STABLE, version)
+
+
 def promote(
     root: Path, name: str, version: int, current: int | None, figures: Mapping[str, Any] | None, reason: str | None
 ) -> None:

@@ -21,6 +21,7 @@ from taxon.training.dataset import data, tables
 from taxon.training.dataset.data import Labelled, Sample
 from taxon.training.dataset.doctor import Diagnosis, diagnose
 from taxon.training.dataset.findings import Finding
+from taxon.training.errors import TrainingError
 from taxon.training.rounds import versions
 from taxon.training.rounds.versions import BASE, LIST_COLUMNS, SAID, About, Basis, Row
 
@@ -77,7 +78,7 @@ def merge(store: Store, root: Path, basis: Basis, wanted: Wanted = Wanted(), mad
         made_for: The round that wants it.
 
     Raises:
-        TrainingError: What would come of it cannot be trained on.
+        TrainingError: What would come of it cannot be trained on, or somebody left meanwhile; then nothing is written.
         StoreError, SealError: The store cannot be used.
         OSError: The folder cannot be written.
     """
@@ -120,7 +121,11 @@ def merge(store: Store, root: Path, basis: Basis, wanted: Wanted = Wanted(), mad
         counts["kept back to judge by"] = len(recent)
         write_rows(folder / LIST, LIST_COLUMNS, ([row.path, row.label, row.split, row.group] for row in rows))
         write_rows(folder / RECENT, ("path", "label"), ([row.path, row.label] for row in recent))
-        write_rows(folder / PROVENANCE, COLUMNS, _provenance([*rows, *recent], chosen, basis))
+        provenance = [*_provenance([*rows, *recent], chosen, basis)]
+        write_rows(folder / PROVENANCE, COLUMNS, provenance)
+        if _spoken(provenance) - _still_spoken(store, basis):  # after the last list: `forget` looks once more then
+            versions.remove(folder, store)
+            raise TrainingError("somebody has left while the version was being written: merge again")
         found = tables.manifest(tables.read_table(folder / LIST))
         data.check_covered(found)
         digests = {fact.sample.path.resolve(): fact.sample.sha256 for fact in diagnosis.facts}
@@ -280,6 +285,19 @@ def _provenance(rows: Iterable[Row], chosen: Mapping[str, Case | None], basis: B
         for voice in case.voices:
             decided = decision.verdict, decision.reviewer, decision.why, decided_at
             yield [*provenance_row(row.path, row.label, voice), *decided]
+
+
+def _spoken(provenance: Iterable[Sequence[str]]) -> set[tuple[str, str]]:
+    """(contributor, picture) of its rows."""
+    contributor_at, picture_at = COLUMNS.index("contributor"), COLUMNS.index("sha256")
+    return {(row[contributor_at], row[picture_at]) for row in provenance}
+
+
+def _still_spoken(store: Store, basis: Basis) -> set[tuple[str, str]]:
+    """The same of all that may be learnt from by now: who leaves has left the store and the basis."""
+    folder = basis.folder
+    earlier = () if folder is None else versions.from_version(folder.parent, int(folder.name)).provenance
+    return _spoken(earlier) | {(kept.contributor, kept.picture) for kept in store.said()}
 
 
 def _findings(findings: Sequence[Finding], folder: Path) -> str:

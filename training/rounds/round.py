@@ -292,15 +292,15 @@ def _exported(order: Order, folder: Path, run: Run, served: Bundle) -> Bundle:
 def _promoted(order: Order, candidate: Bundle, state: State) -> None:
     """Publishes the candidate where it is served, and makes it the default: a server that watches takes it."""
     number = start.already_published(order.models, order.name, state.run_id)
-    if number is None:
-        number = copied(candidate, order.models, order.name, order.settings.sign).manifest.version
-    stable = version_labels.read(order.models, order.name).get(version_labels.STABLE)
-    if stable != number:
-        try:
+    try:
+        if number is None:
+            promotions.keep_default(order.models, order.name, state.production)
+            number = copied(candidate, order.models, order.name, order.settings.sign).manifest.version
+        if version_labels.read(order.models, order.name).get(version_labels.STABLE) != number:
             promotions.promote(order.models, order.name, number, state.production, state.verdict, None)
-        except PromotionError as error:
-            state.reasons.append(str(error))
-            return
+    except PromotionError as error:
+        state.reasons.append(str(error))
+        return
     state.version = number
 
 

@@ -92,6 +92,7 @@ class Line:
     def __init__(self):
         self.jobs, self.left = [], []
         self.refusal = None
+        self.wait_s = 0.25
 
     def submit(self, job):
         if self.refusal:
@@ -102,7 +103,7 @@ class Line:
         self.left.append(job)
 
     def predicted_wait_s(self):
-        return 0.25
+        return self.wait_s
 
 
 class Control:
@@ -204,6 +205,26 @@ async def test_an_input_goes_on_and_its_outcome_comes_back(one):
     jobs[1].deliver(NotServingError("x"))
     assert first.told(Delivered) == [Delivered(1, SCORED)]
     assert isinstance(second.told(Delivered)[0].outcome, NotServingError)
+
+
+async def test_fronts_know_that_nobody_has_to_wait_any_more(one):
+    """Else a front would refuse copies and explanations for ever after the last call."""
+    front = FakeFront.started[0]
+    job = one.submit(front)
+    assert one.board.predicted_wait_s == 0.25
+    one.line.wait_s = 0.0
+    job.deliver(SCORED)
+    await asyncio.sleep(0)
+    assert one.board.predicted_wait_s == 0.0
+    one.line.wait_s = 0.25
+    front.say(Submit(5, 7, Input(0, 0, 1), 1e12, 0, 0, True))
+    one.line.wait_s = 0.0
+    one.line.jobs[-1].deliver(SCORED)
+    assert one.board.predicted_wait_s == 0.0
+    one.board.predicted_wait_s = 0.25
+    one.hub.update(Known(), serving=True)  # after a load
+    await asyncio.sleep(0)
+    assert one.board.predicted_wait_s == 0.0
 
 
 async def test_what_may_not_come_in_is_told_its_front(one):

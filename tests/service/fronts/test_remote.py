@@ -34,8 +34,8 @@ class Fronted:
     """An executor, and its end of the channel."""
 
     def __init__(self, arena, *, decodes_apart):
-        self.channel = Sent()
-        self.pool = RemotePool(self.channel, Board(2))
+        self.channel, self.board = Sent(), Board(2)
+        self.pool = RemotePool(self.channel, self.board)
         self.executor = Executor(self.pool, arena, MEMORY, 1, decodes_apart=decodes_apart)
 
     async def ask(self, payload, **facts):
@@ -75,6 +75,17 @@ async def test_arrays_go_the_same_way(front):
     front.pool.delivered(Delivered(sent.number, NotServingError("x")))
     with pytest.raises(NotServingError):
         await call
+
+
+async def test_copies_and_explanations_are_refused_before_they_are_copied_while_every_worker_is_busy(front, arena):
+    front.board.predicted_wait_s = 0.1
+    with pytest.raises(QueueFullError, match="idle"):
+        await front.executor.submit(7, b"picture", SOON, background=True)
+    assert (front.channel.messages, arena.held_count, arena.reserved_count) == ([], 0, 0)
+    await front.ask(b"picture")
+    front.board.predicted_wait_s = 0.0
+    await front.ask(b"picture", background=True)
+    assert [sent.background for sent in front.channel.messages] == [False, True]
 
 
 @pytest.mark.parametrize(("decodes_apart", "fit"), [(False, 8), (True, 2)])

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from taxon.service.errors import StartError
+from taxon.service.telemetry import tracing
 from taxon.service.telemetry.calls import parent_of
 from taxon.service.telemetry.tracing import EXPORTER, SDK
 from taxon.v1 import classification_service_pb2 as pb
@@ -126,6 +127,13 @@ async def test_missing_packages_end_the_start_with_what_to_install(serve, models
     with pytest.raises(StartError, match=r"pip install -e '\.\[otel\]'"):
         async with serve(models, "--otlp-endpoint", "http://127.0.0.1:9", "--fronts", fronts):
             pass
+
+
+def test_a_password_in_the_endpoint_ends_the_start_and_is_not_told():
+    """Each front of its own would have it among its words, which all users of the machine can read."""
+    with pytest.raises(StartError, match="OTEL_EXPORTER_OTLP_HEADERS") as told:
+        tracing.check("https://jane:secret@collector:4318")
+    assert "secret" not in str(told.value)
 
 
 @pytest.mark.parametrize(

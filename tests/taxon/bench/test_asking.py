@@ -7,6 +7,7 @@ import grpc
 import numpy as np
 import pytest
 
+from taxon.bench import asking as asking_module
 from taxon.bench import made_pictures
 from taxon.bench.asking import CLASSIFY, MODEL_INFER, CannotAskError, ask
 from taxon.connection import Connection
@@ -139,3 +140,23 @@ def test_what_cannot_be_made_up():
         ask(server, "open-inference", "", "", PICTURES.copy)
     with served(Inferring()) as server, pytest.raises(ServerError):
         ask(server, "taxon", "net", "", PICTURES.copy)
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        Classifying(features=pb.FeaturesInput(feature_count=2**31 - 1)),
+        Inferring(("rows", "FP32", [1, 2**40])),
+        Inferring(("image", "UINT8", [1, 30_000, 30_000, 3])),
+        Inferring(("rows", "FP64", [2**24]), ("more", "FP64", [2**24])),
+    ],
+)
+def test_a_server_that_wants_requests_that_fit_nowhere(service):
+    with served(service) as server, pytest.raises(CannotAskError, match="a request would have"):
+        ask(server, "auto", "", "", PICTURES.copy)
+
+
+def test_large_requests_are_fewer(monkeypatch):
+    monkeypatch.setattr(asking_module, "MOST_BYTES", 1000)
+    with served(Inferring(("rows", "FP32", [100]))) as server:
+        assert len(ask(server, "auto", "", "", PICTURES.copy).requests) == 2

@@ -47,6 +47,12 @@ def test_what_a_proxy_answers_by_itself(block, code):
     assert status(block) == code
 
 
+def test_numbers_have_an_end():
+    """Each byte more would make all that follow dearer."""
+    with pytest.raises(ValueError, match="larger than a block"):
+        status(b"\xff" + b"\xff" * 60_000 + b"\x01")
+
+
 @pytest.mark.parametrize("block", [b"\x00\x0bgrpc", b"\x00", b"\x40\x0bgrpc-status\x05", b"\xff\xff"])
 def test_a_block_that_ends_too_soon(block):
     with pytest.raises(ValueError, match=r"has no end|ends within"):

@@ -13,11 +13,15 @@ from taxon.bench.http2 import (
     END_STREAM,
     GOAWAY,
     HEADERS,
+    INITIAL_WINDOW_SIZE,
     MAX_CONCURRENT_STREAMS,
+    MAX_FRAME_SIZE,
     PADDED,
     PING,
     PRIORITY,
     RST,
+    SETTINGS,
+    WINDOW,
     Target,
     frame,
     message,
@@ -117,10 +121,24 @@ def test_an_answer_that_is_not_grpc():
         assert statuses(to).keys() == {"UNKNOWN"}
 
 
-def test_what_is_no_http2_at_all():
+@pytest.mark.parametrize(
+    "words",
+    [
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\x00\x7f"),
+        frame(HEADERS, END_HEADERS | END_STREAM | PADDED, 1),
+        frame(HEADERS, END_STREAM, 1) + 5 * frame(CONTINUATION, 0, 1, bytes(2**14)),
+        frame(SETTINGS, 0, 0, bytes(5)),
+        *(frame(SETTINGS, 0, 0, struct.pack(">HI", MAX_FRAME_SIZE, size)) for size in (0, 2**14 - 1, 2**24)),
+        frame(SETTINGS, 0, 0, struct.pack(">HI", INITIAL_WINDOW_SIZE, 2**31)),
+        frame(WINDOW, 0, 0, bytes(3)),
+    ],
+)
+def test_what_is_no_http2_ends_the_connection(words):
+    """A server that means harm stops no measurement. Were it believed, the answer behind it would count."""
+
     def speaks_gibberish(session: Session) -> None:
+        session.send(words + answer(session.next_request()))
         session.next_request()
-        session.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\x00\x7f"))
 
     with scripted(speaks_gibberish) as to:
         assert statuses(to, Plan(0.02, 0.0, callers=1, connections=1)).keys() == {"UNAVAILABLE"}

@@ -80,6 +80,16 @@ async def test_a_run_of_a_round_is_shown_and_what_was_published_of_it(shared, br
     assert report.text.endswith("report")
 
 
+@pytest.mark.parametrize("figure", ['"x"', "null", "{}", "1" + 400 * "0", "NaN"])
+async def test_a_run_with_odd_figures_hides_no_other(browse, runs, figure):
+    (runs / "begun/report/metrics.json").write_text(f'{{"accuracy": {figure}, "accuracy_low": {figure}}}')
+    (runs / "begun/run.json").write_text(f'{{"run_id": "other", "created": {figure}, "parents": 5}}')
+    async with browse(runs=runs) as browser:
+        listed, page = await browser.get("/runs"), await browser.get("/runs/begun")
+    assert (listed.status_code, page.status_code) == (200, 200)
+    assert "87.5%" in listed.text
+
+
 @pytest.mark.parametrize("path", ["/runs/..%2fruns", "/runs/no-run", "/runs/begun/report", "/runs/x/report"])
 async def test_only_runs_are_shown(browse, runs, path):
     async with browse(runs=runs) as browser:

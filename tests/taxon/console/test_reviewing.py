@@ -55,6 +55,14 @@ async def test_one_picture_after_the_other(browse, store, tmp_path):
     assert list(store.decisions()) == [second["picture"]]
 
 
+@pytest.mark.parametrize("place", ["9" * 5000, "-1", "x", "", "7"])
+async def test_a_place_that_is_none_shows_one_that_is(browse, store, tmp_path, place):
+    async with browse(feedback=tmp_path / "feedback") as browser:
+        page = await browser.get("/feedback", params={"at": place})
+    assert page.status_code == 200
+    assert "of 2 that wait" in page.text
+
+
 async def test_what_was_seen_is_what_is_decided(browse, store, tmp_path):
     async with browse(feedback=tmp_path / "feedback") as browser:
         seen = fields((await browser.get("/feedback")).text) | {"reviewer": "ann", "verdict": "accept"}

@@ -22,6 +22,31 @@ def test_a_place_is_what_options_say(tmp_path):
             place_of(*words)
 
 
+@pytest.mark.parametrize(
+    ("store", "pictures", "told"),
+    [
+        ("postgresql://jane:secret@db/x", "s3://b/p", "PGPASSWORD"),
+        ("postgres://jane:sec?ret@db,other:5433/x", "s3://b/p", "PGPASSFILE"),
+        ("postgresql://jane@db/x?sslmode=require&p%61ssword=secret", "s3://b/p", "PGPASSWORD"),
+        ("postgresql://db?sslpassword=secret", "s3://b/p", "service file"),
+        ("postgresql://db/x", "sftp://jane:secret@host/p", "FSSPEC_SFTP_PASSWORD"),
+        ("postgresql+psycopg://jane:secret@db/x", "s3://b/p", r"not postgresql\+psycopg://…"),
+        ("mysql://jane:secret@db/x", None, "not mysql://…"),
+    ],
+)
+def test_passwords_in_urls_are_refused_and_not_told(store, pictures, told):
+    """The server hands its settings to its fronts as words, which all users of the machine can read."""
+    with pytest.raises(StoreError, match=told) as refused:
+        place_of(store, pictures)
+    assert "secret" not in str(refused.value)
+    assert "sec?ret" not in str(refused.value)
+
+
+def test_urls_without_passwords_are_taken():
+    for store in ("postgresql://jane@db:5432,other/x?passfile=/a:b@c", "postgresql:///x?host=/run/pg&user=jane"):
+        assert place_of(store, "abfs://container@account/p") == Shared(store, "abfs://container@account/p")
+
+
 def test_what_is_not_installed_is_named(open_store, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(StoreError, match=r"pip install -e '\.\[postgres\]'"):

@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from taxon.table.files import CHUNK, LeftOut, Source, parted
+from taxon.table.files import CHUNK, CHUNK_BYTES, MOST_NAME_BYTES, LeftOut, Source, parted
 
 
 def test_a_folder_is_walked_and_what_is_no_picture_counted(tmp_path):
@@ -52,6 +52,19 @@ def test_names_that_cannot_be_written_are_rows(tmp_path):
     assert good == [f"{tmp_path}/a.jpg"]
     assert sorted(row.path for row in bad) == [f"{tmp_path}/caf\\xe9.jpg", f"{tmp_path}/line\\x0aend.jpg"]
     assert {row.error for row in bad} == {"NAME_INVALID"}
+
+
+def test_chunks_of_long_names_are_small_and_names_that_are_no_path_are_rows(tmp_path):
+    """Such as a text that was given for a list."""
+    names = ["é" * 1500 + str(index) for index in range(300)]
+    file = tmp_path / "list.txt"
+    file.write_text("\n".join([*names, "x" * 10**6, "x" * (MOST_NAME_BYTES + 1), "y" * MOST_NAME_BYTES]))
+    chunks = list(Source(file).chunks(LeftOut()))
+    parts = [parted(chunk) for chunk in chunks]
+    assert [name for good, _ in parts for name in good] == [*names, "y" * MOST_NAME_BYTES]
+    assert max(len("".join(good).encode()) for good, _ in parts) < CHUNK_BYTES + MOST_NAME_BYTES
+    rows = [row for _, bad in parts for row in bad]
+    assert [(row.path, row.error) for row in rows] == [("x" * 200 + "…", "NAME_INVALID")] * 2
 
 
 def test_memory_does_not_grow_with_the_files(tmp_path):

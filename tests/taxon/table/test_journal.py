@@ -1,8 +1,10 @@
 """What is kept, and what a kill leaves of it."""
 
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -53,6 +55,19 @@ def test_another_file_is_left_as_it_is(tmp_path):
     with pytest.raises(ValueError, match="is not a journal"):
         Journal(tmp_path / "j")
     assert (tmp_path / "j").read_bytes() == before
+
+
+@pytest.mark.parametrize("application", [0, 77])
+def test_the_database_of_another_program_is_left_as_it_is(tmp_path, application):
+    with closing(sqlite3.connect(tmp_path / "j")) as database:
+        database.execute(f"PRAGMA application_id = {application}")
+        database.execute("CREATE TABLE letters (text)")
+        database.commit()
+    before = (tmp_path / "j").read_bytes()
+    with pytest.raises(ValueError, match="belongs to another program"):
+        Journal(tmp_path / "j")
+    assert (tmp_path / "j").read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["j"]
 
 
 KILLED = """

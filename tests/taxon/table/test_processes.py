@@ -1,11 +1,13 @@
 """Worker processes beside this one: what they answer, and what becomes of files that end them."""
 
 import os
+import signal
 import sys
 
 import pytest
 
 from taxon.table import processes
+from taxon.table.files import LeftOut, Source
 from tests.fakes import COLORS, picture
 
 
@@ -88,3 +90,22 @@ def test_workers_that_end_whatever_they_are_given_end_the_run(monkeypatch):
     ending(monkeypatch, *names)
     with pytest.raises(ValueError, match="one after another"):
         list(processes.answers(chunks(names), {}, 2))
+
+
+def test_long_names_do_not_have_both_ends_wait_for_each_other(monkeypatch, tmp_path):
+    """Each would write until the other reads."""
+    ending(monkeypatch)
+    names = [f"{index:04}{'x' * 3000}" for index in range(512)]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+
+    def too_long(*_):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(20)
+    try:
+        rows = list(processes.answers(Source(tmp_path / "list.txt").chunks(LeftOut()), {}, 2))
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert sorted(row.path for chunk in rows for row in chunk) == names

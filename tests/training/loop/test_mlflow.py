@@ -68,7 +68,7 @@ class Server:
 
     def answers(self):
         if self.is_away:
-            raise MlflowException("API request failed\nwith a long trace")
+            raise MlflowException("no API at http://jane:secret@mlflow.example/2.0\nwith a long trace")
 
 
 @pytest.fixture
@@ -136,8 +136,11 @@ def test_a_resumed_run_goes_on_in_its_own_and_sends_the_rest(server, tmp_path, m
 
 def test_what_is_missing_is_named(server, monkeypatch, capfd):
     server.is_away = True
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://jane:secret@mlflow.example")
     assert main([*WORDS, "--mlflow"]) == 2
-    assert "MLflow at http://mlflow.example: API request failed\n" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert "MLflow at http://mlflow.example: no API at http://mlflow.example/2.0\n" in told
+    assert "secret" not in told
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert main(["--resume", "run"]) == 2
     assert "MLFLOW_TRACKING_URI" in capfd.readouterr().err

@@ -10,6 +10,7 @@ from taxon.feedback import review
 from taxon.feedback.forgetting import forget
 from taxon.training.dataset import tables
 from taxon.training.errors import TrainingError
+from taxon.training.rounds import merge as merging
 from taxon.training.rounds import versions
 from taxon.training.rounds.merge import Wanted, merge
 from taxon.training.runs.folder import Run
@@ -143,6 +144,53 @@ def test_what_a_killed_merge_has_left_is_found_by_who_leaves_and_goes_at_the_nex
     assert [*(tmp_path / "versions" / "1").rglob("said/*.png")] == []
     accepted(store, tmp_path, 1, start=9)
     assert merge(store, tmp_path / "versions", basis, ALL).about.counts == {"merged": 1}
+
+
+@pytest.mark.parametrize("aged", [False, True])
+def test_who_leaves_during_a_merge_is_in_no_version(store, basis, tmp_path, monkeypatch, aged):
+    """Also one whose pictures the store no longer has: only the version before tells of those."""
+    accepted(store, tmp_path, 3)
+    eve = accepted(store, tmp_path, 3, start=50, who="eve")
+    first = merge(store, tmp_path / "versions", basis, ALL)
+    pseudonym = store.pseudonyms.of("eve")
+    if aged:
+        store.forget(pseudonym)
+    accepted(store, tmp_path, 2, start=100)
+    diagnose = merging.diagnose
+
+    def meanwhile(labelled):
+        forget(store, "eve", None, None)
+        return diagnose(labelled)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(merging, "diagnose", meanwhile)
+        with pytest.raises(TrainingError, match="somebody has left"):
+            merge(store, tmp_path / "versions", versions.from_version(tmp_path / "versions", 1), ALL)
+    assert store.exports() == [first.folder]
+    again = merge(store, tmp_path / "versions", versions.from_version(tmp_path / "versions", 1), ALL)
+    assert again.about.counts == {"merged": 2}
+    for file in (tmp_path / "versions").rglob("*.csv"):
+        assert pseudonym not in file.read_text()
+        assert not any(case.picture in file.read_text() for case in eve)
+
+
+def test_what_is_written_while_somebody_leaves_leaves_too(store, basis, tmp_path, monkeypatch):
+    """By a merge that looked at the store just before."""
+    accepted(store, tmp_path, 3)
+    accepted(store, tmp_path, 3, start=50, who="eve")
+    folder = merge(store, tmp_path / "versions", basis, ALL).folder
+    lists = {file: file.read_text() for file in folder.glob("*.csv")}
+    forgotten = store.forget
+
+    def written_meanwhile(pseudonym):
+        for file, text in lists.items():
+            file.write_text(text)
+        return forgotten(pseudonym)
+
+    monkeypatch.setattr(store, "forget", written_meanwhile)
+    assert forget(store, "eve", None, None).exports == [str(folder)]
+    assert all(store.pseudonyms.of("eve") not in file.read_text() for file in lists)
+    assert len(listed(folder).samples) == len(basis.rows) + 3
 
 
 def test_folders_of_others_are_left_alone(store, basis, tmp_path):

@@ -18,7 +18,7 @@ from taxon.training.rounds import merge as merging
 from taxon.training.rounds import round as rounds
 from taxon.training.rounds import versions
 from taxon.training.rounds.merge import Wanted
-from taxon.training.rounds.round import AnotherRoundError, alone, hold
+from taxon.training.rounds.round import AnotherRoundError, State, alone, hold
 from taxon.training.runs.folder import Run
 from tests.training.rounds.conftest import accepted, picture, say
 
@@ -168,6 +168,37 @@ def test_who_leaves_while_a_round_is_interrupted_is_not_in_what_comes_of_it(orde
     held(order, store)
     run = Run.open(order.rounds / "1" / "run")
     assert not {sample.path.stem for sample in run.samples("train")} & {case.picture for case in eve}
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_candidate_that_is_not_promoted_answers_nobody(order, monkeypatch, labelled):
+    """Neither where no version is labelled, so that the newest would, nor if it was killed before it was labelled."""
+    if not labelled:
+        version_labels.remove(order.models, "shades", "stable")
+    candidate = bundles.read(order.models, "shades", 1)
+    state = State("id", 1, "shades", "now", 1, candidate.manifest.provenance.run_id, run_id="another")
+
+    def killed(*_):
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rounds.promotions, "promote", killed)
+        with pytest.raises(KilledError):
+            rounds._promoted(order, candidate, state)
+    assert bundles.versions(order.models, "shades") == [1, 2]
+    assert version_labels.named(order.models, "shades") == ("shades", 1)
+
+
+def test_a_candidate_is_not_published_beside_another_default(order):
+    """That somebody published while the round was trained."""
+    version_labels.remove(order.models, "shades", "stable")
+    candidate = bundles.read(order.models, "shades", 1)
+    state = State("id", 1, "shades", "now", 1, candidate.manifest.provenance.run_id, run_id="another")
+    rounds.copied(candidate, order.models, "shades", None)
+    rounds._promoted(order, candidate, state)
+    assert (state.version, state.reasons) == (None, ["the default of shades went from 1 to 2 meanwhile: compare again"])
+    assert bundles.versions(order.models, "shades") == [1, 2]
+    assert version_labels.read(order.models, "shades") == {}
 
 
 KILLED_MERGE = """
