@@ -148,7 +148,7 @@ def test_what_cannot_be_made_up():
         Classifying(features=pb.FeaturesInput(feature_count=2**31 - 1)),
         Inferring(("rows", "FP32", [1, 2**40])),
         Inferring(("image", "UINT8", [1, 30_000, 30_000, 3])),
-        Inferring(("rows", "FP64", [2**24]), ("more", "FP64", [2**24])),
+        Inferring(("rows", "FP64", [2**24]), ("more", "FP64", [2**24 + 1])),
     ],
 )
 def test_a_server_that_wants_requests_that_fit_nowhere(service):
