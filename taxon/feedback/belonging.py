@@ -57,8 +57,8 @@ def joined(index: Index, blobs: Blobs, pictures: PictureRoom) -> Pseudonyms:
 
 
 def _id_of(index: Index) -> str | None:
-    (found,) = index.first("SELECT id FROM store") or (None,)
-    return found
+    row = index.first("SELECT id FROM store")
+    return str(row[0]) if row else None
 
 
 def _id_at(blobs: Blobs) -> str | None:
