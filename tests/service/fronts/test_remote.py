@@ -80,7 +80,7 @@ async def test_arrays_go_the_same_way(front):
 async def test_copies_and_explanations_are_refused_before_they_are_copied_while_every_worker_is_busy(front, arena):
     front.board.predicted_wait_s = 0.1
     with pytest.raises(QueueFullError, match="idle"):
-        await front.executor.submit(7, b"picture", SOON, background=True)
+        await asyncio.wait_for(front.executor.submit(7, b"picture", SOON, background=True), 1)
     assert (front.channel.messages, arena.held_count, arena.reserved_count) == ([], 0, 0)
     await front.ask(b"picture")
     front.board.predicted_wait_s = 0.0
