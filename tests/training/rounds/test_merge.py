@@ -159,7 +159,7 @@ def test_who_leaves_during_a_merge_is_in_no_version(store, basis, tmp_path, monk
     diagnose = merging.diagnose
 
     def meanwhile(labelled):
-        forget(store, "eve", None, None)
+        forget(store, "eve", [], None)
         return diagnose(labelled)
 
     with monkeypatch.context() as patch:
@@ -188,7 +188,7 @@ def test_what_is_written_while_somebody_leaves_leaves_too(store, basis, tmp_path
         return forgotten(pseudonym)
 
     monkeypatch.setattr(store, "forget", written_meanwhile)
-    assert forget(store, "eve", None, None).exports == [str(folder)]
+    assert forget(store, "eve", [], None).exports == [str(folder)]
     assert all(store.pseudonyms.of("eve") not in file.read_text() for file in lists)
     assert len(listed(folder).samples) == len(basis.rows) + 3
 
