@@ -50,6 +50,7 @@ async def label(running, image, model="colors", within_s=10):
     return (await running.stub.Classify(request, timeout=within_s)).classifications[0].label
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS, ids=" ".join)
 async def test_every_layout_answers_alike(real, tmp_path, refused, layout):
     root = tmp_path / "models"
@@ -185,12 +186,18 @@ async def test_a_header_that_inflates_to_60_mb_holds_nobody_up(real, models):
     text = chunk(b"zTXt", b"key\0\0" + zlib.compress(bytes(1_000_000), 9))
     encoded = RED[:33] + 60 * text + RED[33:]
     assert len(encoded) < 100_000
+    began = time.process_time()
+    Image.open(BytesIO(encoded)).load()
+    opening_s = time.process_time() - began
     async with real(models, "--workers", "1") as running:
-        assert await label(running, RED) == "red"
-        spent_s = time.process_time()
-        for _ in range(10):
-            assert await label(running, encoded) == "red"
-        assert time.process_time() - spent_s < 0.3  # opening one takes 0.1
+        spent = []
+        for picture in (RED, RED, encoded):  # the first time is for whatever is done once
+            began = time.process_time()
+            for _ in range(10):
+                assert await label(running, picture) == "red"
+            spent.append(time.process_time() - began)
+    _, usual_s, meanwhile_s = spent
+    assert meanwhile_s < usual_s + 5 * opening_s  # of ten
 
 
 def chunk(kind, content):

@@ -47,14 +47,17 @@ def test_head_leaves_the_backbone_alone_to_the_last_bit_of_its_statistics(here, 
     assert features.backbone_digest(stored, "fc") == features.backbone_digest(original, "fc")
 
 
+@pytest.mark.slow
 def test_last_n_trains_the_last_stages(here):
     assert train(here, "--mode", "last-n", "--last", 1)[1] == {"layer4", "fc"}
 
 
+@pytest.mark.slow
 def test_full_trains_everything(here):
     assert train(here, "--mode", "full")[1] == {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc"}
 
 
+@pytest.mark.slow
 def test_hybrid_keeps_resets_and_tunes_stages_by_name(here):
     words = ["--mode", "hybrid", "--frozen", "conv1", "layer1", "--reset", "layer4", "--lr", "1e-7"]
     run, changed = train(here, *words)
@@ -72,6 +75,7 @@ def test_with_weights_the_head_goes_first_and_everything_follows(here):
     assert "conv1" in changed
 
 
+@pytest.mark.slow
 def test_scratch_ignores_weights(here):
     _, changed = train(here, "--mode", "scratch")
     assert "conv1" in changed
@@ -95,6 +99,7 @@ def test_other_weights_or_pictures_get_other_features(here):
     assert len(list((here / "runs" / ".cache").glob("features-*.npy"))) == 4
 
 
+@pytest.mark.slow
 def test_what_a_release_decoded_otherwise_is_decoded_and_computed_anew(here, monkeypatch):
     train(here, "--mode", "head")
     monkeypatch.setattr(pictures, "CACHE_FORMAT", "another")

@@ -30,6 +30,7 @@ def train(here, *words: str) -> Run:
     return Run.open(here / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

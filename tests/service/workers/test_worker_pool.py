@@ -415,5 +415,5 @@ async def test_a_copy_that_ends_its_worker_is_not_run_again(opened):
     (held,) = one.submit(copied(model))
     (dead,) = [worker for worker in one.workers.living if worker.owes]
     dead.die(-9)
-    assert isinstance(held.outcome, InferenceFailedError)
+    assert isinstance(held.outcome, NotServingError)
     assert not [worker for worker in one.workers.living if worker.told(Run)]

@@ -45,6 +45,7 @@ def test_a_bundle_is_published_with_its_proof(tmp_path):
     assert properties == manifest.contract()
 
 
+@pytest.mark.slow
 def test_goldens_are_real_files_with_torchs_scores(tmp_path):
     candidate = make_candidate(tmp_path)
     manifest = bundling.publish(candidate, tmp_path / "models", "toy").bundle.manifest
@@ -55,6 +56,7 @@ def test_goldens_are_real_files_with_torchs_scores(tmp_path):
     goldens.replay(folder, manifest)
 
 
+@pytest.mark.slow
 def test_versions_count_up(tmp_path):
     candidate = make_candidate(tmp_path)
     for _ in range(2):
@@ -62,6 +64,7 @@ def test_versions_count_up(tmp_path):
     assert published(tmp_path / "models") == [1, 2]
 
 
+@pytest.mark.slow
 def test_who_publishes_meanwhile_gets_its_version_and_the_other_the_next(tmp_path, monkeypatch):
     """The second export starts and ends while the first has its files written and no version yet."""
     candidate, others, write_report = make_candidate(tmp_path), [], bundling.write_report
@@ -93,6 +96,7 @@ def first_version(tmp_path_factory):
     return folder / "models"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
