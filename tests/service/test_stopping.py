@@ -71,6 +71,7 @@ def has_ended(pid):
         return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fronts", ["1", "2"])
 def test_an_idle_server_ends_at_once(start, fronts):
     server = start("--fronts", fronts)
@@ -96,6 +97,7 @@ def test_no_call_is_cancelled_because_a_server_leaves(start, fronts):
     assert all("refused" in lost for lost in callers.lost)
 
 
+@pytest.mark.slow
 def test_a_hung_run_ends_with_the_grace(start):
     server = start("--drain-grace-seconds", "1")
     (worker,) = server.children()
@@ -121,6 +123,7 @@ def test_a_second_signal_does_not_wait(start):
     assert all(has_ended(pid) for pid in children)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fronts", ["1", "2"])
 def test_nothing_is_left_of_a_server_that_is_killed(start, fronts):
     server = start("--fronts", fronts)

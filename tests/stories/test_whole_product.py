@@ -18,6 +18,7 @@ from taxon.client import Client
 from taxon.training.runs.checkpoint import Checkpoint
 from taxon.training.runs.folder import Run
 
+pytestmark = pytest.mark.slow
 CLASSES = ("circle", "cross", "square")
 
 

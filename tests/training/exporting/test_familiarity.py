@@ -138,6 +138,7 @@ def test_an_ensemble_has_no_features_in_one_place(candidate):
 # Through export
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", LADDER, ids=lambda strategy: strategy.name)
 def test_every_strategy_gives_a_second_output(candidate, tmp_path, strategy):
     fitted, _ = familiarity.judged(candidate)
@@ -200,6 +201,7 @@ def test_a_bank_that_changes_after_publication_is_refused(candidate, tmp_path):
         goldens.replay(bundle.folder, bundle.manifest)
 
 
+@pytest.mark.slow
 def test_lighter_graphs_judge_in_full_precision_with_thresholds_of_their_own(candidate, tmp_path, monkeypatch):
     monkeypatch.setattr(variants, "latencies", lambda paths, *_: [{1: 1.0, 8: 8.0}, {1: 0.5, 8: 4.0}][: len(paths)])
     settings = dataclasses.replace(COVERAGE, precisions=("fp16", "int8"), budget=Budget(judged_by="estimate"))
