@@ -180,11 +180,8 @@ async def classify_inputs(
     slots = asyncio.Semaphore(concurrency)
     taken = pb.FeaturesInput()
     async with AsyncClient(
-        server.target,
+        server,
         timeout_s=timeout_s,
-        credentials=server.credentials,
-        key=server.key,
-        server_name=server.server_name,
     ) as client:
         if labelled or any(given.fields is not None for given in inputs):
             try:

@@ -55,7 +55,8 @@ class Client:
     """A blocking client, safe to share between threads.
 
     Args:
-        target: `host:port`, or any gRPC target; `dns:///name:port` spreads calls over every address.
+        target: `host:port`, or any gRPC target; `dns:///name:port` spreads calls over every address. Or a
+            `taxon.connection.Connection`, which says what is left out here.
         timeout_s: Seconds that a call may take unless it says otherwise.
         credentials: For TLS, as `taxon.connection.tls` makes them; without them the connection is not encrypted.
         key: Made by `taxon keys add`, for servers that ask for one. Without TLS it is sent to this machine only.
@@ -71,7 +72,7 @@ class Client:
 
     def __init__(
         self,
-        target: str,
+        target: str | Connection,
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         credentials: grpc.ChannelCredentials | None = None,
@@ -79,7 +80,7 @@ class Client:
         server_name: str = "",
         hedge_after_s: float | None = None,
     ) -> None:
-        connection = Connection(target, credentials, key, server_name)
+        connection = target if isinstance(target, Connection) else Connection(target, credentials, key, server_name)
         self._channel = connection.channel(CHANNEL_OPTIONS)
         self._metadata = connection.metadata
         self._stub = Stubs(self._channel)
@@ -223,7 +224,7 @@ class AsyncClient:
 
     def __init__(
         self,
-        target: str,
+        target: str | Connection,
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         credentials: grpc.ChannelCredentials | None = None,
@@ -231,7 +232,7 @@ class AsyncClient:
         server_name: str = "",
         hedge_after_s: float | None = None,
     ) -> None:
-        connection = Connection(target, credentials, key, server_name)
+        connection = target if isinstance(target, Connection) else Connection(target, credentials, key, server_name)
         self._channel = connection.aio_channel(CHANNEL_OPTIONS)
         self._metadata = connection.metadata
         self._stub = Stubs(self._channel)

@@ -88,11 +88,8 @@ def _targets(paths: Sequence[Path], folder: Path) -> list[Path]:
 def _by_server(options: argparse.Namespace) -> Explain:
     server = connection.from_options(options)
     client = Client(
-        server.target,
+        server,
         timeout_s=options.timeout_s,
-        credentials=server.credentials,
-        key=server.key,
-        server_name=server.server_name,
     )
 
     def explain(encoded: bytes) -> Told:

@@ -33,7 +33,6 @@ def fastest(
     prove: Prove,
     without: Mapping[str, str],
     on_trial: Callable[[str], None],
-    clock: Clock | None = None,
 ) -> tuple[Proven, list[Trial]]:
     """Proves a bundle as fp32, then tries its other variants. One that fails, or gains too little, is passed over.
 
@@ -42,7 +41,6 @@ def fastest(
         prove: Proves a variant.
         without: Variants that must not be tried, and why.
         on_trial: Told of every variant that is tried, before it is opened.
-        clock: Seconds; None: the session's own.
 
     Returns:
         The fastest, and what became of each; nothing if there is only fp32.
@@ -64,7 +62,7 @@ def fastest(
         on_trial(precision)
         try:
             lighter = prove(precision, full.given)
-            speedups[precision] = round(speedup(full, lighter, clock or full.session.clock), 2)
+            speedups[precision] = round(speedup(full, lighter, full.session.clock), 2)
             tried[precision] = lighter
         except BundleError as error:
             reasons[precision] = str(error)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from taxon import freed_memory
@@ -54,6 +55,8 @@ NICENESS = 5  # the front answers refusals and health while every core runs mode
 GENTLE_NICENESS = 19  # of the thread that loads while others wait for answers
 READ_BYTES = 2**18
 
+log = structlog.get_logger(__name__)
+
 Array = NDArray[Any]
 
 
@@ -68,6 +71,8 @@ class Runs(NamedTuple):
     """How its pictures are decoded; None: it takes none."""
     run: Callable[[Array], Array]
     explain: Callable[[Array], Array] = _explains_nothing
+    watches_brightness: bool = False
+    """Whether its bundle says how bright the validation set is, so that somebody compares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,8 @@ class Worker:
             freed_memory.release()  # of those that are not served
         else:
             proven = prove_one(wanted)
-        self._models[order.model] = Runs(manifest.pixels, proven.session.run, proven.explain)
+        watches = "brightness" in manifest.distributions
+        self._models[order.model] = Runs(manifest.pixels, proven.session.run, proven.explain, watches)
         precision, provider = proven.variant.precision, proven.session.provider
         description = describe(manifest, precision, provider, buckets, settings.max_batch_size, trials)
         return Loaded(order.model, "", description, manifest, proven.run_s, proven.largest_difference)
@@ -151,13 +157,13 @@ class Worker:
 
     def gather(self, order: Run) -> Gathered:
         """Decodes what somebody still waits for, and stacks it."""
-        spec = self._models[order.model].pixels
+        model = self._models[order.model]
         began = time.monotonic()
         outcomes: list[Array | Exception] = [DeadlineTooShortError(0.0, 0.0)] * len(order.inputs)
         ready: list[tuple[int, Array]] = []
         for index, (given, deadline) in enumerate(zip(order.inputs, order.deadlines, strict=True)):
             try:
-                ready.append((index, self._array(given, deadline, spec)))
+                ready.append((index, self._array(given, deadline, model.pixels)))
             except Exception as error:  # noqa: BLE001 - one input's failure is its own
                 outcomes[index] = error
         # Decoding took a while: whoever has left meanwhile costs no run.
@@ -165,7 +171,7 @@ class Worker:
         places = [index for index, _ in ready]
         batch = stacked([array for _, array in ready], order.bucket) if ready else None
         bright: dict[int, float] = {}
-        if batch is not None and spec is not None:
+        if batch is not None and model.watches_brightness:
             bright = dict(zip(places, brightness(batch[: len(ready)]).tolist(), strict=True))
         return Gathered(order, outcomes, places, batch, time.monotonic() - began, bright)
 
@@ -241,7 +247,10 @@ def serve(server: socket.socket, worker: Worker, overlaps: bool, niceness: int =
             os._exit(1)
 
     def yield_to_others() -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+        try:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+        except OSError as error:  # a sandbox may forbid it; a pool whose first thread fails would never load
+            log.warning("callers may notice loads: the priority of a thread cannot be lowered", reason=str(error))
 
     with ThreadPoolExecutor(1) as pool, ThreadPoolExecutor(1, initializer=yield_to_others) as beside:
         running: Future[None] | None = None

@@ -29,12 +29,7 @@ class Upstream:
 
     def __init__(self, connection: Connection) -> None:
         self.target = connection.target
-        self._client = AsyncClient(
-            connection.target,
-            credentials=connection.credentials,
-            key=connection.key,
-            server_name=connection.server_name,
-        )
+        self._client = AsyncClient(connection)
         self._metadata = connection.metadata
         self._channel = connection.aio_channel(CHANNEL_OPTIONS)
         self._inference = GRPCInferenceServiceStub(self._channel)

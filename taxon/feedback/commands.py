@@ -56,12 +56,7 @@ def _submit(options: argparse.Namespace) -> None:
         version=options.version,
     )
     server = connection.from_options(options)
-    with Client(
-        server.target,
-        credentials=server.credentials,
-        key=server.key,
-        server_name=server.server_name,
-    ) as client:
+    with Client(server) as client:
         response = client.submit_feedback(request)
     told = {"request_id": response.request_id, "proposed_labels": [*response.proposed_labels]}
     sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")

@@ -31,24 +31,13 @@ def pinned(server: Connection, choice: Choice, timeout_s: float) -> tuple[str, s
     """
 
     async def ask() -> tuple[str, str]:
-        async with client_of(server, timeout_s) as client:
+        async with AsyncClient(server, timeout_s=timeout_s) as client:
             model = await client.get_model(choice.model_name, choice.model_version)
             if not model.input.HasField("image"):
                 raise ValueError(f"{model.name} takes numbers, not pictures")
             return model.name, model.version
 
     return asyncio.run(ask())
-
-
-def client_of(server: Connection, timeout_s: float) -> AsyncClient:
-    """A client of that server."""
-    return AsyncClient(
-        server.target,
-        timeout_s=timeout_s,
-        credentials=server.credentials,
-        key=server.key,
-        server_name=server.server_name,
-    )
 
 
 def answers(
@@ -69,7 +58,7 @@ def answers(
     """
 
     async def rows() -> AsyncGenerator[Row, None]:
-        async with client_of(server, timeout_s) as client:
+        async with AsyncClient(server, timeout_s=timeout_s) as client:
             names = (name for chunk in chunks for name in chunk)
             async for row in in_turns.awaited(lambda name: _row(client, base, name, choice), names, concurrency):
                 yield row

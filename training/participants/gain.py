@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from taxon.training.dataset import data
 from taxon.training.exporting import examples, foreign, parity
 from taxon.training.exporting.candidate import target_matrix
 from taxon.training.exporting.examples import Example
 from taxon.training.loop import metrics
+from taxon.training.loop.paired import loss_p_value
 from taxon.training.participants.averaging import averaged
 from taxon.training.participants.contributions import Contribution
 from taxon.training.runs.checkpoint import Checkpoint
@@ -84,4 +84,4 @@ def harmful(base: Checkpoint, kept: Sequence[Contribution], samples: HeldOut) ->
 def chance(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> float:
     """How often chance alone would gain so many more than it loses, from `before` to `after`."""
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
-    return float(binomtest(gained, gained + lost, alternative="greater").pvalue) if gained + lost else 1.0
+    return loss_p_value(gained=lost, lost=gained)

@@ -20,6 +20,7 @@ from taxon.training.exporting.candidate import target_matrix
 from taxon.training.exporting.examples import Array, Example
 from taxon.training.exporting.providers import CPU
 from taxon.training.loop import metrics
+from taxon.training.loop.paired import holm, loss_p_value
 from taxon.training.releases.held_out import HeldOut
 from taxon.training.releases.promotions import PromotionError
 
@@ -227,9 +228,9 @@ def slice_changes(
                 interval_after=interval(int(now.sum()), count),
                 gained=gained,
                 lost=lost,
-                p_value=float(binomtest(lost, gained + lost, alternative="greater").pvalue) if gained + lost else 1.0,
+                p_value=loss_p_value(gained, lost),
             )
         )
     changes.sort(key=lambda change: change.p_value)
-    corrected = np.maximum.accumulate([min(1.0, (len(changes) - n) * c.p_value) for n, c in enumerate(changes)])
-    return tuple(replace(change, p_value=float(p)) for change, p in zip(changes, corrected, strict=True))
+    corrected = holm([change.p_value for change in changes])
+    return tuple(replace(change, p_value=p_value) for change, p_value in zip(changes, corrected, strict=True))

@@ -5,15 +5,15 @@ worse beyond chance on what people said lately. Classes that only it has are tol
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from taxon.bundle.store import Bundle
 from taxon.training.dataset import slices
 from taxon.training.exporting.examples import Example
+from taxon.training.loop.paired import holm, loss_p_value
 from taxon.training.releases import compare
 from taxon.training.releases.compare import Comparison
 from taxon.training.releases.held_out import HeldOut
@@ -142,15 +142,11 @@ def class_tests(
     for label in sorted({name for names in labels for name in names}):
         chosen = np.array([label in names for names in labels])
         lost, gained = int((before & ~after & chosen).sum()), int((after & ~before & chosen).sum())
-        p_value = float(binomtest(lost, lost + gained, alternative="greater").pvalue) if lost + gained else 1.0
         recalls = float(before[chosen].mean()), float(after[chosen].mean())
-        tests.append(ClassTest(label, int(chosen.sum()), *recalls, p_value))
+        tests.append(ClassTest(label, int(chosen.sum()), *recalls, loss_p_value(gained, lost)))
     tests.sort(key=lambda test: (test.p_value, test.label))
-    corrected, largest = [], 0.0
-    for place, test in enumerate(tests):
-        largest = max(largest, min(1.0, test.p_value * (len(tests) - place)))  # Holm, Scand. J. Statistics, 1979
-        corrected.append(ClassTest(test.label, test.count, test.before, test.after, largest))
-    return corrected
+    corrected = holm([test.p_value for test in tests])
+    return [replace(test, p_value=p_value) for test, p_value in zip(tests, corrected, strict=True)]
 
 
 def told(comparison: Comparison) -> str:

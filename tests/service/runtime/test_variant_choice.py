@@ -61,7 +61,7 @@ class Fakes:
         return Proven(precision, session, first_s, 0.0, GIVEN)
 
     def choose(self, without=()):
-        proven, trials = fastest(self.manifest, self.prove, dict(without), self.trials.append, self.clock)
+        proven, trials = fastest(self.manifest, self.prove, dict(without), self.trials.append)
         return proven.variant, {trial.variant: trial for trial in trials}
 
 

@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto
 
 from taxon.bundle import pixels
+from taxon.bundle.manifest import Distribution
 from taxon.bundle.picture_limits import PictureTooLargeError, PictureUndecodableError
 from taxon.service.errors import DeadlineTooShortError, InferenceFailedError
 from taxon.service.runtime.description import GraphConfig
@@ -109,6 +110,18 @@ def test_a_bundle_is_proved_and_described(models, arena):
     assert list(loaded.run_s) == [1, 2, 4]
     assert all(seconds > 0 for seconds in loaded.run_s.values())
     assert loaded.largest_difference < 1e-4
+
+
+def test_brightness_is_told_where_the_bundle_says_how_bright_validation_is(worker, models, arena):
+    """Place by place, of what was run; elsewhere nobody would compare."""
+    toy_bundle(models, "watched", distributions={"brightness": Distribution(edges=(0.5,), counts=(1, 0))})
+    assert not worker.load(Load(2, "watched", 1, None)).refused
+    black, white = (np.full((8, 8, 3), value, np.uint8) for value in (0, 255))
+    left = put(arena, black)
+    arena.abandon(left.offset)
+    inputs = left, put(arena, black), put(arena, white)
+    assert run(worker, order(*inputs, model=2)).brightness == {1: 0.0, 2: 1.0}
+    assert run(worker, order(put(arena, white))).brightness == {}
 
 
 def test_a_graph_is_proved_and_described(tmp_path, arena):
