@@ -69,6 +69,7 @@ def test_hybrid_keeps_resets_and_tunes_stages_by_name(here):
     assert moved["layer4.0.conv1.weight"] > 1e-2
 
 
+@pytest.mark.slow
 def test_with_weights_the_head_goes_first_and_everything_follows(here):
     run, changed = train(here)
     assert [line["phase"] for line in run.metrics()] == ["head", "full"]

@@ -63,6 +63,7 @@ def build(seed, noise, kind="small_cnn"):
     return network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["soup", "ensemble"])
 def test_runs_become_one_bundle(make_run, tmp_path, capsys, method):
     runs = [str(make_run(f"run-{index}", noise=0.02 * index)) for index in range(3)]

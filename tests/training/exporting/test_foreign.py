@@ -38,6 +38,7 @@ def call(folder, *more, **changes):
     return export.main([*options, "--model", "resnet18", "--image-size", "32", "--models", str(folder / "m"), *more])
 
 
+@pytest.mark.slow
 def test_anyones_weights_become_a_bundle(parts):
     assert call(parts) == 0
     manifest = store.read(parts / "m", "pets-v2", 1).manifest

@@ -112,6 +112,7 @@ def test_tensorboard_by_choice(tmp_path, monkeypatch):
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("class_count", [2, 12, 30, 120])
 def test_plots_take_any_number_of_classes_and_any_names(tmp_path, class_count):
     random = np.random.default_rng(0)

@@ -60,6 +60,7 @@ def facts(search):
     ]
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_the_trials_are_the_same(tmp_path, monkeypatch):
     whole, training = searched(tmp_path / "whole", monkeypatch)
     killed, resumed = searched(tmp_path / "killed", monkeypatch, killed_at=(1, 7, 8, 25))
