@@ -169,6 +169,19 @@ class DistillOptions(_Section):
     weight: Probability = Field(0.9, description="share of the loss that is the teacher's; 1: the labels are not used")
 
 
+class PrivacyOptions(_Section):
+    """What weights may tell of a training picture (differential privacy, extra `privacy`)."""
+
+    noise: Strength = Field(
+        0.0, description="noise on the sum of a batch's gradients, in clipped norms; 0: no guarantee. Only for the head "
+        "of frozen features; such a run cannot be resumed, and its validation pictures are not protected"
+    )  # fmt: skip
+    clip: Rate = Field(1.0, description="largest norm of the gradient of one sample")
+    delta: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        1e-5, description="chance that the bound epsilon does not hold: well below one by the count of samples"
+    )
+
+
 class RunOptions(_Section):
     """What belongs to this run."""
 
@@ -207,5 +220,6 @@ class Recipe(_Section):
     optim: OptimOptions = OptimOptions()
     augment: AugmentOptions = AugmentOptions()
     distill: DistillOptions = DistillOptions()
+    privacy: PrivacyOptions = PrivacyOptions()
     run: RunOptions = RunOptions()
     machine: MachineOptions = MachineOptions()

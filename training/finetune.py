@@ -26,6 +26,7 @@ from taxon.training.loop.distill import Teacher
 from taxon.training.loop.evaluate import answer, summary
 from taxon.training.loop.machine import choose_machine
 from taxon.training.loop.prepare import find_data, prepare
+from taxon.training.loop.privacy import private_steps
 from taxon.training.loop.progress import Display
 from taxon.training.loop.tracking import tracking
 from taxon.training.network import model, networks, stages
@@ -82,6 +83,7 @@ def finetune(recipe: Recipe, folder: Path, goes_on: Callable[[Mapping[str, objec
         # Data: decoded once.
         prepared = prepare(found, recipe.machine)
         check_parts(loaded, recipe, example, len(prepared.train), machine.world)  # fewer, if some could not be decoded
+        private = private_steps(recipe, folder, machine, preprocessing, len(prepared.train))
         parents = (*run_behind(recipe.model.weights), *((teacher.run_id,) if teacher else ()))
         run = open_or_create(folder, prepared.data, recipe, parents)
     display = Display(Console() if machine.rank == 0 else None)
@@ -90,6 +92,9 @@ def finetune(recipe: Recipe, folder: Path, goes_on: Callable[[Mapping[str, objec
         display.say("this processor emulates bf16, many times slower than fp32: use --precision fp32")
     if preprocessing.pixels is not None and (reason := pixels.why_slow(preprocessing.pixels)):
         display.say(f"pictures are resized slowly, by NumPy: {reason}")
+
+    if private:
+        display.say(private.promise)
 
     # Network.
     network = loaded.network
@@ -160,6 +165,7 @@ def finetune(recipe: Recipe, folder: Path, goes_on: Callable[[Mapping[str, objec
         run_id=run.id,
         features=preprocessing.features,
         sample_count=len(prepared.train),
+        privacy=private.spent if private else {},
     )
 
     trackers = tracking(recipe.run, run, position.epochs_done, display.say) if machine.rank == 0 else []
@@ -201,6 +207,10 @@ def finetune(recipe: Recipe, folder: Path, goes_on: Callable[[Mapping[str, objec
         forward = torch.compile(trainee) if recipe.run.compile else trainee
         if machine.world > 1:
             forward = DistributedDataParallel(forward)
+        if private:
+            if trainee is network:
+                raise TrainingError(f"--dp-noise: the features of {recipe.model.name} cannot be computed once")
+            update.optimizer, forward = private.noisy(update.optimizer), private.per_sample(trainee)
 
         def save(best: Checkpoint | None) -> None:
             if machine.rank == 0:
@@ -216,6 +226,8 @@ def finetune(recipe: Recipe, folder: Path, goes_on: Callable[[Mapping[str, objec
                 train = prepared.in_epoch(epoch, vary, seed)
             samples = order.of_epoch(seed, epoch, train.targets, balanced=options.balance == "sampling")
             shares = cut(samples, options.batch_size, rank=machine.rank, world=machine.world)
+            if private:
+                shares = private.batches()
             steps = len(shares)
             display.epoch_begins(title, steps, position.step)
 

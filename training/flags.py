@@ -22,6 +22,9 @@ SHORT = {
     "model.name": "model",
     "distill.temperature": "distill-temperature",
     "distill.weight": "distill-weight",
+    "privacy.noise": "dp-noise",
+    "privacy.clip": "dp-clip",
+    "privacy.delta": "dp-delta",
 }
 """Flags that are not called as their key."""
 RECIPES = Path(__file__).parent / "recipes"

@@ -133,6 +133,8 @@ def resolved(recipe: Recipe) -> Recipe:
         weights = "none"
     if weights == "none" and network.freeze_bn:
         raise TrainingError("--freeze-bn keeps the statistics of weights, and there are none: leave it out")
+    if recipe.privacy.noise:
+        _check_private(recipe, mode)
     head_epochs = optim.head_epochs or max(1, optim.epochs // 2)
     if mode == "lp-ft" and head_epochs >= optim.epochs:
         raise TrainingError(
@@ -151,6 +153,29 @@ def resolved(recipe: Recipe) -> Recipe:
             "data": recipe.data.model_copy(update={"source": _absolute(recipe.data.source)}),
         }
     )
+
+
+def _check_private(recipe: Recipe, mode: str) -> None:
+    """What differential privacy allows: whatever else looks at training samples, or needs the same step twice, breaks it.
+
+    Raises:
+        TrainingError: Names the options that contradict it.
+    """
+    optim, run = recipe.optim, recipe.run
+    wrong = {
+        f"--mode {mode} (only head has weights that were trained on other pictures)": mode != "head",
+        "--features live": recipe.model.features == "live",
+        "--teacher": recipe.distill.teacher is not None,
+        f"--balance {optim.balance} (counts the classes)": optim.balance != "none",
+        f"--accumulate {optim.accumulate}": optim.accumulate > 1,
+        f"--l1 {optim.l1:g}": optim.l1 > 0.0,
+        "--clip-norm (--dp-clip is its own)": optim.clip_norm is not None,
+        f"--precision {run.precision}": run.precision != "fp32",
+        "--compile": run.compile,
+        "--mlflow (sends the training loss elsewhere)": run.mlflow,
+    }
+    if found := [option for option, is_there in wrong.items() if is_there]:
+        raise TrainingError(f"--dp-noise does not go with {', '.join(found)}")
 
 
 def _absolute(source: str) -> str:

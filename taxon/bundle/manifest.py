@@ -256,6 +256,24 @@ class Distribution(_Part):
         return self
 
 
+class Privacy(_Part):
+    """What the weights tell of any one training picture: differential privacy, for data with and without it. Says
+    nothing of validation pictures, nor of what the weights were before this training.
+    """
+
+    epsilon: Annotated[float, Field(ge=0.0)]
+    """Bound of the logarithm of how much more likely any result becomes by one picture, for all steps (Rényi accountant)."""
+    delta: Annotated[float, Field(gt=0.0, lt=1.0)]
+    """Chance that the bound does not hold."""
+    noise_multiplier: Annotated[float, Field(gt=0.0)]
+    """Deviation of the noise on the sum of a batch's gradients, in clipped norms."""
+    clip_norm: Annotated[float, Field(gt=0.0)]
+    """Largest norm of one picture's gradient."""
+    sample_rate: Annotated[float, Field(gt=0.0, le=1.0)]
+    """Chance of a picture to join a batch."""
+    steps: PositiveInt
+
+
 class Provenance(_Part):
     """Where the weights come from."""
 
@@ -272,6 +290,8 @@ class Provenance(_Part):
     """How the graph left torch: the strategy's name, and the opset."""
     parents: tuple[str, ...] = ()
     """What it was made from: run ids, or `name/version` of bundles."""
+    privacy: Privacy | None = Field(default=None, exclude_if=_is_none)
+    """Of a training with noise; None: what the weights tell of a picture is not bounded."""
 
 
 class Manifest(_Part):

@@ -279,6 +279,7 @@ def draft_manifest(
             recipe=dict(candidate.recipe),
             libraries=library_versions(),
             parents=candidate.parents,
+            privacy=candidate.privacy,
         ),
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from taxon.bundle.manifest import FeaturesInput, ImageInput, PixelSpec
+from taxon.bundle.manifest import FeaturesInput, ImageInput, PixelSpec, Privacy
 from taxon.training.config import Task
 from taxon.training.errors import TrainingError
 from taxon.training.exporting.examples import Example
@@ -57,6 +57,8 @@ class Candidate:
     """Path of the layer that makes logits of features; None if the network has no such layer in one place."""
     parents: tuple[str, ...] = ()
     """What it was made from, if not from pictures alone: runs that were fused, or that taught it."""
+    privacy: Privacy | None = None
+    """Of the training; training files are then not looked at again."""
     features: tuple[str, ...] = ()
     """What each number is, in their order; empty for pictures."""
     notes: tuple[str, ...] = ()

@@ -82,6 +82,8 @@ def gather(folders: Sequence[Path]) -> list[Ingredient]:
         raise ExportError("there is nothing to fuse: give two runs or more")
     candidates = [from_run(folder) for folder in folders]
     for folder, candidate in zip(folders, candidates, strict=True):
+        if candidate.privacy:
+            raise ExportError(f"{folder} was trained with --dp-noise, and what runs tell together nobody has counted")
         for part in ("labels", "task", "pixels", "data_digest"):
             if getattr(candidate, part) != getattr(candidates[0], part):
                 raise ExportError(f"{folder} and {folders[0]} differ in their {part.replace('_', ' ')}")

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from taxon.bundle.manifest import Privacy
 from taxon.training import flags
+from taxon.training.dataset import data
 from taxon.training.exporting import examples
 from taxon.training.exporting.candidate import Candidate, ExportError
 from taxon.training.network import model
@@ -22,6 +24,10 @@ def from_run(folder: Path) -> Candidate:
     if checkpoint.labels != run.labels:
         raise ExportError(f"{run.best_path} has other labels than labels.json, or in another order")
     network = checkpoint.build_model()
+    privacy = Privacy.model_validate(checkpoint.privacy) if checkpoint.privacy else None
+    # Weights that tell little of a training picture are worth nothing beside a bank of its features, or a digest by
+    # which anybody can try whether it was there.
+    shown = () if privacy else run.samples("train")
     return Candidate(
         network=network,
         head=model.head_path(network),
@@ -32,13 +38,14 @@ def from_run(folder: Path) -> Candidate:
         files=examples.of_run(run, "val", checkpoint),
         answers=tuple(sample.names(run.labels) for sample in run.samples("val")),
         run_id=run.id,
-        data_digest=run.data_digest,
+        data_digest=data.digest(run.samples("val"), run.labels) if privacy else run.data_digest,
         task=checkpoint.task,
         expected_accuracy=checkpoint.metrics.get("accuracy") if checkpoint.task == "single_label" else None,
         seed=run.facts.get("seed"),
         git=run.facts.get("git"),
-        training_files=examples.of_run(run, "train", checkpoint),
-        training_answers=tuple(sample.names(run.labels) for sample in run.samples("train")),
+        training_files=examples.of_run(run, "train", checkpoint) if shown else (),
+        training_answers=tuple(sample.names(run.labels) for sample in shown),
+        privacy=privacy,
         features=checkpoint.features,
         parents=tuple(run.facts.get("parents", ())),
         recipe=flags.read_toml(str(run.folder / "recipe.toml")),

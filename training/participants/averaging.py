@@ -42,4 +42,4 @@ def averaged(base: Checkpoint, contributions: Sequence[Contribution]) -> Checkpo
             state[key] = (mean(values) + mean(spread)).to(tensor.dtype)
         else:
             state[key] = mean(values).to(tensor.dtype)
-    return replace(base, state=state, metrics={}, epoch=0, progress={}, sample_count=total)
+    return replace(base, state=state, metrics={}, epoch=0, progress={}, privacy={}, sample_count=total)

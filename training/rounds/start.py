@@ -109,6 +109,11 @@ def recipe_for(run: Run, weights: Path, data: Path, changes: Mapping[str, Mappin
     pixels = checkpoint.pixels
     if pixels is None:
         raise TrainingError(f"{run.folder} was trained on numbers: people speak of pictures")
+    if values.get("privacy", {}).get("noise"):
+        raise TrainingError(
+            f"{run.folder} was trained with --dp-noise: a round would train on the same pictures again, which its "
+            "epsilon does not count"
+        )
     mode = values["model"].get("mode", "full")
     values["data"] |= {
         "source": str(data),

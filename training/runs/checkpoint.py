@@ -45,6 +45,8 @@ class Checkpoint:
     """Of a classifier of numbers: what each is, in their order."""
     sample_count: int = 0
     """Samples that trained it; 0: an earlier release did not say."""
+    privacy: Mapping[str, float] = field(default_factory=dict)
+    """What it tells of a training sample at most, see `taxon.bundle.manifest.Privacy`; empty: that is not bounded."""
     progress: Mapping[str, Any] = field(default_factory=dict)
     """What the training needs to go on: optimiser, averages, step. Empty in `best.pt`."""
 
@@ -61,6 +63,7 @@ class Checkpoint:
             "pixels": None if self.pixels is None else self.pixels.model_dump(),
             "state": dict(self.state),
             "metrics": dict(self.metrics),
+            "privacy": dict(self.privacy),
             "progress": dict(self.progress),
         }
         with replacing(path) as file:

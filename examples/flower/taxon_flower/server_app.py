@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from logging import INFO, WARNING
 from pathlib import Path
 
-from flwr.app import ArrayRecord, Context, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord
 from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
@@ -20,11 +20,20 @@ app = ServerApp()
 
 
 class CheckedFedAvg(FedAvg):
-    """FedAvg, as `taxon fuse --contributions` does it."""
+    """FedAvg, as `taxon fuse --contributions` does it. The first round waits for `participants`, later ones for
+    `fewest`: who leaves does not hold up the others.
+    """
 
-    def __init__(self, base: Checkpoint, samples: HeldOut | None, participants: int) -> None:
+    def __init__(self, base: Checkpoint, samples: HeldOut | None, participants: int, fewest: int) -> None:
         super().__init__(fraction_evaluate=0.0, min_train_nodes=participants, min_available_nodes=participants)
-        self.base, self.samples = base, samples
+        self.base, self.samples, self.fewest = base, samples, fewest
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        messages = super().configure_train(server_round, arrays, config, grid)
+        self.min_train_nodes = self.min_available_nodes = self.fewest
+        return messages
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -58,6 +67,11 @@ def main(grid: Grid, context: Context) -> None:
     config = context.run_config
     base = Checkpoint.load(Path(str(config["base"])))
     samples = gain.held_out(Path(str(config["held-out"])), base) if config["held-out"] else None
-    strategy = CheckedFedAvg(base, samples, int(config["participants"]))
-    strategy.start(grid=grid, initial_arrays=ArrayRecord(dict(base.state)), num_rounds=int(config["rounds"]))
+    strategy = CheckedFedAvg(base, samples, int(config["participants"]), int(config["fewest"]))
+    strategy.start(
+        grid=grid,
+        initial_arrays=ArrayRecord(dict(base.state)),
+        num_rounds=int(config["rounds"]),
+        timeout=float(config["timeout"]),
+    )
     strategy.base.save(Path(str(config["out"])))
