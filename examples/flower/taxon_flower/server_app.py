@@ -20,13 +20,14 @@ app = ServerApp()
 
 
 class CheckedFedAvg(FedAvg):
-    """FedAvg, as `taxon fuse --contributions` does it. The first round waits for `participants`, later ones for
-    `fewest`: who leaves does not hold up the others.
+    """FedAvg, as `taxon fuse --contributions` does it, each round written to `out`. The first waits for `participants`,
+    later ones for `fewest`: who leaves does not hold up the others.
     """
 
-    def __init__(self, base: Checkpoint, samples: HeldOut | None, participants: int, fewest: int) -> None:
+    def __init__(self, base: Checkpoint, samples: HeldOut | None, out: Path, participants: int, fewest: int) -> None:
         super().__init__(fraction_evaluate=0.0, min_train_nodes=participants, min_available_nodes=participants)
-        self.base, self.samples, self.fewest = base, samples, fewest
+        self.base, self.samples, self.out, self.fewest = base, samples, out, fewest
+        self.rounds_fused = 0
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -59,6 +60,8 @@ class CheckedFedAvg(FedAvg):
             log(WARNING, "%s is refused: %s", Path(file).name, reason)
         log(INFO, "round %s: the average of %s, accuracy %s", server_round, len(fused.kept), fused.accuracy)
         self.base = fused.checkpoint
+        self.base.save(self.out)
+        self.rounds_fused += 1
         return ArrayRecord(dict(self.base.state)), MetricRecord({"kept": len(fused.kept)})
 
 
@@ -67,11 +70,13 @@ def main(grid: Grid, context: Context) -> None:
     config = context.run_config
     base = Checkpoint.load(Path(str(config["base"])))
     samples = gain.held_out(Path(str(config["held-out"])), base) if config["held-out"] else None
-    strategy = CheckedFedAvg(base, samples, int(config["participants"]), int(config["fewest"]))
+    out = Path(str(config["out"]))
+    strategy = CheckedFedAvg(base, samples, out, int(config["participants"]), int(config["fewest"]))
     strategy.start(
         grid=grid,
         initial_arrays=ArrayRecord(dict(base.state)),
         num_rounds=int(config["rounds"]),
         timeout=float(config["timeout"]),
     )
-    strategy.base.save(Path(str(config["out"])))
+    if not strategy.rounds_fused:
+        raise RuntimeError(f"no round had a contribution that could be used: {out} is not written")
