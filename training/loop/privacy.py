@@ -6,7 +6,9 @@ for both is kept nowhere, and follows from no seed: who can draw the noise again
 training cannot be resumed, and does not repeat itself.
 """
 
+import math
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +94,13 @@ class PrivateSteps:
         """In an epoch."""
         accountant = RDPAccountant()
         accountant.history = [(options.noise, self.sample_rate, self.steps * epochs)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that the bound, which holds, could be closer
+            epsilon = float(accountant.get_epsilon(options.delta))
+        if not math.isfinite(epsilon):
+            raise TrainingError(f"--dp-noise {options.noise:g} is too little for any epsilon")
         self.spent: dict[str, float] = {
-            "epsilon": float(accountant.get_epsilon(options.delta)),
+            "epsilon": epsilon,
             "delta": options.delta,
             "noise_multiplier": options.noise,
             "clip_norm": options.clip,

@@ -10,6 +10,7 @@ from taxon.training.commands.fuse import main as fuse
 from taxon.training.commands.train import main as train
 from taxon.training.config import PrivacyOptions
 from taxon.training.errors import TrainingError
+from taxon.training.exporting.of_run import from_run
 from taxon.training.plan import resolved
 from taxon.training.runs.folder import Run
 from tests.training.folders import write_folder
@@ -58,12 +59,27 @@ def test_a_model_says_what_it_tells_of_a_picture(base, tmp_path, monkeypatch, ca
     card = (tmp_path / "run/report/model_card.md").read_text()
     assert f"epsilon {privacy['epsilon']:.2f} at delta 0.001" in card
     assert run.data_digest[:16] not in card
-    assert export(["run", "--models", "models", "--name", "toy"]) == 0
-    origin = store.read(tmp_path / "models", "toy", 1).manifest.provenance
-    assert origin.privacy.model_dump() == dict(privacy)
-    assert origin.data_digest != run.data_digest
     # What is fitted to training pictures at export would undo it.
-    assert "there are no training pictures" in capfd.readouterr().out
+    candidate = from_run(tmp_path / "run")
+    assert (candidate.training_files, candidate.training_answers) == ((), ())
+    assert candidate.data_digest != run.data_digest
+    assert candidate.privacy.model_dump() == dict(privacy)
+
+
+@pytest.mark.slow
+def test_a_bundle_holds_no_more_of_training_pictures_than_its_weights(base, tmp_path, capfd):
+    assert train([*base, *NOISY, "--no-report", "--out", "run"]) == 0
+    words = ("--models", "models", "--name", "toy", "--unknown-coverage", "0.9", "--variants", "int8")
+    assert export(["run", *words]) == 0
+    assert "there are no training pictures to compare with" in capfd.readouterr().out
+    manifest = store.read(tmp_path / "models", "toy", 1).manifest
+    run = Run.open(tmp_path / "run")
+    assert manifest.provenance.privacy.model_dump() == dict(run.checkpoint().privacy)
+    shown = {sample.sha256 for sample in run.samples("val")}
+    assert {manifest.files[golden.file] for golden in manifest.golden} <= shown
+    text = (tmp_path / "models/toy/1/manifest.json").read_text()
+    assert run.data_digest not in text
+    assert not [sample for sample in run.samples("train") if sample.sha256 in text]
 
 
 def test_two_runs_of_one_seed_draw_other_noise(base, tmp_path):
