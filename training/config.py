@@ -173,8 +173,8 @@ class PrivacyOptions(_Section):
     """What weights may tell of a training picture (differential privacy, extra `privacy`)."""
 
     noise: Strength = Field(
-        0.0, description="noise on the sum of a batch's gradients, in clipped norms; 0: no guarantee. Only for the head "
-        "of frozen features; such a run cannot be resumed, and its validation pictures are not protected"
+        0.0, description="noise on the sum of a batch's gradients, in clipped norms; 0: no guarantee. Only for the "
+        "head of frozen features; such a run cannot be resumed, and its validation pictures are not protected"
     )  # fmt: skip
     clip: Rate = Field(1.0, description="largest norm of the gradient of one sample")
     delta: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(

@@ -156,7 +156,7 @@ def resolved(recipe: Recipe) -> Recipe:
 
 
 def _check_private(recipe: Recipe, mode: str) -> None:
-    """What differential privacy allows: whatever else looks at training samples, or needs the same step twice, breaks it.
+    """Differential privacy stands no option that looks at training samples otherwise, or takes a step apart.
 
     Raises:
         TrainingError: Names the options that contradict it.

@@ -262,7 +262,7 @@ class Privacy(_Part):
     """
 
     epsilon: Annotated[float, Field(ge=0.0)]
-    """Bound of the logarithm of how much more likely any result becomes by one picture, for all steps (Rényi accountant)."""
+    """Bound of the logarithm of how much likelier one picture makes any result: of all steps, by Rényi's accountant."""
     delta: Annotated[float, Field(gt=0.0, lt=1.0)]
     """Chance that the bound does not hold."""
     noise_multiplier: Annotated[float, Field(gt=0.0)]

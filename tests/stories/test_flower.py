@@ -1,6 +1,7 @@
-"""Rounds by Flower as examples/flower has them, over separate processes: a link, a node for each participant, `flwr run`.
+"""Rounds by Flower as examples/flower has them, over separate processes: a link, a node for each participant, `flwr
+run`.
 
-`TAXON_FLOWER` is the Python of Flower's environment, made as the example's README says; without it the tests are skipped.
+`TAXON_FLOWER` is the Python of Flower's environment, made as the example's README says; without it they are skipped.
 """
 
 import os
@@ -79,7 +80,8 @@ def _says(process, text):
     """Waits until a program has printed it."""
     until = time.monotonic() + PATIENCE
     while text not in process.log.read_text():
-        assert process.poll() is None and time.monotonic() < until, process.log.read_text()[-5000:]
+        assert process.poll() is None, process.log.read_text()[-5000:]
+        assert time.monotonic() < until, process.log.read_text()[-5000:]
         time.sleep(0.2)
 
 
@@ -115,7 +117,7 @@ print('apart', max(float((ours[name].double() - theirs[name].double()).abs().max
 
 
 def test_one_who_is_killed_and_one_who_sends_nan_do_not_stop_the_others(place, tmp_path):
-    setting_up = [text for language, text in blocks(README) if language == "sh"][0]
+    setting_up = next(text for language, text in blocks(README) if language == "sh")
     _ends_well(place(["bash", "-euc", setting_up]))
     (tmp_path / "poison").mkdir()
     (tmp_path / "poison/sitecustomize.py").write_text(POISON)
@@ -124,9 +126,7 @@ def test_one_who_is_killed_and_one_who_sends_nan_do_not_stop_the_others(place, t
     (tmp_path / "trial/flwr/config.toml").write_text(
         f'[superlink]\ndefault = "here"\n[superlink.here]\naddress = "127.0.0.1:{link}"\ninsecure = true\n'
     )
-    server = place(
-        ["flower-superlink", "--insecure", "--disable-runtime-dependency-installation", "--port", link]
-    )
+    server = place(["flower-superlink", "--insecure", "--disable-runtime-dependency-installation", "--port", link])
     _says(server, "startup complete")
     recipe, nodes = tmp_path / "trial/recipe.toml", {}
     for who in ("ann", "bob", "eve", "mal"):

@@ -87,7 +87,7 @@ def _search(options: argparse.Namespace, folder: Path) -> None:
     given = flags.checked(values)
     base = resolved(given)
     if base.privacy.noise:
-        raise TrainingError("every trial would tell of the training pictures anew: search without --dp-noise, on others")
+        raise TrainingError("each trial would tell of the training pictures anew: search without --dp-noise, on others")
     if base.data.validate_on not in HELD_OUT:
         raise TrainingError("the search itself leaves the validation split alone: set data.validate_on to val or test")
     space = spaces.read_space(options.space, given) if options.space else spaces.default_space(base)

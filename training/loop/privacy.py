@@ -56,9 +56,7 @@ def private_steps(
         raise TrainingError("--dp-noise trains in one process on the CPU: leave out torchrun, and give --device cpu")
     if preprocessing.pixels is None:
         raise TrainingError("--dp-noise is for pictures: numbers are standardised by what the training samples are")
-    return PrivateSteps(
-        recipe.privacy, count=count, batch_size=recipe.optim.batch_size, epochs=recipe.optim.epochs
-    )
+    return PrivateSteps(recipe.privacy, count=count, batch_size=recipe.optim.batch_size, epochs=recipe.optim.epochs)
 
 
 class PrivateSteps:
@@ -79,15 +77,16 @@ class PrivateSteps:
         try:
             from opacus.accountants import RDPAccountant
         except ImportError as error:
-            raise TrainingError(f"--dp-noise needs the package opacus ({error}): {extras.install('privacy')}") from error
+            raise TrainingError(f"--dp-noise needs its package ({error}): {extras.install('privacy')}") from error
         if not SMALLEST_BATCH <= batch_size <= count:
             raise TrainingError(
-                f"--dp-noise needs a --batch-size from {SMALLEST_BATCH} to the {count} training samples, not {batch_size}"
+                f"--dp-noise needs a --batch-size from {SMALLEST_BATCH} to the {count} training samples, not of "
+                f"{batch_size}"
             )
         if options.delta * count >= 1.0:
             raise TrainingError(
-                f"--dp-delta {options.delta:g} would allow to publish one of {count} training samples as it is: it must "
-                f"be well below {1 / count:.1g}"
+                f"--dp-delta {options.delta:g} would allow to publish one of {count} training samples as it is: it "
+                f"must be well below {1 / count:.1g}"
             )
         self.options, self.count, self.batch_size = options, count, batch_size
         self.steps = count // batch_size
@@ -115,8 +114,8 @@ class PrivateSteps:
         """What is promised, and what is not."""
         return (
             f"differential privacy of each training picture: epsilon {self.spent['epsilon']:.2f} at delta "
-            f"{self.spent['delta']:g} after {self.spent['steps']} steps; not of validation pictures, of which an export "
-            "publishes some, nor of what the weights were trained on before"
+            f"{self.spent['delta']:g} after {self.spent['steps']} steps; not of validation pictures, of which an "
+            "export publishes some, nor of what the weights were trained on before"
         )
 
     @property
@@ -159,7 +158,7 @@ class PrivateSteps:
             max_grad_norm=self.options.clip,
             expected_batch_size=self.batch_size,
             generator=self._generator,
-            secure_mode=True,  # of several draws each: the last bits of one tell what it was added to (arXiv:2107.10138)
+            secure_mode=True,  # the last bits of a single draw tell what it was added to (arXiv:2107.10138)
         )
 
 
