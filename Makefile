@@ -7,7 +7,7 @@ PROTO_BIN := .tools/proto/bin
 BUF := .tools/node_modules/.bin/buf
 STUBS := taxon/v1 taxon/inference
 
-.PHONY: setup demo test test-slow test-faults test-clients check proto proto-check audit bench docs image clean test-container loop
+.PHONY: setup demo test test-slow test-faults test-clients test-flower check proto proto-check audit bench docs image clean test-container loop
 
 setup: .venv/ready
 
@@ -44,6 +44,16 @@ test-container: setup
 
 test-clients: setup .tools/clients/ready
 	TAXON_TRITONCLIENT=.tools/clients/bin/python TAXON_GRPCURL=.tools/clients/bin/grpcurl $(BIN)/python -m pytest tests/stories/test_open_inference.py
+
+# Flower wants protobuf < 7 and a FastAPI of its own.
+.tools/flower/ready: Makefile pyproject.toml
+	$(PYTHON) -m venv .tools/flower
+	.tools/flower/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,training]' 'flwr>=1.42,<2' 'pytest>=9' 'pytest-asyncio>=1.0'
+	touch $@
+
+test-flower: setup .tools/flower/ready
+	.tools/flower/bin/python -m pytest tests/training/participants/test_flower_example.py
+	TAXON_FLOWER=.tools/flower/bin/python $(BIN)/python -m pytest -m slow tests/stories/test_flower.py
 
 check: setup proto-check
 	$(BIN)/ruff check .

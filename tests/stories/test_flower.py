@@ -54,12 +54,12 @@ def place(tmp_path):
 
 def _start(folder, started, words, **variables):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("TAXON_", "FLWR_"))}
-    environment |= {"PATH": f"{Path(FLOWER).parent}:{environment['PATH']}", "FLWR_TELEMETRY_ENABLED": "0"}
+    environment |= {"PATH": f"{Path(FLOWER).absolute().parent}:{environment['PATH']}", "FLWR_TELEMETRY_ENABLED": "0"}
     environment |= {"FLWR_HOME": str(folder / "trial/flwr"), "OMP_NUM_THREADS": "1", **variables}
-    log = (folder / f"{len(started)}.log").open("w")
-    process = subprocess.Popen(
-        words, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-    )
+    with (folder / f"{len(started)}.log").open("w") as log:
+        process = subprocess.Popen(
+            words, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
     process.log, process.folder = Path(log.name), folder
     started.append(process)
     return process
