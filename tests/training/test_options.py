@@ -1,11 +1,15 @@
 """Every option of the recipe, once through the whole training."""
 
 import shutil
+import sys
 
 import pytest
 import torch
 
 from taxon.training.commands.train import main
+from taxon.training.config import PrivacyOptions
+from taxon.training.errors import TrainingError
+from taxon.training.loop.privacy import PrivateSteps
 from taxon.training.runs.checkpoint import Checkpoint
 from taxon.training.runs.folder import Run
 from tests.training.folders import write_folder
@@ -132,3 +136,9 @@ def test_a_dry_run_prints_the_plan_and_trains_nothing(here, capfd):
     assert "fc" in printed
     assert not (here / "run").exists()
     assert 'optimizer = "adamw"' in printed
+
+
+def test_noise_needs_its_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "opacus.accountants", None)
+    with pytest.raises(TrainingError, match=r"pip install -e '.\[privacy\]'"):
+        PrivateSteps(PrivacyOptions(noise=1.0), count=64, batch_size=32, epochs=1)

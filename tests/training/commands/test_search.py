@@ -50,6 +50,10 @@ def test_a_search_ends_in_a_recipe_that_trains_and_a_page(recipe, tmp_path, caps
         (["recipe.toml", "--data", "nowhere"], "there is no data 'nowhere'"),
         (["recipe.toml", "--space", "nowhere.toml"], "there is no recipe nowhere.toml"),
         (["recipe.toml", "--set", "data.validate_on=train"], "leaves the validation split alone"),
+        (
+            ["recipe.toml", "--set", "privacy.noise=1.0", "--set", "model.mode=head", "--set", "model.weights=w.pt"],
+            "search without --dp-noise",
+        ),
         (["recipe.toml", "--set", "data.validate_on=test"], "no test split"),
     ],
 )

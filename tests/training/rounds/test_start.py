@@ -1,5 +1,6 @@
 """Where training goes on from: the same answers for what was known, a place for what is new."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -62,6 +63,14 @@ def test_the_recipe_goes_on_with_the_same_preprocessing(template, tmp_path):
     assert (recipe.model.mode, recipe.optim.epochs, recipe.data.image_size) == ("full", 7, 8)
     with pytest.raises(TrainingError, match="prepared otherwise"):
         start.recipe_for(run, tmp_path / "w.pt", template / "data", {"data": {"image_size": 16}})
+
+
+def test_a_round_does_not_spend_privacy_that_nobody_counts(template, tmp_path):
+    shutil.copytree(template / "runs" / "first", tmp_path / "noisy")
+    recipe = (tmp_path / "noisy/recipe.toml").read_text()
+    (tmp_path / "noisy/recipe.toml").write_text(recipe.replace("noise = 0.0", "noise = 1.0"))
+    with pytest.raises(TrainingError, match="was trained with --dp-noise"):
+        start.recipe_for(Run.open(tmp_path / "noisy"), tmp_path / "w.pt", template / "data", {})
 
 
 def test_what_is_served_is_found_or_named(template, tmp_path):
