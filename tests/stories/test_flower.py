@@ -23,19 +23,37 @@ PATIENCE = 1200.0
 """Seconds: two rounds take one minute of two quiet cores."""
 POISON = """
 import dataclasses
-import torch
-from taxon.training.runs.checkpoint import Checkpoint
+import importlib.abc
+import importlib.util
+import sys
 
-load = Checkpoint.load
 
-def poisoned(path):
-    found = load(path)
-    if path.name != "best.pt":
-        return found
-    name = next(iter(found.state))
-    return dataclasses.replace(found, state={**found.state, name: torch.full_like(found.state[name], float("nan"))})
+class Poison(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "taxon.training.runs.checkpoint":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
 
-Checkpoint.load = staticmethod(poisoned)
+        def exec_module(module):
+            execute(module)
+            load = module.Checkpoint.load
+
+            def poisoned(path):
+                found = load(path)
+                if path.name != "best.pt":
+                    return found
+                key, tensor = next(iter(found.state.items()))
+                return dataclasses.replace(found, state={**found.state, key: tensor * float("nan")})
+
+            module.Checkpoint.load = staticmethod(poisoned)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+sys.meta_path.insert(0, Poison())
 """
 """What a participant may do to the program that it runs."""
 
