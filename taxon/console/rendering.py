@@ -1,5 +1,6 @@
 """The templates, filled in. Every value goes into them as text, whatever it holds."""
 
+import base64
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,10 @@ def _milliseconds(duration: Duration) -> str:
     return f"{duration.ToTimedelta().total_seconds() * 1000:.1f} ms"
 
 
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
 def _when(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
@@ -66,3 +71,4 @@ ENVIRONMENT = Environment(
 )
 ENVIRONMENT.globals["taxon_version"] = __version__
 ENVIRONMENT.filters |= {"percent": _percent, "number": _number, "milliseconds": _milliseconds, "when": _when}
+ENVIRONMENT.filters["base64"] = _base64
