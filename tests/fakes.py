@@ -231,8 +231,8 @@ def toy_bundle(
         if thumbnails:
             (folder / FOLDER).mkdir()
             held = [
-                Thumbnail(file=f"{FOLDER}/{label}.jpg", labels=(label,), sha256=digest)
-                for label, digest in zip(labels, thumbnails, strict=False)
+                Thumbnail(file=f"{FOLDER}/{index}.jpg", labels=(labels[index],), sha256=digest)
+                for index, digest in enumerate(thumbnails)
             ]
             for one, color in zip(held, COLORS.values(), strict=False):
                 (folder / one.file).write_bytes(picture(color, form="JPEG"))

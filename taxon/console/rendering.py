@@ -7,6 +7,7 @@ from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -14,6 +15,8 @@ from taxon import __version__
 
 NOTHING = "\N{EN DASH}"
 """Where there is no figure."""
+REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+"""A report holds its pictures and styles, and no script."""
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -35,6 +38,20 @@ def page(request: Request, template: str, status: int = 200, **content: Any) -> 
         root=root, here=here, server=state.console.connection.target, rooms=state.rooms, **content
     )
     return HTMLResponse(text, status)
+
+
+def written_page(file: Path, missing: str) -> HTMLResponse:
+    """A report that training has written, as it is.
+
+    Raises:
+        HTTPException: It is not there, which `missing` says, or cannot be read.
+    """
+    try:
+        return HTMLResponse(file.read_bytes(), headers={"content-security-policy": REPORT_POLICY})
+    except FileNotFoundError as error:
+        raise HTTPException(404, missing) from error
+    except OSError as error:
+        raise HTTPException(500, f"{file} cannot be read: {error.strerror}.") from error
 
 
 def _percent(share: Any) -> str:

@@ -96,7 +96,8 @@ def card(name: str, held: ThumbnailSpec) -> str:
         f"`{thumbnails.FOLDER}/` has {len(held.pictures)} of the pictures that the model was trained on, small, "
         "without their files' metadata, with their labels and the SHA-256 of their files. Whoever has the bundle can "
         "look at them, and whoever may call `ExplanationService` gets them beside answers. What they show is shown: "
-        "faces, places, number plates. Withdrawing one means to withdraw this version: `taxon feedback forget` names it.\n"
+        "faces, places, number plates. Withdrawing one means to withdraw this version: `taxon feedback forget` names "
+        "it.\n"
     )
 
 

@@ -105,7 +105,7 @@ async def test_training_pictures_that_are_alike_come_with_it_the_nearest_first(s
     assert [[*one.labels] for one in found.neighbors] == [["red"], ["blue"]]
     length = (180**2 + 20**2 + 90**2) ** 0.5
     assert [one.similarity for one in found.neighbors] == pytest.approx([180 / length, 90 / length], abs=1e-5)
-    assert found.neighbors[0].thumbnail == bundle.read("thumbnails/red.jpg")
+    assert found.neighbors[0].thumbnail == bundle.read("thumbnails/0.jpg")
     assert [[*one.labels] for one in masked.neighbors] == [["red"], ["blue"], ["green"]]
     assert not none.neighbors
 
@@ -113,7 +113,7 @@ async def test_training_pictures_that_are_alike_come_with_it_the_nearest_first(s
 async def test_thumbnails_that_have_changed_since_the_load_are_not_shown(serve, tmp_path, refused):
     bundle = toy_bundle(tmp_path / "models", maps=True, thumbnails=("1" * 64,))
     async with serve(tmp_path / "models") as running:
-        (bundle.folder / "thumbnails/red.jpg").write_bytes(picture(COLORS["blue"], form="JPEG"))
+        (bundle.folder / "thumbnails/0.jpg").write_bytes(picture(COLORS["blue"], form="JPEG"))
         stub = ExplanationServiceStub(running.channel)
         gone = await refused(stub.Explain(ExplainRequest(image=picture(), max_neighbors=1)))
         assert (await stub.Explain(ExplainRequest(image=picture()))).label == "red"
