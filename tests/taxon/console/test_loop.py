@@ -1,11 +1,12 @@
 """Where the loop stands: what waits, what rounds came to, and what is next."""
 
+import html
 import json
+import re
 import shlex
 
 import pytest
 
-from taxon import cli
 from taxon.feedback import review
 from taxon.feedback.store import Store
 from tests.taxon.console.conftest import EVIL
@@ -67,13 +68,21 @@ async def test_what_waits_is_next_and_then_what_was_decided(shared, browse, roun
     assert "Nothing is to do" in page.text.partition("<h2>evil</h2>")[2]
 
 
-async def test_what_is_shown_as_a_command_is_one(capsys):
-    for words in (["round", "--help"], ["feedback", "review", "--help"]):
-        with pytest.raises(SystemExit):
-            cli.main(words)
-        told = capsys.readouterr().out
-        assert "--store" in told
-        assert ("--rounds" in told and "--models" in told) or "--model " in told
+@pytest.mark.slow
+async def test_what_is_shown_as_a_command_is_one(shared, browse, rounds, store, tmp_path):
+    from taxon.feedback import commands
+    from taxon.training.commands import round as round_command
+
+    store.add([entry(0), entry(1)])
+    review.decide(store, review.cases(store)[0], "accept", "ann")
+    async with browse(shared.address, models=shared.models, feedback=tmp_path / "feedback", rounds=rounds) as browser:
+        page = (await browser.get("/loop")).text
+    first, second = (shlex.split(html.unescape(shown)) for shown in re.findall("<code>(.+?)</code>", page))
+    reviewing = commands._parser().parse_args(first[2:])
+    holding = round_command._parser().parse_args(second[2:])
+    assert (first[:2], second[:2]) == (["taxon", "feedback"], ["taxon", "round"])
+    assert (reviewing.store, reviewing.model) == (str(tmp_path / "feedback"), "colors")
+    assert (holding.models, holding.store, holding.rounds) == (shared.models, reviewing.store, rounds)
 
 
 async def test_a_round_that_has_learnt_leaves_nothing_to_do(shared, browse, rounds, store, tmp_path):
