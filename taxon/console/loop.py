@@ -150,4 +150,5 @@ def _places(request: Request) -> dict[str, str]:
     console = request.app.state.console
     feedback = console.feedback if isinstance(console.feedback, Path) else None  # a URL names a host and an account
     found = {"models": console.models, "store": feedback, "rounds": console.rounds}
+    found |= {"runs": console.runs} if console.runs else {}
     return {option: shlex.quote(str(place)) if place else option.upper() for option, place in found.items()}
