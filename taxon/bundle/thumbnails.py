@@ -35,7 +35,8 @@ class Neighbor(NamedTuple):
 def of_places(places: NDArray[np.float32]) -> NDArray[np.float32]:
     """`[batch, features, rows, columns]` → features `[batch, features]`, each row of length 1 if it has a direction."""
     means: NDArray[np.float32] = places.astype(np.float32).mean(axis=(2, 3))
-    return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), SHORTEST).astype(np.float32)
+    units: NDArray[np.float32] = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), SHORTEST)
+    return units.astype(np.float32)
 
 
 def write_features(features: NDArray[np.float32]) -> bytes:
