@@ -161,6 +161,7 @@ class Client:
         overlay: bool = False,
         model: str = "",
         version: str = "",
+        neighbors: int = 0,
         timeout_s: float | None = None,
     ) -> explanation_pb.ExplainResponse:
         """Returns how much each place of a picture speaks for a label.
@@ -172,9 +173,12 @@ class Client:
             overlay: Whether to return the map over its picture, as a PNG file.
             model: Empty for the server's only model.
             version: Empty for the default one.
+            neighbors: Training pictures to return that the model sees most alike, if it holds thumbnails of some.
             timeout_s: Seconds; the client's default if None. By masking the server uses as many as it takes.
         """
-        return self._answer(_explain(explain_request(picture, label, method, overlay, model, version)), timeout_s)
+        return self._answer(
+            _explain(explain_request(picture, label, method, overlay, model, version, neighbors)), timeout_s
+        )
 
     def submit_feedback(
         self, request: feedback_pb.SubmitFeedbackRequest, *, timeout_s: float | None = None
@@ -294,10 +298,13 @@ class AsyncClient:
         overlay: bool = False,
         model: str = "",
         version: str = "",
+        neighbors: int = 0,
         timeout_s: float | None = None,
     ) -> explanation_pb.ExplainResponse:
         """As `Client.explain`."""
-        return await self._answer(_explain(explain_request(picture, label, method, overlay, model, version)), timeout_s)
+        return await self._answer(
+            _explain(explain_request(picture, label, method, overlay, model, version, neighbors)), timeout_s
+        )
 
     async def submit_feedback(
         self, request: feedback_pb.SubmitFeedbackRequest, *, timeout_s: float | None = None

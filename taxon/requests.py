@@ -62,6 +62,7 @@ def explain_request(
     overlay: bool = False,
     model: str = "",
     version: str = "",
+    neighbors: int = 0,
 ) -> explanation_pb.ExplainRequest:
     """Builds the message for one picture; the arguments are those of `Client.explain`.
 
@@ -79,6 +80,7 @@ def explain_request(
         label=label,
         method=EXPLANATION_METHODS[method],
         include_overlay=overlay,
+        max_neighbors=neighbors,
     )
 
 

@@ -23,9 +23,12 @@ from taxon.bundle.manifest import (
     PixelSpec,
     Provenance,
     Thresholds,
+    Thumbnail,
+    ThumbnailSpec,
     Variant,
 )
 from taxon.bundle.pixels import decode
+from taxon.bundle.thumbnails import FEATURES, FOLDER, write_features
 
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 TOY_PIXELS = PixelSpec(resize=8, crop=(8, 8))
@@ -154,6 +157,7 @@ def toy_bundle(
     distributions: Mapping[str, Distribution] = MappingProxyType({}),
     maps: bool = False,
     map_shift: float = 0.0,
+    thumbnails: tuple[str, ...] = (),
 ) -> store.Bundle:
     """Publishes a model that tells red, green and blue apart.
 
@@ -174,6 +178,7 @@ def toy_bundle(
         distributions: Of the manifest.
         maps: Whether the graph gives maps.
         map_shift: As `golden_shift`, of the goldens' maps.
+        thumbnails: Digests of training pictures of as many colours, of a model with maps.
     """
     root.mkdir(parents=True, exist_ok=True)
     with store.staging(root, name) as folder:
@@ -223,6 +228,17 @@ def toy_bundle(
             provenance=PROVENANCE,
             metrics={"accuracy": 0.5},
         )
+        if thumbnails:
+            (folder / FOLDER).mkdir()
+            held = [
+                Thumbnail(file=f"{FOLDER}/{index}.jpg", labels=(labels[index],), sha256=digest)
+                for index, digest in enumerate(thumbnails)
+            ]
+            for one, color in zip(held, COLORS.values(), strict=False):
+                (folder / one.file).write_bytes(picture(color, form="JPEG"))
+            (folder / FEATURES).write_bytes(write_features(np.eye(len(held), 3, dtype=np.float32)))
+            spec = ThumbnailSpec(features=FEATURES, pictures=tuple(held))
+            draft = draft.model_copy(update={"thumbnails": spec})
         contract = draft.model_copy(update={"labels": graph_labels or labels}).contract()
         judge = None if familiarity is None else bank
         full = toy_graph(contract, task, features, judge, slow=bool(lighter), steepness=steepness, maps=maps)

@@ -169,6 +169,7 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
             ),
             unknown_measure=None if threshold is None else MEASURES[manifest.thresholds.unknown_by],
             traffic_trial=trial_message(self._repository.trial(manifest.name, manifest.version)),
+            thumbnail_count=len(manifest.thumbnails.pictures) if manifest.thumbnails else 0,
         )
 
 

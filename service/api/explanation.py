@@ -3,6 +3,7 @@
 import asyncio
 
 from taxon.bundle.picture_limits import Limits, PictureTooLargeError
+from taxon.bundle.thumbnails import MOST_NEIGHBORS
 from taxon.service.api import statuses
 from taxon.service.api.guard import Context, deadline
 from taxon.service.errors import FieldInvalidError
@@ -63,12 +64,20 @@ class ExplanationService(pb_grpc.ExplanationServiceServicer):
             raise FieldInvalidError("image", "set it")
         if request.method not in METHODS:
             raise FieldInvalidError("method", f"must be one of {[*METHODS]}, not {request.method}")
+        if not 0 <= request.max_neighbors <= MOST_NEIGHBORS:
+            raise FieldInvalidError("max_neighbors", f"must be from 0 to {MOST_NEIGHBORS}, not {request.max_neighbors}")
         if len(request.image) > self._limits.max_bytes:
             raise PictureTooLargeError(len(request.image), self._limits)
         model = self._repository.find_classifier(request.model_name, request.model_version)
         calls.found(model.name, model.version)
         told = await self._explaining.explain(
-            request.image, model, request.label, METHODS[request.method], until, draw=request.include_overlay
+            request.image,
+            model,
+            request.label,
+            METHODS[request.method],
+            until,
+            draw=request.include_overlay,
+            max_neighbors=request.max_neighbors,
         )
         call = calls.current.get()
         rows, columns = told.heat.shape
@@ -84,4 +93,5 @@ class ExplanationService(pb_grpc.ExplanationServiceServicer):
             overlay_png=told.overlay_png,
             run_count=told.run_count,
             request_id=call.request_id if call else "",
+            neighbors=(pb.Neighbor(**neighbor._asdict()) for neighbor in told.neighbors),
         )

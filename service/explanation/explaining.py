@@ -4,13 +4,16 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from taxon.bundle import answers
+from taxon.bundle import answers, thumbnails
 from taxon.bundle.manifest import GRAPH_OUTPUT, Manifest
+from taxon.bundle.store import Bundle
+from taxon.bundle.thumbnails import Neighbor
 from taxon.explanation import activation, masking, overlay
 from taxon.explanation.activation import Map
 from taxon.service.errors import (
@@ -47,18 +50,37 @@ class Explanation:
     overlay_png: bytes
     """Empty unless it was asked for."""
     run_count: int
+    neighbors: list[Neighbor]
+    """As many as were asked for, the most alike first."""
 
 
 class Explaining:
     """The explanations of one front."""
 
-    def __init__(self, lane: Lane, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, models: Path, lane: Lane, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+        """Explains nothing yet.
+
+        Args:
+            models: The repository, whose bundles' thumbnails are read when they are asked for.
+            lane: Of the front.
+            metrics: Where explanations are counted.
+            clock: Of deadlines.
+        """
+        self._models = models
         self._lane = lane
         self._metrics = metrics
         self._clock = clock
 
     async def explain(
-        self, image: Encoded, model: Model, label: str, method: Method | None, deadline: float, *, draw: bool
+        self,
+        image: Encoded,
+        model: Model,
+        label: str,
+        method: Method | None,
+        deadline: float,
+        *,
+        draw: bool,
+        max_neighbors: int = 0,
     ) -> Explanation:
         """Explains one label of one picture.
 
@@ -69,13 +91,16 @@ class Explaining:
             method: None: as the model allows.
             deadline: Point of `time.monotonic()`.
             draw: Whether to make an overlay.
+            max_neighbors: Training pictures to show beside.
 
         Raises:
-            FieldInvalidError: The model takes no pictures, has no such label, or no maps for that method.
+            FieldInvalidError: The model takes no pictures, or has no such label, no maps for that method, no
+                thumbnails.
+            BundleError: The thumbnails are not what they were when the bundle was loaded, or cannot be read.
             ServiceError: As `Lane.turn` and `Lane.run`.
             PictureError: See `taxon.bundle.picture_limits`.
         """
-        manifest = _checked(model, method)
+        manifest = _checked(model, method, max_neighbors)
         index = _index(model, label)
         began = self._clock()
         async with self._lane.turn(deadline):
@@ -91,9 +116,14 @@ class Explaining:
                 method, evidence = "masking", await self._masked(model, first, index, deadline)
                 heat, run_count = await asyncio.to_thread(evidence.map), 1 + evidence.count
         drawn = await asyncio.to_thread(_drawn, first.picture, heat) if draw else b""
+        neighbors: list[Neighbor] = []
+        if max_neighbors and first.features is not None:
+            bundle = Bundle(self._models / model.name / str(model.version), manifest)
+            neighbors = await asyncio.to_thread(thumbnails.nearest, bundle, first.features, max_neighbors)
         self._metrics.explanation_seconds.labels(method).observe(self._clock() - began)
         labels = model.description.labels[GRAPH_OUTPUT]
-        return Explanation(model, labels[index], index, float(scores[index]), method, heat, drawn, run_count)
+        score = float(scores[index])
+        return Explanation(model, labels[index], index, score, method, heat, drawn, run_count, neighbors)
 
     async def _masked(self, model: Model, first: Explained, index: int, deadline: float) -> masking.Evidence:
         """What masked copies tell: as many as the time suffices for, and as come before the first that fails."""
@@ -142,7 +172,7 @@ class Explaining:
         )
 
 
-def _checked(model: Model, method: Method | None) -> Manifest:
+def _checked(model: Model, method: Method | None, max_neighbors: int) -> Manifest:
     manifest = model.manifest
     if manifest is None:
         raise TypeError("a classifier has a manifest")
@@ -151,6 +181,10 @@ def _checked(model: Model, method: Method | None) -> Manifest:
     if method == "activation" and manifest.maps is None:
         raise FieldInvalidError(
             "method", f"model {manifest.name!r} was exported without maps: ask for EXPLANATION_METHOD_MASKING"
+        )
+    if max_neighbors and manifest.thumbnails is None:
+        raise FieldInvalidError(
+            "max_neighbors", f"model {manifest.name!r} was exported without thumbnails of training pictures: ask for 0"
         )
     return manifest
 

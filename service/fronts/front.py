@@ -129,7 +129,7 @@ class Front:
             settings.max_call_seconds,
         )
         explanation = ExplanationService(
-            Explaining(Lane(shared.executor, metrics), metrics),
+            Explaining(settings.models, Lane(shared.executor, metrics), metrics),
             shared.repository,
             metrics,
             shared.memory.limits,

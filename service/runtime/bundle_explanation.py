@@ -4,14 +4,14 @@ import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from taxon.bundle import answers, pixels, store
+from taxon.bundle import answers, pixels, store, thumbnails
 from taxon.bundle.manifest import BundleError, Manifest
 from taxon.bundle.picture_limits import Limits
+from taxon.bundle.thumbnails import Neighbor
 from taxon.explanation import activation, masking
 from taxon.explanation.activation import Map
 from taxon.service.runtime.bundle_proof import FULL, prove
@@ -28,12 +28,15 @@ class Explanation:
 
     label: str
     score: float
-    method: Literal["activation", "masking"]
+    method: str
+    """`activation` or `masking`."""
     run_count: int
     """Pictures that were run."""
     heat: Map
     picture: NDArray[np.uint8]
     """As the graph took it."""
+    neighbors: list[Neighbor]
+    """As many as were asked for, the most alike first."""
 
 
 class BundleExplainer:
@@ -53,7 +56,7 @@ class BundleExplainer:
         whole = folder.resolve()
         if not whole.name.isdecimal():
             raise BundleError(f"{folder} is no version of a model: give MODELS/NAME/VERSION")
-        bundle = store.read(whole.parents[1], whole.parent.name, int(whole.name))
+        self._bundle = bundle = store.read(whole.parents[1], whole.parent.name, int(whole.name))
         self.manifest: Manifest = bundle.manifest
         if self.manifest.pixels is None:
             raise BundleError(f"model {self.manifest.name!r} takes features: only pictures are explained")
@@ -64,16 +67,18 @@ class BundleExplainer:
         self._proven = prove(bundle, precision, device, threads, (1, TOGETHER), Limits())
         self._spec = self.manifest.pixels
 
-    def explain(self, encoded: bytes, label: str = "", method: str = "") -> Explanation:
+    def explain(self, encoded: bytes, label: str = "", method: str = "", max_neighbors: int = 0) -> Explanation:
         """Explains one label of one picture.
 
         Args:
             encoded: The picture.
             label: One of the model's; empty for the one with the highest score.
             method: `activation`, `masking`, or empty for what the bundle offers.
+            max_neighbors: Training pictures to show beside.
 
         Raises:
-            ValueError: There is no such label, or no maps for that method.
+            ValueError: There is no such label, no maps for that method, or no thumbnails.
+            BundleError: The thumbnails have changed since the bundle was read.
             PictureError: See `taxon.bundle.picture_limits`.
         """
         labels = self.manifest.labels
@@ -81,15 +86,21 @@ class BundleExplainer:
             raise ValueError(f"model {self.manifest.name!r} has no label {label!r}")
         if method == "activation" and self.manifest.maps is None:
             raise ValueError(f"model {self.manifest.name!r} was exported without maps: --method masking needs none")
+        if max_neighbors and self.manifest.thumbnails is None:
+            raise ValueError(f"model {self.manifest.name!r} was exported without thumbnails of training pictures")
         picture = pixels.decode(encoded, self._spec, Limits())
         first = unpacked(self._proven.explain(picture[None])[0])
         scores, _ = answers.parted(first.row, len(labels))
         index = labels.index(label) if label else int(scores.argmax())
         if first.maps is not None and method != "masking":
-            heat = activation.of_label(first.maps, index, self.manifest.task)
-            return Explanation(labels[index], float(scores[index]), "activation", 1, heat, picture)
-        evidence = self._masked(picture, index)
-        return Explanation(labels[index], float(scores[index]), "masking", 1 + evidence.count, evidence.map(), picture)
+            used, run_count, heat = "activation", 1, activation.of_label(first.maps, index, self.manifest.task)
+        else:
+            evidence = self._masked(picture, index)
+            used, run_count, heat = "masking", 1 + evidence.count, evidence.map()
+        neighbors: list[Neighbor] = []
+        if max_neighbors and first.features is not None:
+            neighbors = thumbnails.nearest(self._bundle, first.features, max_neighbors)
+        return Explanation(labels[index], float(scores[index]), used, run_count, heat, picture, neighbors)
 
     def scores(self, pictures: NDArray[np.uint8], label: str) -> NDArray[np.float32]:
         """One label's scores, float32 `[N]`, of uint8 `[N, height, width, channels]`."""

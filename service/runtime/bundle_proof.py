@@ -13,7 +13,7 @@ import structlog
 from numpy.typing import NDArray
 
 from taxon import freed_memory
-from taxon.bundle import class_maps, pixels, proof
+from taxon.bundle import class_maps, pixels, proof, thumbnails
 from taxon.bundle.class_maps import Head
 from taxon.bundle.manifest import (
     FAMILIARITY_OUTPUT,
@@ -124,7 +124,13 @@ def _prove(
     head = None
     if bundle.manifest.maps:
         weights = head = class_maps.read_head(bundle.read(bundle.manifest.maps.weights), bundle.manifest)
-        proof.replay_maps(bundle.manifest, variant, given, lambda batch: session.run_with_maps(batch, weights)[1])
+
+        def maps(batch: Array) -> NDArray[np.float32]:
+            return class_maps.of_places(session.run_with_places(batch)[1], weights)
+
+        proof.replay_maps(bundle.manifest, variant, given, maps)
+    if held := bundle.manifest.thumbnails:
+        thumbnails.read_features(bundle.read(held.features), bundle.manifest)
     return Proven(variant, session, run_s, largest_difference, given, head)
 
 

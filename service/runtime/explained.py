@@ -15,15 +15,19 @@ class Explained(NamedTuple):
     """See `taxon.bundle.answers`."""
     maps: NDArray[np.float32] | None
     """`[labels, rows, columns]`, see `taxon.bundle.manifest.MapSpec`; None: the graph gives none."""
+    features: NDArray[np.float32] | None
+    """`[features]`, see `taxon.bundle.thumbnails`; None: the graph gives no maps either."""
 
 
 def packed(
-    pictures: NDArray[np.uint8], rows: NDArray[np.float32], maps: NDArray[np.float32] | None = None
+    pictures: NDArray[np.uint8],
+    rows: NDArray[np.float32],
+    maps: NDArray[np.float32] | None = None,
+    features: NDArray[np.float32] | None = None,
 ) -> NDArray[Any]:
     """Structured `[batch]` of those, each `[batch, …]`."""
-    parts = [
-        (name, part) for name, part in zip(Explained._fields, (pictures, rows, maps), strict=True) if part is not None
-    ]
+    given = zip(Explained._fields, (pictures, rows, maps, features), strict=True)
+    parts = [(name, part) for name, part in given if part is not None]
     result = np.empty(len(rows), np.dtype([(name, part.dtype, part.shape[1:]) for name, part in parts]))
     for name, part in parts:
         result[name] = part
@@ -33,4 +37,5 @@ def packed(
 def unpacked(row: NDArray[Any]) -> Explained:
     """What was packed, of one picture."""
     names = row.dtype.names or ()
-    return Explained(row["picture"], row["row"], row["maps"] if "maps" in names else None)
+    maps, features = (row[name] if name in names else None for name in ("maps", "features"))
+    return Explained(row["picture"], row["row"], maps, features)

@@ -15,8 +15,8 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from taxon.bundle import answers, graph_files
-from taxon.bundle.class_maps import Head, of_places
+from taxon.bundle import answers, class_maps, graph_files, thumbnails
+from taxon.bundle.class_maps import Head
 from taxon.bundle.manifest import PLACES_OUTPUT, BundleError
 from taxon.mistaken import first_line
 from taxon.service.runtime.cuda_graphs import GRAPH_ID, NOT_CAPTURED, Replay
@@ -88,14 +88,17 @@ class Session:
             return self._replay.run(batch)
         return answers.joined(self._session.run(self._answers, {self.inputs[0].name: batch}, self._options))
 
-    def run_with_maps(self, batch: NDArray[Any], head: Head) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """As `run`, for a graph that gives places; and its `class_maps`: float32 `[batch, labels, rows, columns]`."""
+    def run_with_places(self, batch: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As `run`, and the features of each place: float32 `[batch, features, rows, columns]`."""
         *rows, places = self._session.run([*self._answers, PLACES_OUTPUT], {self.inputs[0].name: batch}, self._options)
-        return answers.joined(rows), of_places(places, head)
+        return answers.joined(rows), places
 
     def explain(self, batch: NDArray[np.uint8], head: Head | None) -> NDArray[Any]:
         """Runs a bundle's graph on pictures that are to be explained, see `explained`. No head: it gives no places."""
-        return packed(batch, self.run(batch)) if head is None else packed(batch, *self.run_with_maps(batch, head))
+        if head is None:
+            return packed(batch, self.run(batch))
+        rows, places = self.run_with_places(batch)
+        return packed(batch, rows, class_maps.of_places(places, head), thumbnails.of_places(places))
 
     def run_tensors(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Runs the graph on an array for each input; returns one for each of `outputs`. Any thread may call it."""

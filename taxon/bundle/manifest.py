@@ -31,6 +31,7 @@ GRAPH_INPUTS = {"image": "image", "features": "features"}
 GRAPH_OUTPUT = "scores"
 FAMILIARITY_OUTPUT = "familiarity"
 PLACES_OUTPUT = "places"
+MOST_THUMBNAILS = 512
 
 
 class BundleError(Exception):
@@ -177,6 +178,24 @@ class MapSpec(_Part):
     """Largest allowed difference of any golden's map, as a share of the largest value in it."""
 
 
+class Thumbnail(_Part):
+    """A training picture that leaves with the bundle, small, as the model saw it."""
+
+    file: RelativePath
+    labels: tuple[str, ...]
+    """That are true of it."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Of the training picture's own file, which is not in the bundle: what finds it when its contributor leaves."""
+
+
+class ThumbnailSpec(_Part):
+    """Training pictures to show beside an answer, because the network sees them alike; see `thumbnails`."""
+
+    features: RelativePath
+    """File of their features, one row for each."""
+    pictures: Annotated[tuple[Thumbnail, ...], Field(min_length=1, max_length=MOST_THUMBNAILS)]
+
+
 class Evidence(_Part):
     """What was seen of a lighter graph beside the fp32 one, on the validation pictures; for several labels with each
     at 0.5, whatever `thresholds` say.
@@ -310,6 +329,8 @@ class Manifest(_Part):
     """Of the validation set, what production is compared with."""
     maps: MapSpec | None = Field(default=None, exclude_if=_is_none)
     """What the graph gives to explain its scores by; None: nothing."""
+    thumbnails: ThumbnailSpec | None = Field(default=None, exclude_if=_is_none)
+    """Training pictures that the bundle holds; None: none."""
     files: dict[RelativePath, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
     """sha256 of every file but the manifest."""
     golden: Annotated[tuple[Golden, ...], Field(min_length=1)]
@@ -333,6 +354,11 @@ class Manifest(_Part):
                 raise ValueError(f"{golden.file} must have a map of {place_count} places")
         if self.maps is not None and self.pixels is None:
             raise ValueError("maps are of pictures only")
+        if self.thumbnails is not None:
+            if self.maps is None:
+                raise ValueError("thumbnails are found by the features that maps have: there are none without maps")
+            if unknown := {label for one in self.thumbnails.pictures for label in one.labels} - {*self.labels}:
+                raise ValueError(f"thumbnails are labelled {sorted(unknown)[:5]}, which the model does not know")
         if self.thresholds.labels is not None and len(self.thresholds.labels) != len(self.labels):
             raise ValueError(f"{len(self.thresholds.labels)} label thresholds for {len(self.labels)} labels")
         if self.judges_familiarity and (self.thresholds.unknown is None or self.task != "single_label"):

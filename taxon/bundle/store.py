@@ -113,6 +113,8 @@ def read_folder(folder: Path, check_signature: Check | None = None) -> Bundle:
     manifest = parse(written)
     needed = {golden.file for golden in manifest.golden} | {variant.file for variant in manifest.variants}
     needed |= {manifest.maps.weights} if manifest.maps else set()
+    if held := manifest.thumbnails:
+        needed |= {held.features, *(picture.file for picture in held.pictures)}
     if unlisted := sorted(needed - manifest.files.keys()):
         raise BundleError(f"manifest.json gives no digest for {unlisted}")
     for file, expected in manifest.files.items():

@@ -1,7 +1,5 @@
 """The first page: a picture goes to the server, its answer comes back, and somebody says whether it is right."""
 
-import base64
-
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -51,8 +49,7 @@ async def explain(request: Request) -> Response:
     content = form.picture(request.app.state.console.max_picture_bytes)
     name, _, version = form.text("model").partition("/")
     found = await request.app.state.upstream.explain(content, form.text("label"), name, version)
-    overlay = base64.b64encode(found.overlay_png).decode()
-    return page(request, "why.html", file_name=form.file_name, found=found, overlay=overlay)
+    return page(request, "why.html", file_name=form.file_name, found=found)
 
 
 async def say(request: Request) -> Response:

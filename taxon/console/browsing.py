@@ -6,19 +6,16 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from taxon.bundle import store
 from taxon.console import faults, releases, run_folders
 from taxon.console.faults import Fault
 from taxon.console.releases import Release
-from taxon.console.rendering import page
+from taxon.console.rendering import page, written_page
 from taxon.console.run_folders import RunFolder
 from taxon.console.upstream import Upstream
 from taxon.errors import AccessError, ModelNotFoundError, TaxonError
-
-REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
-"""A report holds its pictures and styles, and no script."""
 
 
 async def models(request: Request) -> Response:
@@ -80,13 +77,7 @@ async def report(request: Request) -> Response:
     """The page that training has written, as it is."""
     found = _run(request)
     file = request.app.state.console.runs / found.name / run_folders.REPORT
-    if not found.has_report:
-        raise HTTPException(404, "This run has no report.")
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise _unreadable(file, error) from error
-    return HTMLResponse(content, headers={"content-security-policy": REPORT_POLICY})
+    return written_page(file, "This run has no report.")
 
 
 async def _server(request: Request) -> dict[str, Any]:

@@ -71,6 +71,7 @@ def _console(options: argparse.Namespace) -> Console:
         options.models,
         feedback,
         seal,
+        options.rounds,
         options.root_path,
         tuple(options.host),
         options.max_picture_bytes,
@@ -117,6 +118,9 @@ def _parser() -> argparse.ArgumentParser:
         "--runs", type=Path, metavar="FOLDER", help="also show what `taxon train` or `taxon round` trained in it"
     )
     pages.add_argument("--models", type=Path, metavar="FOLDER", help="also show what was published and promoted in it")
+    pages.add_argument(
+        "--rounds", type=Path, metavar="FOLDER", help="also show where the loop stands: that of `taxon round --rounds`"
+    )
     pages.add_argument("--feedback", metavar="PLACE", help="also show that of `taxon serve --feedback`")
     pages.add_argument("--feedback-pictures", metavar="URL", help="that of `taxon serve --feedback-pictures`")
     pages.add_argument("--feedback-key", type=Path, metavar="FILE", help="that of `taxon serve --feedback-key`")

@@ -13,7 +13,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from taxon.connection import Connection
-from taxon.console import asking, browsing, faults, reviewing
+from taxon.console import asking, browsing, faults, loop, reviewing
 from taxon.console.faults import Fault
 from taxon.console.guard import Guard
 from taxon.console.rates import Rates
@@ -51,6 +51,8 @@ class Console:
     """That of `taxon serve --feedback`."""
     seal: Seal | None = None
     """Opens what is kept there."""
+    rounds: Path | None = None
+    """Folder of rounds of `taxon round`, whether one was held or not."""
     root_path: str = ""
     """What proxies put before every path."""
     hosts: tuple[str, ...] = ()
@@ -88,6 +90,7 @@ def _rooms(console: Console) -> list[tuple[str, str]]:
     """What the navigation leads to."""
     found = [("/", "Classify"), ("/models", "Models")]
     found += [("/runs", "Runs")] if console.runs else []
+    found += [("/loop", "Loop")] if console.rounds else []
     return found + ([("/feedback", "Feedback")] if console.feedback else [])
 
 
@@ -107,6 +110,8 @@ def _routes(console: Console) -> list[Route | Mount]:
             Route("/runs/{name:path}/report", browsing.report),
             Route("/runs/{name:path}", browsing.run),
         ]
+    if console.rounds:
+        routes += [Route("/loop", loop.loop), Route("/loop/{number:int}/report", loop.report)]
     if console.feedback:
         routes += [
             Route("/feedback", reviewing.feedback),

@@ -1,11 +1,13 @@
 """The templates, filled in. Every value goes into them as text, whatever it holds."""
 
+import base64
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -13,6 +15,8 @@ from taxon import __version__
 
 NOTHING = "\N{EN DASH}"
 """Where there is no figure."""
+REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"
+"""A report holds its pictures and styles, and no script."""
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -36,6 +40,20 @@ def page(request: Request, template: str, status: int = 200, **content: Any) -> 
     return HTMLResponse(text, status)
 
 
+def written_page(file: Path, missing: str) -> HTMLResponse:
+    """A report that training has written, as it is.
+
+    Raises:
+        HTTPException: It is not there, which `missing` says, or cannot be read.
+    """
+    try:
+        return HTMLResponse(file.read_bytes(), headers={"content-security-policy": REPORT_POLICY})
+    except FileNotFoundError as error:
+        raise HTTPException(404, missing) from error
+    except OSError as error:
+        raise HTTPException(500, f"{file} cannot be read: {error.strerror}.") from error
+
+
 def _percent(share: Any) -> str:
     try:
         return f"{share:.1%}"
@@ -53,6 +71,10 @@ def _milliseconds(duration: Duration) -> str:
     return f"{duration.ToTimedelta().total_seconds() * 1000:.1f} ms"
 
 
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
 def _when(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
@@ -66,3 +88,4 @@ ENVIRONMENT = Environment(
 )
 ENVIRONMENT.globals["taxon_version"] = __version__
 ENVIRONMENT.filters |= {"percent": _percent, "number": _number, "milliseconds": _milliseconds, "when": _when}
+ENVIRONMENT.filters["base64"] = _base64

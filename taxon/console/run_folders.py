@@ -49,8 +49,8 @@ def found(root: Path) -> list[RunFolder]:
 def read(folder: Path, name: str) -> RunFolder:
     """One run, finished or not."""
     try:
-        facts = _object(folder / FACTS)
-        figures = _object(folder / "report/metrics.json") if (folder / "report/metrics.json").is_file() else {}
+        facts = json_object(folder / FACTS)
+        figures = json_object(folder / "report/metrics.json") if (folder / "report/metrics.json").is_file() else {}
         lines = (folder / EPOCHS).read_text(encoding="utf-8").splitlines() if (folder / EPOCHS).is_file() else []
         epochs = tuple(json.loads(line) for line in lines)
     except (OSError, ValueError) as error:
@@ -58,7 +58,13 @@ def read(folder: Path, name: str) -> RunFolder:
     return RunFolder(name, facts, epochs, figures, has_report=(folder / REPORT).is_file())
 
 
-def _object(file: Path) -> dict[str, Any]:
+def json_object(file: Path) -> dict[str, Any]:
+    """The content of a file.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It holds no object of JSON.
+    """
     content = json.loads(file.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise ValueError(f"{file.name} holds no object")

@@ -22,6 +22,8 @@ from taxon.v1 import feedback_service_pb2 as feedback_pb
 LOOK_S = 3.0
 """What a page waits for at most, but for answers and explanations."""
 EXPLAIN_S = 30.0
+NEIGHBORS = 6
+"""Training pictures beside an explanation."""
 
 
 class Upstream:
@@ -39,9 +41,18 @@ class Upstream:
         return await self._client.classify(picture, model=model, version=version)
 
     async def explain(self, picture: bytes, label: str, model: str, version: str) -> explanation_pb.ExplainResponse:
-        """Which parts of a picture speak for a label, as an overlay; by masking that takes seconds."""
+        """Which parts of a picture speak for a label, as an overlay, and training pictures that are alike, if the model
+        holds some; by masking that takes seconds.
+        """
+        asked = await self.model(model, version)
         return await self._client.explain(
-            picture, label=label, overlay=True, model=model, version=version, timeout_s=EXPLAIN_S
+            picture,
+            label=label,
+            overlay=True,
+            model=asked.name,
+            version=asked.version,
+            neighbors=min(NEIGHBORS, asked.thumbnail_count),
+            timeout_s=EXPLAIN_S,
         )
 
     async def submit_feedback(self, request: feedback_pb.SubmitFeedbackRequest) -> feedback_pb.SubmitFeedbackResponse:

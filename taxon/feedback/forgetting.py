@@ -2,13 +2,13 @@
 
 import csv
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from taxon.bundle import store as bundles
-from taxon.bundle.manifest import BundleError
+from taxon.bundle.manifest import BundleError, Manifest
 from taxon.feedback import label_studio
 from taxon.feedback.exporting import LIST, PROVENANCE, RECENT, write_rows
 from taxon.feedback.store import Store
@@ -33,6 +33,8 @@ class Forgotten:
     """Trainings that have seen one of the pictures."""
     versions: list[str] = field(default_factory=list)
     """Published versions whose provenance names one of those runs, directly or by what they were made from."""
+    thumbnails: list[str] = field(default_factory=list)
+    """Published versions that hold one of the pictures as a thumbnail: whoever has them can look at it."""
 
 
 def forget(store: Store, contributor: str, runs: Sequence[Path], models: Path | None) -> Forgotten:
@@ -62,7 +64,13 @@ def forget(store: Store, contributor: str, runs: Sequence[Path], models: Path | 
     seen_by = dict(found for root in runs for found in _runs_on(root, theirs))
     done.runs = [str(run) for run in seen_by]
     if models:
-        done.versions = _versions_of({*seen_by.values()}, models)
+        published = _published(models)
+        done.versions = _versions_of({*seen_by.values()}, published)
+        done.thumbnails = [
+            version
+            for version, manifest in published.items()
+            if manifest.thumbnails and theirs & {picture.sha256 for picture in manifest.thumbnails.pictures}
+        ]
     # Last: until here the store knows what is to be looked for.
     gone, done.rows = store.forget(pseudonym)
     # Again: who had read the store before may have written meanwhile what it said then.
@@ -113,15 +121,23 @@ def _runs_on(runs: Path, pictures: Collection[str]) -> Iterable[tuple[Path, str]
                 yield file.parent, str(json.loads(file.read_text()).get("run_id", ""))
 
 
-def _versions_of(run_ids: Collection[str], models: Path) -> list[str]:
-    """`name/version` of what was made from these runs, by however many steps."""
-    made_from: dict[str, tuple[str, set[str]]] = {}
+def _published(models: Path) -> dict[str, Manifest]:
+    """By `name/version`, but for those that cannot be read."""
+    found = {}
     for name in bundles.names(models):
         for version in bundles.versions(models, name):
             with suppress(BundleError, OSError):
-                origin = bundles.read(models, name, version).manifest.provenance
-                made_from[f"{name}/{version}"] = origin.run_id, {origin.run_id, *origin.parents}
+                found[f"{name}/{version}"] = bundles.read(models, name, version).manifest
+    return found
+
+
+def _versions_of(run_ids: Collection[str], published: Mapping[str, Manifest]) -> list[str]:
+    """`name/version` of what was made from these runs, by however many steps."""
+    origins_of = {
+        version: (manifest.provenance.run_id, {manifest.provenance.run_id, *manifest.provenance.parents})
+        for version, manifest in published.items()
+    }
     found: set[str] = {*run_ids}
-    while more := {version for version, (_, origins) in made_from.items() if origins & found} - found:
-        found |= more | {made_from[version][0] for version in more}  # training goes on from runs as well as versions
-    return sorted(found & made_from.keys())
+    while more := {version for version, (_, origins) in origins_of.items() if origins & found} - found:
+        found |= more | {origins_of[version][0] for version in more}  # training goes on from runs as well as versions
+    return sorted(found & origins_of.keys())

@@ -81,7 +81,7 @@ ERROR_REASON_CONTRIBUTOR_LIMIT_EXCEEDED: ErrorReason
 ERROR_REASON_FEEDBACK_STORE_FULL: ErrorReason
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "default_version", "task", "labels", "input", "variant", "execution_provider", "unknown_threshold", "metrics", "variant_trials", "unknown_measure", "traffic_trial")
+    __slots__ = ("name", "version", "default_version", "task", "labels", "input", "variant", "execution_provider", "unknown_threshold", "metrics", "variant_trials", "unknown_measure", "traffic_trial", "thumbnail_count")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +102,7 @@ class Model(_message.Message):
     VARIANT_TRIALS_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_MEASURE_FIELD_NUMBER: _ClassVar[int]
     TRAFFIC_TRIAL_FIELD_NUMBER: _ClassVar[int]
+    THUMBNAIL_COUNT_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     default_version: bool
@@ -115,7 +116,8 @@ class Model(_message.Message):
     variant_trials: _containers.RepeatedCompositeFieldContainer[VariantTrial]
     unknown_measure: UnknownMeasure
     traffic_trial: TrafficTrial
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., default_version: bool = ..., task: _Optional[_Union[Task, str]] = ..., labels: _Optional[_Iterable[str]] = ..., input: _Optional[_Union[ModelInput, _Mapping]] = ..., variant: _Optional[str] = ..., execution_provider: _Optional[str] = ..., unknown_threshold: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., variant_trials: _Optional[_Iterable[_Union[VariantTrial, _Mapping]]] = ..., unknown_measure: _Optional[_Union[UnknownMeasure, str]] = ..., traffic_trial: _Optional[_Union[TrafficTrial, _Mapping]] = ...) -> None: ...
+    thumbnail_count: int
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., default_version: bool = ..., task: _Optional[_Union[Task, str]] = ..., labels: _Optional[_Iterable[str]] = ..., input: _Optional[_Union[ModelInput, _Mapping]] = ..., variant: _Optional[str] = ..., execution_provider: _Optional[str] = ..., unknown_threshold: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., variant_trials: _Optional[_Iterable[_Union[VariantTrial, _Mapping]]] = ..., unknown_measure: _Optional[_Union[UnknownMeasure, str]] = ..., traffic_trial: _Optional[_Union[TrafficTrial, _Mapping]] = ..., thumbnail_count: _Optional[int] = ...) -> None: ...
 
 class TrafficTrial(_message.Message):
     __slots__ = ("role", "share", "reason")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"taxon/v1/explanation_service.proto\x12\x08taxon.v1\x1a\x1fgoogle/api/field_behavior.proto\"\xc3\x01\n\x0e\x45xplainRequest\x12\x18\n\nmodel_name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rmodel_version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05image\x18\x03 \x01(\x0c\x42\x04\xe2\x41\x01\x02\x12\x13\n\x05label\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x31\n\x06method\x18\x05 \x01(\x0e\x32\x1b.taxon.v1.ExplanationMethodB\x04\xe2\x41\x01\x01\x12\x1d\n\x0finclude_overlay\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x90\x02\n\x0f\x45xplainResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0f\n\x07variant\x18\x03 \x01(\t\x12\r\n\x05label\x18\x04 \x01(\t\x12\x13\n\x0b\x63lass_index\x18\x05 \x01(\x05\x12\r\n\x05score\x18\x06 \x01(\x02\x12+\n\x06method\x18\x07 \x01(\x0e\x32\x1b.taxon.v1.ExplanationMethod\x12%\n\x03map\x18\x08 \x01(\x0b\x32\x18.taxon.v1.ExplanationMap\x12\x13\n\x0boverlay_png\x18\t \x01(\x0c\x12\x11\n\trun_count\x18\n \x01(\x05\x12\x12\n\nrequest_id\x18\x0b \x01(\t\"I\n\x0e\x45xplanationMap\x12\x11\n\trow_count\x18\x01 \x01(\x05\x12\x14\n\x0c\x63olumn_count\x18\x02 \x01(\x05\x12\x0e\n\x06values\x18\x03 \x03(\x02*z\n\x11\x45xplanationMethod\x12\"\n\x1e\x45XPLANATION_METHOD_UNSPECIFIED\x10\x00\x12!\n\x1d\x45XPLANATION_METHOD_ACTIVATION\x10\x01\x12\x1e\n\x1a\x45XPLANATION_METHOD_MASKING\x10\x02\x32Y\n\x12\x45xplanationService\x12\x43\n\x07\x45xplain\x12\x18.taxon.v1.ExplainRequest\x1a\x19.taxon.v1.ExplainResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"taxon/v1/explanation_service.proto\x12\x08taxon.v1\x1a\x1fgoogle/api/field_behavior.proto\"\xe0\x01\n\x0e\x45xplainRequest\x12\x18\n\nmodel_name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rmodel_version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05image\x18\x03 \x01(\x0c\x42\x04\xe2\x41\x01\x02\x12\x13\n\x05label\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x31\n\x06method\x18\x05 \x01(\x0e\x32\x1b.taxon.v1.ExplanationMethodB\x04\xe2\x41\x01\x01\x12\x1d\n\x0finclude_overlay\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rmax_neighbors\x18\x07 \x01(\x05\x42\x04\xe2\x41\x01\x01\"\xb7\x02\n\x0f\x45xplainResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0f\n\x07variant\x18\x03 \x01(\t\x12\r\n\x05label\x18\x04 \x01(\t\x12\x13\n\x0b\x63lass_index\x18\x05 \x01(\x05\x12\r\n\x05score\x18\x06 \x01(\x02\x12+\n\x06method\x18\x07 \x01(\x0e\x32\x1b.taxon.v1.ExplanationMethod\x12%\n\x03map\x18\x08 \x01(\x0b\x32\x18.taxon.v1.ExplanationMap\x12\x13\n\x0boverlay_png\x18\t \x01(\x0c\x12\x11\n\trun_count\x18\n \x01(\x05\x12\x12\n\nrequest_id\x18\x0b \x01(\t\x12%\n\tneighbors\x18\x0c \x03(\x0b\x32\x12.taxon.v1.Neighbor\"A\n\x08Neighbor\x12\x11\n\tthumbnail\x18\x01 \x01(\x0c\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x12\n\nsimilarity\x18\x03 \x01(\x02\"I\n\x0e\x45xplanationMap\x12\x11\n\trow_count\x18\x01 \x01(\x05\x12\x14\n\x0c\x63olumn_count\x18\x02 \x01(\x05\x12\x0e\n\x06values\x18\x03 \x03(\x02*z\n\x11\x45xplanationMethod\x12\"\n\x1e\x45XPLANATION_METHOD_UNSPECIFIED\x10\x00\x12!\n\x1d\x45XPLANATION_METHOD_ACTIVATION\x10\x01\x12\x1e\n\x1a\x45XPLANATION_METHOD_MASKING\x10\x02\x32Y\n\x12\x45xplanationService\x12\x43\n\x07\x45xplain\x12\x18.taxon.v1.ExplainRequest\x1a\x19.taxon.v1.ExplainResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,16 +44,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPLAINREQUEST'].fields_by_name['method']._serialized_options = b'\342A\001\001'
   _globals['_EXPLAINREQUEST'].fields_by_name['include_overlay']._loaded_options = None
   _globals['_EXPLAINREQUEST'].fields_by_name['include_overlay']._serialized_options = b'\342A\001\001'
+  _globals['_EXPLAINREQUEST'].fields_by_name['max_neighbors']._loaded_options = None
+  _globals['_EXPLAINREQUEST'].fields_by_name['max_neighbors']._serialized_options = b'\342A\001\001'
   _globals['_EXPLANATIONSERVICE'].methods_by_name['Explain']._loaded_options = None
   _globals['_EXPLANATIONSERVICE'].methods_by_name['Explain']._serialized_options = b'\220\002\001'
-  _globals['_EXPLANATIONMETHOD']._serialized_start=629
-  _globals['_EXPLANATIONMETHOD']._serialized_end=751
+  _globals['_EXPLANATIONMETHOD']._serialized_start=764
+  _globals['_EXPLANATIONMETHOD']._serialized_end=886
   _globals['_EXPLAINREQUEST']._serialized_start=82
-  _globals['_EXPLAINREQUEST']._serialized_end=277
-  _globals['_EXPLAINRESPONSE']._serialized_start=280
-  _globals['_EXPLAINRESPONSE']._serialized_end=552
-  _globals['_EXPLANATIONMAP']._serialized_start=554
-  _globals['_EXPLANATIONMAP']._serialized_end=627
-  _globals['_EXPLANATIONSERVICE']._serialized_start=753
-  _globals['_EXPLANATIONSERVICE']._serialized_end=842
+  _globals['_EXPLAINREQUEST']._serialized_end=306
+  _globals['_EXPLAINRESPONSE']._serialized_start=309
+  _globals['_EXPLAINRESPONSE']._serialized_end=620
+  _globals['_NEIGHBOR']._serialized_start=622
+  _globals['_NEIGHBOR']._serialized_end=687
+  _globals['_EXPLANATIONMAP']._serialized_start=689
+  _globals['_EXPLANATIONMAP']._serialized_end=762
+  _globals['_EXPLANATIONSERVICE']._serialized_start=888
+  _globals['_EXPLANATIONSERVICE']._serialized_end=977
 # @@protoc_insertion_point(module_scope)

@@ -15,6 +15,7 @@ import pytest
 
 from taxon.feedback.store import Store
 from tests.fakes import COLORS, PROVENANCE, picture, toy_bundle
+from tests.taxon.feedback.entries import entry
 
 pytestmark = pytest.mark.slow
 playwright = pytest.importorskip("playwright.sync_api", reason="the stories of the console need playwright")
@@ -61,7 +62,9 @@ class Place:
     @contextmanager
     def showing(self) -> Iterator[None]:
         """The console of that server."""
-        rooms = [word for room in ("models", "runs", "feedback") for word in (f"--{room}", self.folder / room)]
+        rooms = [
+            word for room in ("models", "runs", "rounds", "feedback") for word in (f"--{room}", self.folder / room)
+        ]
         with self._running(
             "console", "--server", f"127.0.0.1:{self.port}", "--listen", "127.0.0.1:0", *rooms
         ) as process:
@@ -86,7 +89,13 @@ class Place:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("console")
-    toy_bundle(folder / "models")
+    toy_bundle(folder / "models", maps=True, thumbnails=("1" * 64, "2" * 64, "3" * 64))
+    (folder / "rounds/1").mkdir(parents=True)
+    held = {"number": 1, "name": "colors", "started": "2026-11-01T10:00:00+00:00", "production": 1}
+    held |= {"outcome": "refused", "reasons": ["of the held-out pictures 2 more are wrong"], "counts": {"merged": 120}}
+    held |= {"verdict": {"held_out": {"accuracy_before": 0.96, "accuracy_after": 0.95}}}
+    (folder / "rounds/1/round.json").write_text(json.dumps(held))
+    (folder / "rounds/1/report.html").write_text("<!doctype html><title>Round</title><h1>Version 1 stays</h1>")
     run = folder / "runs/first"
     (run / "report").mkdir(parents=True)
     facts = {"run_id": PROVENANCE.run_id, "created": "2026-11-01T10:00:00", "task": "single_label"}
@@ -198,6 +207,11 @@ def test_ask_why_by_keyboard_alone(browser, place):
         page.wait_for_selector("#why img")
         assert "Why blue?" in page.inner_text("#why")
         assert page.evaluate("document.querySelector('#why img').naturalWidth") > 0
+        alike = page.get_by_role("list", name="Training pictures that the model sees most alike").get_by_role(
+            "listitem"
+        )
+        assert [text.split()[0] for text in alike.all_inner_texts()] == ["blue", "red", "green"]
+        assert page.evaluate("[...document.querySelectorAll('.alike img')].every(image => image.naturalWidth > 0)")
         check_accessible(page)
 
 
@@ -256,6 +270,24 @@ def test_look_at_models_rates_lineage_and_reports(browser, place):
         page.get_by_role("link", name="Runs").first.click()
         page.wait_for_selector("text=Epochs")
         check_accessible(page)
+
+
+@pytest.mark.parametrize("settings", [DESK, PHONE])
+def test_see_where_the_loop_stands(browser, place, settings):
+    store = Store(place.folder / "feedback")
+    store.add([entry(7), entry(8, who="joe")])
+    store.close()
+    with place.serving(), place.showing(), looking(browser, place, settings) as page:
+        page.get_by_role("link", name="Loop").click()
+        page.wait_for_selector("text=for a decision")
+        check_accessible(page)
+        assert "taxon feedback review" in page.inner_text("section.card ol")
+        assert "refused" in page.inner_text("table")
+        page.get_by_role("link", name="Report of round 1").click()
+        page.wait_for_selector("text=Version 1 stays")
+        page.go_back()
+        page.get_by_role("link", name="Review", exact=True).click()
+        page.wait_for_selector(".review")
 
 
 def test_a_server_goes_away_and_comes_back(browser, place):

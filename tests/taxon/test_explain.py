@@ -1,6 +1,7 @@
 """`taxon explain`, by a server and on a bundle."""
 
 import asyncio
+import base64
 from io import BytesIO
 
 import numpy as np
@@ -46,6 +47,36 @@ def test_a_bundle_explains_without_a_server(tmp_path, red, capsys, monkeypatch, 
     assert explained > 3 * others
 
 
+ALIKE = ("1" * 64, "2" * 64, "3" * 64)
+
+
+def test_a_page_shows_training_pictures_that_are_alike(tmp_path, red, capsys):
+    labels = ("<i>red</i>", "green", "blue")
+    bundle = toy_bundle(tmp_path / "models", maps=True, labels=labels, thumbnails=ALIKE)
+    words = ["explain", str(red), "--bundle", str(bundle.folder), "--out", str(tmp_path)]
+    assert cli.main([*words, "--neighbors", "2"]) == 0
+    page = tmp_path / "red.explained.html"
+    assert capsys.readouterr().out.endswith(f", {page}\n")
+    shown = page.read_text()
+    assert "<i>red" not in shown
+    strip = shown.partition("<ol>")[2].splitlines()
+    assert "&lt;i&gt;red&lt;/i&gt; <small>1.000" in strip[1]
+    assert base64.b64encode(bundle.read("thumbnails/0.jpg")).decode() in strip[1]
+    assert shown.count("<li>") == 2
+
+
+async def test_a_server_sends_training_pictures_only_if_it_holds_some(tmp_path, red, capsys):
+    toy_bundle(tmp_path / "models", maps=True, thumbnails=ALIKE)
+    toy_bundle(tmp_path / "models", "bare", maps=True)
+    async with running(tmp_path / "models") as server:
+        words = ["explain", str(red), "--server", server.address, "--out", str(tmp_path), "--neighbors", "1"]
+        assert await asyncio.to_thread(cli.main, [*words, "--model", "bare"]) == 1
+        assert not (tmp_path / "red.explained.html").exists()
+        assert await asyncio.to_thread(cli.main, [*words, "--model", "colors"]) == 0
+    assert "exported without thumbnails" in capsys.readouterr().err
+    assert (tmp_path / "red.explained.html").read_text().count("<li>") == 1
+
+
 async def test_a_server_explains_what_it_is_asked_for(tmp_path, red, capsys):
     toy_bundle(tmp_path / "models", maps=True)
     async with running(tmp_path / "models") as server:
@@ -65,6 +96,7 @@ async def test_a_server_explains_what_it_is_asked_for(tmp_path, red, capsys):
     [
         (["--label", "violet"], 1, "no label 'violet'"),
         (["--method", "activation"], 1, "exported without maps"),
+        (["--neighbors", "1"], 1, "exported without thumbnails"),
         (["--variant", "int8"], 2, "has no variant int8"),
         (["--bundle", "."], 2, "is no version of a model"),
     ],

@@ -23,6 +23,14 @@ VALID = {
 
 BY = {"unknown": 0.5, "unknown_by": "familiarity"}
 JUDGED = {"golden": [{**VALID["golden"][0], "familiarity": 0.9}]}
+MAPPED = {
+    "maps": {"feature_count": 4, "shape": [1, 1], "weights": "maps.npy", "tolerance": 0.02},
+    "golden": [{**VALID["golden"][0], "map": [1.0]}],
+}
+THUMBNAILS = {
+    "features": "thumbnails/features.npy",
+    "pictures": [{"file": "thumbnails/000.jpg", "labels": ["cow"], "sha256": "2" * 64}],
+}
 
 
 def changed(**parts: object) -> str:
@@ -54,6 +62,8 @@ def test_a_valid_manifest_survives_writing_and_reading():
         (changed(input={"kind": "features", "shape": [2], "names": ["a"]}), "1 names for 2 features"),
         (changed(input={"kind": "features", "shape": [2], "names": ["a", "a"]}), r"\['a'\] occur more than once"),
         (changed(golden=[]), "golden"),
+        (changed(thumbnails=THUMBNAILS), "there are none without maps"),
+        (changed(**MAPPED, thumbnails=THUMBNAILS), r"thumbnails are labelled \['cow'\]"),
         (changed(golden=[{"file": "../x", "scores": [0.5, 0.5], "tolerance": 0.1}]), "stay inside"),
         (changed(golden=[{"file": "/x", "scores": [0.5, 0.5], "tolerance": 0.1}]), "stay inside"),
         (changed(golden=[{"file": "a", "scores": [0.5], "tolerance": 0.1}]), "1 scores for 2 labels"),

@@ -2,10 +2,11 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from taxon import ranges
-from taxon.bundle.manifest import BundleError
+from taxon.bundle.manifest import MOST_THUMBNAILS, BundleError
 from taxon.training.commands.export_summary import print_summary
 from taxon.training.errors import TrainingError
 from taxon.training.exporting import bundling, foreign
@@ -35,6 +36,15 @@ def main(argv: list[str]) -> int:
         help="whose arithmetic resizes pictures, in the service too: Pillow's, or fast_image_resize's, several times "
         "as fast; by default as in training, and pillow with --checkpoint; refused if another changes the accuracy",
     )
+    parser.add_argument(
+        "--thumbnails",
+        type=ranges.whole(0, MOST_THUMBNAILS),
+        default=0,
+        metavar="COUNT",
+        help="let so many training pictures leave with the bundle, small and without metadata, to be shown beside "
+        f"answers by `taxon explain --neighbors`: whoever has the bundle can look at them; at most {MOST_THUMBNAILS}, "
+        "none by default; goes with --maps",
+    )
     add_foreign(parser)
     add_settings(parser)
     options = parser.parse_args(argv)
@@ -42,9 +52,11 @@ def main(argv: list[str]) -> int:
         parser.error("give the folder of a run, or --checkpoint with --model, --labels and --data")
     if options.checkpoint is not None and None in (options.model, options.labels, options.data):
         parser.error("--checkpoint needs --model, --labels and --data")
+    if options.thumbnails and not options.maps:
+        parser.error("--thumbnails goes with --maps: they are found by the features that maps have")
     try:
         name = model_name(options.name, options.run or options.checkpoint.with_suffix(""))
-        chosen = settings(options)
+        chosen = replace(settings(options), thumbnail_count=options.thumbnails)
         candidate = from_run(options.run) if options.run else _from_checkpoint(options)
         changes = {"scaled_decoding": options.scaled_decoding, "resampler": options.resampler}
         candidate = candidate.with_pixels(**{name: value for name, value in changes.items() if value})

@@ -34,6 +34,7 @@ from taxon.training.exporting import (
     parity,
     spread,
     tf32,
+    thumbnails,
     variants,
 )
 from taxon.training.exporting.calibrate import UNCALIBRATED, Calibrated
@@ -64,6 +65,8 @@ class Settings:
     """Share of validation pictures that keep an answer; None for no `unknown` threshold."""
     maps: bool = False
     """Class activation maps, if the network ends in a global pooling and a linear layer."""
+    thumbnail_count: int = 0
+    """Training pictures that leave with the bundle, at most; there are none without maps."""
     tolerance: float | None = None
     """Largest score difference on every provider; each provider's own by default."""
     precisions: tuple[str, ...] = ()
@@ -185,6 +188,12 @@ def publish(
             candidate, name, proofs, calibrated, maps.write(mapped, golden_maps, staged) if mapped else None
         )
         draft = draft.model_copy(update={"distributions": spread.measured(candidate, reference)})
+        if settings.thumbnail_count:
+            held, note = None, "no thumbnails: there are no maps, by whose features they would be found"
+            if mapped:
+                held, note = thumbnails.write(candidate, staged, staged / GRAPH_FILE, settings.thumbnail_count)
+            draft = draft.model_copy(update={"thumbnails": held})
+            notes.append(note)
         pictures = variants.timed_pictures(candidate)
         full = Variant(
             file=GRAPH_FILE,
@@ -205,6 +214,8 @@ def publish(
             contents["map_faithfulness"] = dataclasses.asdict(faithful)
             notes.append(faithful.sentence)
         write_report(staged, "metrics.json", contents)
+        if draft.thumbnails:
+            (staged / "report" / thumbnails.CARD).write_text(thumbnails.card(name, draft.thumbnails), encoding="utf-8")
         bundle = store.publish(staged, draft, settings.sign)
     notes += [
         result.note if isinstance(result, Kept) else f"no {result.precision}: {result.reason}" for result in lighter

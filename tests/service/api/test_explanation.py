@@ -93,10 +93,40 @@ async def test_a_graph_with_maps_is_run_once_and_explains_any_label(serve, tmp_p
     assert (masked.method, masked.label) == (EXPLANATION_METHOD_MASKING, "red")
 
 
+async def test_training_pictures_that_are_alike_come_with_it_the_nearest_first(serve, tmp_path):
+    bundle = toy_bundle(tmp_path / "models", maps=True, thumbnails=("1" * 64, "2" * 64, "3" * 64))
+    async with serve(tmp_path / "models") as running, AsyncClient(running.address) as client:
+        (model,) = await client.list_models()
+        mauve = picture((180, 20, 90))
+        found = await client.explain(mauve, neighbors=2, label="green")
+        masked = await client.explain(mauve, neighbors=9, method="masking")
+        none = await client.explain(mauve)
+    assert model.thumbnail_count == 3
+    assert [[*one.labels] for one in found.neighbors] == [["red"], ["blue"]]
+    length = (180**2 + 20**2 + 90**2) ** 0.5
+    assert [one.similarity for one in found.neighbors] == pytest.approx([180 / length, 90 / length], abs=1e-5)
+    assert found.neighbors[0].thumbnail == bundle.read("thumbnails/0.jpg")
+    assert [[*one.labels] for one in masked.neighbors] == [["red"], ["blue"], ["green"]]
+    assert not none.neighbors
+
+
+async def test_thumbnails_that_have_changed_since_the_load_are_not_shown(serve, tmp_path, refused):
+    bundle = toy_bundle(tmp_path / "models", maps=True, thumbnails=("1" * 64,))
+    async with serve(tmp_path / "models") as running:
+        (bundle.folder / "thumbnails/0.jpg").write_bytes(picture(COLORS["blue"], form="JPEG"))
+        stub = ExplanationServiceStub(running.channel)
+        gone = await refused(stub.Explain(ExplainRequest(image=picture(), max_neighbors=1)))
+        assert (await stub.Explain(ExplainRequest(image=picture()))).label == "red"
+    assert (gone.code, gone.reason) == (grpc.StatusCode.UNAVAILABLE, "NOT_SERVING")
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
         ({"image": b""}, "image"),
+        ({"max_neighbors": 1}, "max_neighbors"),
+        ({"max_neighbors": 17}, "max_neighbors"),
+        ({"max_neighbors": -1}, "max_neighbors"),
         ({"label": "violet"}, "label"),
         ({"method": 7}, "method"),
         ({"method": EXPLANATION_METHOD_ACTIVATION}, "method"),

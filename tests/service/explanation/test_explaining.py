@@ -1,6 +1,7 @@
 """What becomes of an explanation if some of its masked copies have no scores."""
 
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,7 +32,7 @@ class Failing:
 async def test_a_copy_that_fails_costs_the_copies_after_it_only(monkeypatch, error):
     monkeypatch.setattr(masking, "MASK_COUNT", 40)
     monkeypatch.setattr(masking, "FEWEST_MASKS", 10)
-    late, early = (Explaining(Failing(error, at), Metrics()) for at in (30, 3))
+    late, early = (Explaining(Path("models"), Failing(error, at), Metrics()) for at in (30, 3))
     evidence = await late._masked(None, FIRST, 0, time.monotonic() + 60)
     assert 10 <= evidence.count < 40
     assert np.isfinite(evidence.map()).all()

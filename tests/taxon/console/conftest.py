@@ -47,7 +47,9 @@ def serve() -> Callable[..., AbstractAsyncContextManager[Running]]:
 
 @dataclass
 class Shared:
-    """A server that many tests ask: its model `colors` has a version that is refused, `evil` has labels of HTML."""
+    """A server that many tests ask: its model `colors` has a version that is refused, `evil` has labels of HTML,
+    and `alike` thumbnails too.
+    """
 
     models: Path
     feedback: Path
@@ -61,6 +63,7 @@ async def shared(tmp_path_factory) -> AsyncIterator[Shared]:
     toy_bundle(models)
     toy_bundle(models, golden_shift=0.3)
     toy_bundle(models, "evil", labels=("red", EVIL, '"quoted"'))
+    toy_bundle(models, "alike", labels=("red", EVIL, '"quoted"'), maps=True, thumbnails=("1" * 64, "2" * 64))
     version_labels.write(models, "colors", "candidate", 1)
     default_history.record(models, "colors", {"action": "promote", "from": None, "to": 1, "reason": "<i>first</i>"})
     async with running(models, "--feedback", str(feedback)) as server:

@@ -47,6 +47,17 @@ async def test_html_in_labels_and_file_names_is_text(shared, browse):
     assert '<img src="data:image/png;base64,iVBOR' in why.text
 
 
+async def test_training_pictures_that_are_alike_stand_beside_the_heat_map(shared, browse):
+    """Of the model that holds some, and only there; their labels are text too."""
+    async with browse(shared.address) as browser:
+        alike = await browser.post("/explain", files=sent(), data={"model": "alike"})
+        other = await browser.post("/explain", files=sent(), data={"model": "evil"})
+    assert alike.text.count('<img src="data:image/jpeg;base64,/9j/') == 2
+    assert "&lt;img src=x onerror=alert(1)&gt; <span" in alike.text
+    assert "<img src=x" not in alike.text
+    assert "Training pictures" not in other.text
+
+
 async def test_what_cannot_be_classified_is_said(shared, browse):
     cases = [
         (None, "colors", 400, "There is no picture"),

@@ -154,13 +154,13 @@ def test_more_or_less_may_be_wanted(store, run, tmp_path):
     }
 
 
-def publish(models, run_id, *parents, monkeypatch):
+def publish(models, run_id, *parents, monkeypatch, **given):
     origin = "tests.fakes.PROVENANCE"
     from tests.fakes import PROVENANCE
 
     changed = PROVENANCE.model_copy(update={"run_id": run_id, "parents": parents})
     monkeypatch.setattr(origin, changed)
-    return toy_bundle(models)
+    return toy_bundle(models, **given)
 
 
 def trained(folder, run_id, seen):
@@ -180,7 +180,7 @@ def test_who_leaves_leaves_nothing_but_the_names_of_versions(store, run, tmp_pat
     models = tmp_path / "models"
     publish(models, "id-of-0", monkeypatch=monkeypatch)
     publish(models, "id-of-1", monkeypatch=monkeypatch)
-    publish(models, "id-of-2", "colors/1", monkeypatch=monkeypatch)
+    publish(models, "id-of-2", "colors/1", monkeypatch=monkeypatch, maps=True, thumbnails=("0" * 64, NAMES[9]))
     assert bundles.versions(models, "colors") == [1, 2, 3]
     (done,) = run("forget", "jane", "--runs", tmp_path / "runs", "--models", models)
     assert done == {
@@ -190,6 +190,7 @@ def test_who_leaves_leaves_nothing_but_the_names_of_versions(store, run, tmp_pat
         "missing_exports": [str(tmp_path / "moved")],
         "runs": [str(tmp_path / "runs" / "run-0")],
         "versions": ["colors/1", "colors/3"],
+        "thumbnails": [],  # what joe alone spoke of
     }
     assert {kept.contributor for kept in store.said()} == {store.pseudonyms.of("joe")}
     left = {path.name.partition(".")[0] for path in (tmp_path / "out").rglob("*.png")}
@@ -214,6 +215,15 @@ def test_a_version_of_a_round_is_named_too(store, run, tmp_path, monkeypatch):
     publish(tmp_path / "models", "id-of-round", "id-of-first", monkeypatch=monkeypatch)
     (done,) = run("forget", "jane", "--runs", "runs", "--runs", "rounds", "--models", "models")
     assert (done["runs"], done["versions"]) == (["rounds/1/run"], ["colors/2"])
+
+
+def test_a_version_that_shows_the_picture_is_named_whatever_it_was_made_from(store, run, tmp_path, monkeypatch):
+    fill(store)
+    models = tmp_path / "models"
+    publish(models, "id-of-another", monkeypatch=monkeypatch, maps=True, thumbnails=("0" * 64,))
+    publish(models, "id-of-another", monkeypatch=monkeypatch, maps=True, thumbnails=("0" * 64, NAMES[1]))
+    (done,) = run("forget", "jane", "--models", models)
+    assert (done["versions"], done["thumbnails"]) == ([], ["colors/2"])
 
 
 @pytest.mark.parametrize("option", ["--runs", "--models"])

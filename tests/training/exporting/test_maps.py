@@ -117,7 +117,8 @@ def test_a_bundle_has_maps_with_their_proof(published):
         session = proven.session
         assert [output.name for output in session.outputs] == ["scores", "familiarity", "places"]
         for golden, picture in zip(manifest.golden, proven.given, strict=True):
-            row, found = session.run_with_maps(picture[None], proven.head)
+            row, places = session.run_with_places(picture[None])
+            found = of_places(places, proven.head)
             np.testing.assert_array_equal(row, session.run(picture[None]))
             winner = np.argmax(golden.scores)
             expected = np.reshape(golden.map, (8, 8))
