@@ -32,29 +32,14 @@ PEOPLE = {"ann": 0.02, "bob": 0.02, "cem": 0.02, "dee": 0.02, "mallory": 0.42}
 SECOND_OPINIONS = 0.3
 BF16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text()
 """Whether this CPU multiplies so; where it does not, that is emulated and much slower than fp32."""
-TRAIN = (
-    [
-        "--model",
-        "resnet9_narrow",
-        "--epochs",
-        "6",
-        "--batch-size",
-        "128",
-        "--lr",
-        "0.004",
-        "--ema",
-        "0.99",
-        "--pad",
-        "2",
-        "--precision",
-        "bf16" if BF16 else "fp32",
-    ]
-    if GIVEN
-    else ["--recipe", "digits"]
+GIVEN_RECIPE = (
+    "--recipe cifar10_fast --model airbench --epochs 6 --ema 0.98 --set optim.warmup_epochs=1 "
+    f"--set optim.evaluate_every=1 --set data.validate_on=val --precision {'bf16' if BF16 else 'fp32'}"
 )
-ROUND = [] if GIVEN else ["--epochs", 60]
-THREADS = len(os.sched_getaffinity(0)) if GIVEN else 1
-"""More than one costs small pictures more than it gives."""
+TRAIN = (GIVEN_RECIPE if GIVEN else "--recipe digits").split()
+ROUND = ["--epochs", 4 if GIVEN else 60]
+THREADS = int(os.environ.get("OMP_NUM_THREADS") or (len(os.sched_getaffinity(0)) if GIVEN else 1))
+"""More than one costs small pictures, and a busy machine, more than it gives."""
 PATIENCE_S = 1800
 """For a call: the machine may be asleep meanwhile."""
 BEGAN_S = time.monotonic()
