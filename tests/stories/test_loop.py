@@ -33,11 +33,11 @@ SECOND_OPINIONS = 0.3
 BF16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text()
 """Whether this CPU multiplies so; where it does not, that is emulated and much slower than fp32."""
 GIVEN_RECIPE = (
-    "--recipe cifar10_fast --model airbench --epochs 6 --ema 0.98 --set optim.warmup_epochs=1 "
+    "--recipe cifar10_fast --model airbench --epochs 3 --ema 0.98 --set optim.warmup_epochs=1 "
     f"--set optim.evaluate_every=1 --set data.validate_on=val --precision {'bf16' if BF16 else 'fp32'}"
 )
 TRAIN = (GIVEN_RECIPE if GIVEN else "--recipe digits").split()
-ROUND = ["--epochs", 4 if GIVEN else 60]
+ROUND = ["--epochs", 2 if GIVEN else 60]
 THREADS = int(os.environ.get("OMP_NUM_THREADS") or (len(os.sched_getaffinity(0)) if GIVEN else 1))
 """More than one costs small pictures, and a busy machine, more than it gives."""
 PATIENCE_S = 1800
