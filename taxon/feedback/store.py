@@ -196,7 +196,9 @@ class Store:
         with _told():
             with self._index.writing():
                 pictures = self.pictures_of(contributor)
+                answered = [*self._index.execute("SELECT request_id FROM said WHERE contributor = ?", (contributor,))]
                 self._index.execute("DELETE FROM said WHERE contributor = ?", (contributor,))
+                self._drop_answers(request_id for (request_id,) in answered)
                 self._index.execute("DELETE FROM tallies WHERE contributor = ?", (contributor,))
                 others = "SELECT 1 FROM said WHERE picture = ?"
                 gone = [picture for picture in pictures if not self._index.first(others, (picture,))]
@@ -275,6 +277,8 @@ class Store:
         """The last word of a contributor on a picture counts."""
         note = said.note if self._seal is None or not said.note else self._seal.closed(said.note.encode(), "note").hex()
         who, labels, proposed = self.pseudonyms.of(said.contributor), _listed(said.labels), _listed(said.proposed)
+        mine = "SELECT request_id FROM said WHERE contributor = ? AND picture = ?"
+        before = [answered for (answered,) in self._index.execute(mine, (who, picture)) if answered != request_id]
         self._index.execute(
             "INSERT INTO said VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (contributor, picture) DO UPDATE SET"
             " request_id = excluded.request_id, labels = excluded.labels, proposed = excluded.proposed,"
@@ -282,10 +286,14 @@ class Store:
             (who, picture, request_id, labels, proposed, said.consent, said.license, note, now),
         )
         self._index.execute("UPDATE pictures SET kept_at = ? WHERE id = ?", (now, picture))
-        self._index.execute(  # answers that only what was said before referred to
-            "DELETE FROM answers WHERE picture = ? AND why = 'feedback'"
-            " AND request_id NOT IN (SELECT request_id FROM said WHERE picture = ?)",
-            (picture, picture),
+        self._drop_answers(before)
+
+    def _drop_answers(self, request_ids: Iterable[str]) -> None:
+        """Those that are kept only because somebody spoke of them, and of which nobody speaks now."""
+        self._index.executemany(
+            "DELETE FROM answers WHERE request_id = ? AND why = 'feedback'"
+            " AND NOT EXISTS (SELECT 1 FROM said WHERE said.request_id = answers.request_id)",
+            [(request_id,) for request_id in request_ids],
         )
 
     def _tally(self, contributor: str, now: float) -> TooMuchSaidError | None:

@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -20,12 +21,20 @@ from tests.taxon.feedback.entries import WRITER, kill_and_look, words_of
 pytestmark = pytest.mark.faults
 
 MESSAGES = int(os.environ.get("TAXON_FAULT_FEEDBACK", "4000"))
+"""Of all writers of one store; of its servers a sixth of that."""
+FEWEST, MOST = 20 * MESSAGES // 4000, 200 * MESSAGES // 4000
+"""Between two deaths of a server, or of a database."""
+BEGAN_S = time.monotonic()
+
+
+def told(what):
+    print(f"{time.monotonic() - BEGAN_S:.0f} s: {what}", flush=True)  # noqa: T201 - for whoever asks with -s
 
 
 def test_writers_that_are_killed_lose_nothing(place):
     rounds = 20
-    kept = kill_and_look(place, rounds, count=2 * MESSAGES // rounds, draw=random.Random(7))
-    print(f"{kept} messages were acknowledged, {rounds} writers killed")  # noqa: T201 - for whoever asks with -s
+    kept = kill_and_look(place, rounds, count=2 * MESSAGES // rounds, draw=random.Random(7), at_once=8)
+    told(f"{kept} messages were acknowledged, {rounds} writers killed")
     assert kept > MESSAGES // 2
 
 
@@ -34,13 +43,14 @@ def test_a_database_that_is_killed_loses_nothing(tmp_path):
     with running() as server:
         place, acknowledged, dice = Shared(server.new(), str(tmp_path)), set(), random.Random(13)
         for life in range(6):
-            words = [sys.executable, "-c", WRITER, str(life * 10_000), "10000", *words_of(place)]
+            words = [sys.executable, "-c", WRITER, str(life * 2 * MOST), str(2 * MOST), "1", *words_of(place)]
             with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as writer:
-                for _ in range(dice.randrange(20, 200)):
+                for _ in range(dice.randrange(FEWEST, MOST)):
                     acknowledged.add(int(writer.stdout.readline()))
                 server.stop("immediate")
                 acknowledged.update(map(int, writer.stdout))
             server.start()
+        told(f"{len(acknowledged)} messages were acknowledged, a database killed 6 times")
         store = Store(place)
         said = [kept.request_id for kept in store.said()]
         assert len(said) == len({*said})
@@ -63,7 +73,7 @@ def test_servers_that_are_killed_lose_nothing(serve, place):
 
         def send(who, address=served.address, life=life, ended=ended):
             with Client(address, timeout_s=2) as client:
-                for number in range(10_000):
+                for number in range(2 * MOST):
                     if ended.is_set():
                         return
                     name = f"{who} {life} {number}"
@@ -82,13 +92,13 @@ def test_servers_that_are_killed_lose_nothing(serve, place):
         senders = [threading.Thread(target=send, args=(who,)) for who in range(4)]
         for sender in senders:
             sender.start()
-        before, wanted = len(acknowledged), dice.randrange(20, 200)
-        until(lambda before=before, wanted=wanted: len(acknowledged) - before > wanted)
+        before, wanted = len(acknowledged), dice.randrange(FEWEST, MOST)
+        until(lambda before=before, wanted=wanted: len(acknowledged) - before > wanted, seconds=max(60, wanted))
         served.process.kill()
         ended.set()
         for sender in senders:
             sender.join()
-    print(f"{len(acknowledged)} messages were acknowledged, 6 servers killed")  # noqa: T201 - likewise
+    told(f"{len(acknowledged)} messages were acknowledged, 6 servers killed")
     store = Store(place)
     said = [kept.contributor for kept in store.said()]
     assert len(said) == len({*said})

@@ -49,33 +49,35 @@ import sys
 from taxon.feedback.opening import place_of
 from taxon.feedback.store import Store
 from tests.taxon.feedback.entries import answer, entry
-first, count, database, pictures = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:]
+first, count, at_once, database, *pictures = sys.argv[1:]
 store = Store(place_of(database, *(pictures or [None])))
-for number in range(first, first + count):
-    store.add([entry(number % 32, who=f"somebody {number}", answer=answer(number))])
-    print(number, flush=True)
+for begin in range(int(first), int(first) + int(count), int(at_once)):
+    numbers = range(begin, begin + int(at_once))
+    store.add([entry(number % 32, who=f"somebody {number}", answer=answer(number)) for number in numbers])
+    print(*numbers, sep="\\n", flush=True)
 """
+"""Says so many things from a first one on, so many in one turn, and tells each that was kept."""
 
 
-def kill_and_look(place, rounds, count, draw):
+def kill_and_look(place, rounds, count, draw, at_once=1):
     """Writers are killed between two lines of theirs, wherever that is; what they had acknowledged must be there."""
     acknowledged, first = set(), 0
     for _ in range(rounds):
-        words = [sys.executable, "-c", WRITER, str(first), str(count), *words_of(place)]
+        words = [sys.executable, "-c", WRITER, str(first), str(count), str(at_once), *words_of(place)]
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as writer:
             for _ in range(draw.randrange(1, count)):
-                if not writer.stdout.readline():
+                if not (line := writer.stdout.readline()):
                     break
-                acknowledged.add(first)
-                first += 1
+                acknowledged.add(int(line))
             writer.kill()
             for line in writer.stdout:
                 acknowledged.add(int(line))
-        first = max(acknowledged, default=-1) + 2  # one more may have been kept without being told
+        first = max(acknowledged, default=-1) + 1 + at_once  # one more turn may have been kept without being told
     store = Store(place)
     said = [kept.request_id for kept in store.said()]
     assert len(said) == len(set(said))
     assert {f"id-{number}" for number in acknowledged} <= set(said)
+    assert len(said) <= len(acknowledged) + rounds * at_once
     store.sweep()
     kept = {kept.picture: kept.extension for kept in store.said()}
     assert {name_of(store.pictures.read(*pair)) for pair in kept.items()} == set(kept)

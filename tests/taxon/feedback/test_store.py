@@ -136,6 +136,31 @@ def test_who_is_forgotten_leaves_nothing(store):
     assert store.forget(store.pseudonyms.of("jane")) == ([], 0)
 
 
+def test_answers_that_nobody_speaks_of_any_more_go(store):
+    store.add([entry(), entry(who="joe", answer=answer(1)), entry(1, who=None, answer=answer(2))])
+    store.add([entry(answer=answer(3)), entry(1, answer=answer(2)), entry(1, answer=answer(4))])
+    kept = [store.answer(f"id-{number}") is not None for number in range(5)]
+    assert kept == [False, True, True, True, True]  # the third was captured whoever speaks of it
+    store.forget(store.pseudonyms.of("jane"))
+    assert [store.answer(f"id-{number}") is not None for number in range(5)] == [False, True, False, False, False]
+
+
+def test_what_is_said_costs_as_much_however_many_have_spoken_of_the_picture(tmp_path, open_store):
+    store, steps = open_store(tmp_path), []
+    store._index._connection.set_progress_handler(lambda: steps.append(1), 10)
+
+    def cost(first, count):
+        steps.clear()
+        numbers = range(first, first + count)
+        store.add([entry(who=f"somebody {number}", answer=answer(number)) for number in numbers])
+        return len(steps)
+
+    cost(0, 10)
+    early = cost(10, 10)
+    cost(20, 200)
+    assert cost(220, 10) < 2 * early
+
+
 def test_a_full_disk_leaves_nothing_half_written(store, monkeypatch):
     store.add([entry(0)])
     real = atomic_files.write
