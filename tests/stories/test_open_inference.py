@@ -26,6 +26,7 @@ from taxon.inference import model_config_pb2, open_inference_service_pb2
 from tests.export_text_and_audio import AUDIO_LABELS, TEXT_LABELS, export
 from tests.fakes import COLORS, TOY_PIXELS, picture, toy_bundle
 from tests.tensor_models import simple, strings
+from tests.walkthrough import ROOT, blocks
 
 TRITONCLIENT = os.environ.get("TAXON_TRITONCLIENT", "")
 KSERVE = os.environ.get("TAXON_KSERVE", "")
@@ -147,6 +148,18 @@ def test_model_control_flow(address):
 @needs_tritonclient
 def test_image_client_flow(address, folder):
     assert flow(address, "image_client", folder)["found"][0] == ["1", "green"]
+
+
+@needs_tritonclient
+def test_the_client_on_the_page_for_users_of_triton(address, folder, tmp_path):
+    (code,) = [text for language, text in blocks(ROOT / "docs/coming_from.md") if language == "python"]
+    shutil.copy(folder / "red.png", tmp_path / "cat.jpg")
+    words = [TRITONCLIENT, "-c", code.replace("localhost:50051", address).replace('"pets"', '"colors"')]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    scores, best = done.stdout.splitlines()
+    assert scores.startswith("[[0.")
+    assert best.endswith(":red']]")
 
 
 @needs_tritonclient
