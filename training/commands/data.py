@@ -148,6 +148,8 @@ def _next(arguments: argparse.Namespace) -> None:
     run = arguments.run and Run.open(arguments.run)
     with opened(arguments) as store:
         chosen = list(next_to_label(store, arguments.count, arguments.by, run, arguments.model))
+    if not chosen:
+        sys.stderr.write(f"taxon data next: {NOTHING_CAPTURED}\n")
     for picture, answer in chosen:
         _print({"picture": picture, **answer._asdict()})
 
@@ -179,6 +181,10 @@ def _print(content: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
 
 
+NOTHING_CAPTURED = (
+    "no picture waits: none was captured of which nobody has spoken yet; `taxon serve --feedback-sample`, "
+    "--feedback-below-score and --feedback-unfamiliar capture some"
+)
 FEEDBACK = {"suspects": _suspects, "next": _next, "merge": _merge}
 
 

@@ -115,3 +115,9 @@ def test_pictures_that_nobody_has_spoken_of_are_ranked(store, template, tmp_path
     words = ["data", "next", "--store", str(store.place), "--by", "uncertain", "--count", "1"]
     assert cli.main(words) == 0
     assert json.loads(capsys.readouterr().out)["score"] == 0.3
+
+
+def test_that_nothing_waits_is_said(store, capsys):
+    assert cli.main(["data", "next", "--store", str(store.place), "--by", "uncertain"]) == 0
+    printed = capsys.readouterr()
+    assert (printed.out, "--feedback-sample" in printed.err) == ("", True)
