@@ -140,6 +140,8 @@ def _suspects(arguments: argparse.Namespace) -> None:
     with opened(arguments) as store:
         found = suspects(store, cases(store, model=arguments.model), Run.open(arguments.run))
         store.suspect(found.suspicions)
+    if not found.suspicions:
+        sys.stderr.write("taxon data suspects: no label that people gave waits for a decision\n")
     for one in sorted(found.suspicions, key=lambda one: -one.suspicion)[: arguments.count]:
         _print(one._asdict() | {"confident": one.picture in found.confident})
 

@@ -117,7 +117,9 @@ def test_pictures_that_nobody_has_spoken_of_are_ranked(store, template, tmp_path
     assert json.loads(capsys.readouterr().out)["score"] == 0.3
 
 
-def test_that_nothing_waits_is_said(store, capsys):
-    assert cli.main(["data", "next", "--store", str(store.place), "--by", "uncertain"]) == 0
+@pytest.mark.parametrize(("verb", "said"), [("next", "--feedback-sample"), ("suspects", "waits for a decision")])
+def test_that_nothing_waits_is_said(store, template, capsys, verb, said):
+    run = template / "runs" / "first"
+    assert cli.main(["data", verb, "--store", str(store.place), "--run", str(run)]) == 0
     printed = capsys.readouterr()
-    assert (printed.out, "--feedback-sample" in printed.err) == ("", True)
+    assert (printed.out, said in printed.err) == ("", True)
