@@ -33,6 +33,7 @@ KSERVE = os.environ.get("TAXON_KSERVE", "")
 PERF_ANALYZER = os.environ.get("TAXON_PERF_ANALYZER", "")
 GRPCURL = os.environ.get("TAXON_GRPCURL", "") or shutil.which("grpcurl") or ""
 FLOWS = Path(__file__).parent / "clients" / "tritonclient_flows.py"
+START_S = 120
 # What we have and Triton has not: KServe's answers to loading and unloading, the protocol's own `properties`.
 OURS = {
     "inference.ModelMetadataResponse.properties",
@@ -69,14 +70,16 @@ def address(folder):
     control = ["--model-control", "explicit", "--log-level", "warning"]
     command = [sys.executable, "-m", "taxon.cli", *map(str, words), *control]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        until = time.monotonic() + 30
-        while not port_file.exists() and process.poll() is None and time.monotonic() < until:
-            time.sleep(0.01)
-        server = f"127.0.0.1:{port_file.read_text().strip()}"
-        health = [sys.executable, "-m", "taxon.cli", "health", "--server", server, "--wait-s", "30"]
-        subprocess.run(health, check=True, timeout=60, stdout=subprocess.DEVNULL)
-        yield server
-        process.terminate()
+        try:
+            until = time.monotonic() + START_S
+            while not port_file.exists() and process.poll() is None and time.monotonic() < until:
+                time.sleep(0.01)
+            server = f"127.0.0.1:{port_file.read_text().strip()}"
+            health = [sys.executable, "-m", "taxon.cli", "health", "--server", server, "--wait-s", str(START_S)]
+            subprocess.run(health, check=True, timeout=2 * START_S, stdout=subprocess.DEVNULL)
+            yield server
+        finally:  # else leaving the process would wait for it for ever
+            process.terminate()
         assert process.wait(40) == 0
 
 
