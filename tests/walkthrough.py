@@ -4,11 +4,6 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TUTORIALS = [
-    ROOT / f"docs/tutorials/{name}.md"
-    for name in ("own_folder", "foreign_checkpoint", "existing_onnx", "deploy", "promote")
-]
-"""In the order of the site, in which they are followed."""
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:

@@ -161,7 +161,7 @@ def test_the_client_on_the_page_for_users_of_triton(address, folder, tmp_path):
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     scores, best = done.stdout.splitlines()
-    assert scores.startswith("[[0.")
+    assert scores.startswith("[[")
     assert best.endswith(":red']]")
 
 
