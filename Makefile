@@ -13,6 +13,7 @@ setup: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+	@echo 'Installing into .venv: minutes, and some 5 GB with the CUDA libraries that PyTorch brings. Nothing is said meanwhile.'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(RUNTIME),training,dev]'
 	touch $@
 

@@ -5,7 +5,7 @@ Read once, by `server`. No other module sees it: they are passed the numbers tha
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -14,7 +14,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import CliApp, CliImplicitFlag, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliApp, CliImplicitFlag, SettingsConfigDict
 
 from taxon.service.config_feedback import FeedbackSettings
 
@@ -28,8 +28,8 @@ Seconds = Annotated[float, Field(gt=0.0, le=MOST_SECONDS)]
 Delay = Annotated[float, Field(ge=0.0, le=MOST_SECONDS)]
 
 
-class Settings(FeedbackSettings):
-    """Serves the bundles of a folder over gRPC."""
+class ServingSettings(BaseSettings):
+    """All but those of feedback."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -334,7 +334,7 @@ class Settings(FeedbackSettings):
     ] = 0.001
 
     @model_validator(mode="after")
-    def _holds_a_message(self) -> "Settings":
+    def _holds_a_message(self) -> Self:
         if self.max_queued_bytes != "auto" and self.max_queued_bytes < self.max_message_bytes:
             raise ValueError(
                 f"--max-queued-bytes {self.max_queued_bytes} must hold a message of --max-message-bytes "
@@ -343,7 +343,7 @@ class Settings(FeedbackSettings):
         return self
 
     @model_validator(mode="after")
-    def _says_aloud_what_is_not_encrypted(self) -> "Settings":
+    def _says_aloud_what_is_not_encrypted(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("--tls-cert and --tls-key go together")
         if self.tls_client_ca and not self.tls_cert:
@@ -379,6 +379,10 @@ class Settings(FeedbackSettings):
                 "set enableServiceLinks: false in the pod, or name the port as a flag"
             )
         return port
+
+
+class Settings(FeedbackSettings, ServingSettings):  # in this order --help begins with --models
+    """Serves the bundles of a folder over gRPC."""
 
 
 def is_loopback(address: str) -> bool:

@@ -94,7 +94,7 @@ class DeadlineTooShortError(ServiceError):
     def __init__(self, remaining_s: float, predicted_s: float) -> None:
         super().__init__(
             f"{max(remaining_s, 0) * 1e3:.0f} ms of the deadline were left, the answer takes about "
-            f"{predicted_s * 1e3:.0f} ms; allow more time"
+            f"{predicted_s * 1e3:.0f} ms; allow more time, within the server's --max-call-seconds"
         )
         self.remaining_s = max(remaining_s, 0.0)
         self.predicted_s = predicted_s

@@ -71,11 +71,10 @@ def main(argv: list[str]) -> int:
     except pydantic.ValidationError as error:
         faults: dict[str, list[str]] = {}
         for fault in error.errors():  # of a setting that takes a word or a number there are two
-            faults.setdefault(str(fault["loc"][0]) if fault["loc"] else "", []).append(
-                fault["msg"].removeprefix("Value error, ")
-            )
-        for setting, reasons in faults.items():
-            sys.stderr.write(f"taxon serve: {setting + ': ' if setting else ''}{', or '.join(reasons)}\n")
+            flag = f"--{fault['loc'][0]}".replace("_", "-") if fault["loc"] else ""
+            faults.setdefault(flag, []).append(fault["msg"].removeprefix("Value error, "))
+        for flag, reasons in faults.items():
+            sys.stderr.write(f"taxon serve: {flag + ': ' if flag else ''}{', or '.join(reasons)}\n")
         return 2
     keep_freed_memory()
     try:

@@ -1,5 +1,7 @@
 """The door of one port: who is let in, and behind which certificate."""
 
+import socket
+
 import grpc
 
 from taxon.service.access.certificates import Credentials
@@ -45,4 +47,17 @@ class Door:
                 return server.add_insecure_port(address)
             return server.add_secure_port(address, self._credentials.grpc)
         except RuntimeError as error:
-            raise StartError(f"{flag} {address} cannot be bound: {error}") from error
+            raise StartError(f"{flag} {address} cannot be bound: {_refused(address) or error}") from error
+
+
+def _refused(address: str) -> str:
+    """Why the system lets nobody listen there, which gRPC does not say; empty if it does."""
+    host, _, port = address.rpartition(":")
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(where)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""

@@ -317,5 +317,5 @@ def reserve(host: str, port: int) -> socket.socket:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind(bound)
     except OSError as error:
-        raise StartError(f"--listen {host}:{port} cannot be bound: {error}") from error
+        raise StartError(f"--listen {host}:{port} cannot be bound: {error.strerror or error}") from error
     return held

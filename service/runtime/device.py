@@ -71,8 +71,10 @@ def _choose_provider(device: Literal["auto", "cuda", "tensorrt", "cpu"]) -> tupl
         return provider, found.count
     if device != "auto":
         raise StartError(f"--device {device}: {found.reason}")
-    tell = log.warning if _has_library("cuda") else log.info  # who has installed it wants it
-    tell("CUDA does not work, serving on the CPU", reason=found.reason)
+    if _has_library("cuda"):  # who has installed it wants it
+        log.warning("CUDA does not work, serving on the CPU", reason=found.reason)
+    else:
+        log.info("serving on the CPU", reason=found.reason)
     return CPU, 1
 
 

@@ -18,6 +18,7 @@ from taxon.service.telemetry.tracing import Parent, Span, Tracing
 Metadata = Iterable[tuple[str, str | bytes]] | None
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 """W3C Trace Context, level 1: version, trace, parent, flags."""
+WATCH = "grpc.health.v1.Health/Watch"
 
 
 def parent_of(metadata: Metadata) -> Parent | None:
@@ -112,7 +113,9 @@ class Calls:
 
     def tell(self, call: Call, status: grpc.StatusCode, reason: str, caller: str) -> None:
         """The same, of an entry; its call goes on."""
-        if not (self._access.wants_answered() if status is grpc.StatusCode.OK else self._access.wants_failed()):
+        # A Watch goes on until its client leaves: that is no failure of anybody's.
+        usual = status is grpc.StatusCode.OK or (call.method == WATCH and status is grpc.StatusCode.CANCELLED)
+        if not (self._access.wants_answered() if usual else self._access.wants_failed()):
             return
         self._access.write(
             status.name,

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from pydantic import ValidationError
 
@@ -64,14 +66,14 @@ def test_values_out_of_range(argv):
     ],
 )
 def test_every_number_has_a_range_as_a_flag_and_as_a_variable(monkeypatch, capsys, name, value):
-    assert main([f"--{name.replace('_', '-')}={value}"]) == 2
+    option = f"--{name.replace('_', '-')}"
+    assert main([f"{option}={value}"]) == 2
     flag = capsys.readouterr().err
     monkeypatch.setenv(f"TAXON_{name.upper()}", value)
     assert main([]) == 2
     variable = capsys.readouterr().err
     for error in (flag, variable):
-        assert error.startswith("taxon serve: ")
-        assert name in error
+        assert error.startswith(f"taxon serve: {option}: ")
         assert error.count("\n") == 1
         assert "Traceback" not in error
 
@@ -135,3 +137,11 @@ def test_what_is_not_encrypted_must_be_said_aloud(listen, flags, fault, capsys):
 
 def test_the_default_stays_on_this_machine():
     assert parse([]).listen == "127.0.0.1:50051"
+
+
+def test_help_begins_with_what_everybody_sets(capsys):
+    """Not with feedback, which is off unless somebody asks for it."""
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    flags = re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, flags=re.MULTILINE)
+    assert flags[:2] == ["--models", "--listen"]

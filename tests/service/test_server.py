@@ -182,7 +182,7 @@ async def test_when_the_port_is_bound(models, tmp_path, bind_when_ready, binds):
 
 def test_wrong_settings_are_named(capsys):
     assert server.main(["--max-queued-requests", "0"]) == 2
-    assert "max_queued_requests" in capsys.readouterr().err
+    assert "taxon serve: --max-queued-requests: " in capsys.readouterr().err
 
 
 async def test_the_probe_exits_by_readiness(serve, models, capsys):

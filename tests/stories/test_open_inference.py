@@ -26,12 +26,14 @@ from taxon.inference import model_config_pb2, open_inference_service_pb2
 from tests.export_text_and_audio import AUDIO_LABELS, TEXT_LABELS, export
 from tests.fakes import COLORS, TOY_PIXELS, picture, toy_bundle
 from tests.tensor_models import simple, strings
+from tests.walkthrough import ROOT, blocks
 
 TRITONCLIENT = os.environ.get("TAXON_TRITONCLIENT", "")
 KSERVE = os.environ.get("TAXON_KSERVE", "")
 PERF_ANALYZER = os.environ.get("TAXON_PERF_ANALYZER", "")
 GRPCURL = os.environ.get("TAXON_GRPCURL", "") or shutil.which("grpcurl") or ""
 FLOWS = Path(__file__).parent / "clients" / "tritonclient_flows.py"
+START_S = 120
 # What we have and Triton has not: KServe's answers to loading and unloading, the protocol's own `properties`.
 OURS = {
     "inference.ModelMetadataResponse.properties",
@@ -68,14 +70,16 @@ def address(folder):
     control = ["--model-control", "explicit", "--log-level", "warning"]
     command = [sys.executable, "-m", "taxon.cli", *map(str, words), *control]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        until = time.monotonic() + 30
-        while not port_file.exists() and process.poll() is None and time.monotonic() < until:
-            time.sleep(0.01)
-        server = f"127.0.0.1:{port_file.read_text().strip()}"
-        health = [sys.executable, "-m", "taxon.cli", "health", "--server", server, "--wait-s", "30"]
-        subprocess.run(health, check=True, timeout=60, stdout=subprocess.DEVNULL)
-        yield server
-        process.terminate()
+        try:
+            until = time.monotonic() + START_S
+            while not port_file.exists() and process.poll() is None and time.monotonic() < until:
+                time.sleep(0.01)
+            server = f"127.0.0.1:{port_file.read_text().strip()}"
+            health = [sys.executable, "-m", "taxon.cli", "health", "--server", server, "--wait-s", str(START_S)]
+            subprocess.run(health, check=True, timeout=2 * START_S, stdout=subprocess.DEVNULL)
+            yield server
+        finally:  # else leaving the process would wait for it for ever
+            process.terminate()
         assert process.wait(40) == 0
 
 
@@ -147,6 +151,18 @@ def test_model_control_flow(address):
 @needs_tritonclient
 def test_image_client_flow(address, folder):
     assert flow(address, "image_client", folder)["found"][0] == ["1", "green"]
+
+
+@needs_tritonclient
+def test_the_client_on_the_page_for_users_of_triton(address, folder, tmp_path):
+    (code,) = [text for language, text in blocks(ROOT / "docs/coming_from.md") if language == "python"]
+    shutil.copy(folder / "red.png", tmp_path / "cat.jpg")
+    words = [TRITONCLIENT, "-c", code.replace("localhost:50051", address).replace('"pets"', '"colors"')]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    scores, best = done.stdout.splitlines()
+    assert scores.startswith("[[")
+    assert best.endswith(":red']]")
 
 
 @needs_tritonclient

@@ -140,6 +140,8 @@ def _suspects(arguments: argparse.Namespace) -> None:
     with opened(arguments) as store:
         found = suspects(store, cases(store, model=arguments.model), Run.open(arguments.run))
         store.suspect(found.suspicions)
+    if not found.suspicions:
+        sys.stderr.write("taxon data suspects: no label that people gave waits for a decision\n")
     for one in sorted(found.suspicions, key=lambda one: -one.suspicion)[: arguments.count]:
         _print(one._asdict() | {"confident": one.picture in found.confident})
 
@@ -148,6 +150,8 @@ def _next(arguments: argparse.Namespace) -> None:
     run = arguments.run and Run.open(arguments.run)
     with opened(arguments) as store:
         chosen = list(next_to_label(store, arguments.count, arguments.by, run, arguments.model))
+    if not chosen:
+        sys.stderr.write(f"taxon data next: {NOTHING_CAPTURED}\n")
     for picture, answer in chosen:
         _print({"picture": picture, **answer._asdict()})
 
@@ -179,6 +183,10 @@ def _print(content: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
 
 
+NOTHING_CAPTURED = (
+    "no picture waits: none was captured of which nobody has spoken yet; `taxon serve --feedback-sample`, "
+    "--feedback-below-score and --feedback-unfamiliar capture some"
+)
 FEEDBACK = {"suspects": _suspects, "next": _next, "merge": _merge}
 
 

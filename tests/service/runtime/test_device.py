@@ -73,15 +73,18 @@ def test_what_was_asked_for_is_never_quietly_something_else(working, words, work
         choose_device(*words)
 
 
-@pytest.mark.parametrize(("installed", "level"), [(True, "warning"), (False, "info")])
-def test_auto_that_falls_back_says_so_with_the_reason(working, monkeypatch, installed, level):
-    """Who has installed CUDA's provider wants it; who has not knows."""
+@pytest.mark.parametrize(
+    ("installed", "level", "said"),
+    [(True, "warning", "CUDA does not work, serving on the CPU"), (False, "info", "serving on the CPU")],
+)
+def test_auto_that_falls_back_says_so_with_the_reason(working, monkeypatch, installed, level, said):
+    """Who has installed CUDA's provider wants it; who has not misses nothing."""
     working()
     monkeypatch.setattr(device, "_has_library", lambda kind: installed)
     with capture_logs() as events:
         assert choose_device("auto", "auto", None) == Device(CPU)
     (event,) = events
-    assert (event["log_level"], event["reason"]) == (level, "it does not start")
+    assert (event["log_level"], event["event"], event["reason"]) == (level, said, "it does not start")
 
 
 # Trying

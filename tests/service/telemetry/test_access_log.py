@@ -1,14 +1,18 @@
 """What the log says of calls: enough to find one again, and never more lines than the log can bear."""
 
+from types import SimpleNamespace
+
 import grpc
 import pytest
 from structlog.testing import capture_logs
 
 from taxon.service.telemetry.access_log import MOST_LINES_S, AccessLog, Rate
+from taxon.service.telemetry.calls import Calls
 from taxon.v1 import classification_service_pb2 as pb
 from tests.fakes import COLORS, FakeClock, picture
 
 RED = picture(COLORS["red"])
+CLASSIFY = "taxon.v1.ClassificationService/Classify"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-00"
 
@@ -73,6 +77,16 @@ async def test_refused_and_failed_calls_have_a_line_each(serve, models, refused)
     assert (missing["code"], missing["reason"], "model" in missing) == ("NOT_FOUND", "MODEL_NOT_FOUND", False)
     assert (unknown["code"], "method" in unknown) == ("UNIMPLEMENTED", False)
     assert "invented" not in str(calls_in(events))
+
+
+@pytest.mark.parametrize(("method", "count"), [("grpc.health.v1.Health/Watch", 0), (CLASSIFY, 1)])
+async def test_a_watch_that_its_client_leaves_is_no_failure(method, count):
+    """Every client ends its watch so, whenever its connection comes of age."""
+    calls = Calls(AccessLog(0.0))
+    with capture_logs() as events:
+        call = calls.begin(method, SimpleNamespace(invocation_metadata=tuple))
+        calls.end(call, grpc.StatusCode.CANCELLED, "", "")
+    assert len(calls_in(events)) == count
 
 
 async def test_entries_that_fail_have_a_line_and_their_own_request_id(serve, models):

@@ -115,3 +115,11 @@ def test_pictures_that_nobody_has_spoken_of_are_ranked(store, template, tmp_path
     words = ["data", "next", "--store", str(store.place), "--by", "uncertain", "--count", "1"]
     assert cli.main(words) == 0
     assert json.loads(capsys.readouterr().out)["score"] == 0.3
+
+
+@pytest.mark.parametrize(("verb", "said"), [("next", "--feedback-sample"), ("suspects", "waits for a decision")])
+def test_that_nothing_waits_is_said(store, template, capsys, verb, said):
+    run = template / "runs" / "first"
+    assert cli.main(["data", verb, "--store", str(store.place), "--run", str(run)]) == 0
+    printed = capsys.readouterr()
+    assert (printed.out, said in printed.err) == ("", True)
