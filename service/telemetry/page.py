@@ -36,7 +36,7 @@ class PageServer(ThreadingWSGIServer):
         """Says nothing of clients that cannot speak TLS or do not go on."""
 
 
-class Answer(io.RawIOBase):
+class Answer(io.BufferedIOBase):
     """To a client. One who has left, or reads no more, has broken the connection off, of which wsgiref says nothing; of
     TLS' own words for that it would write a traceback.
     """
