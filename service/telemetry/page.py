@@ -1,5 +1,6 @@
 """The page that Prometheus scrapes."""
 
+import io
 import ssl
 import time
 from collections.abc import Callable
@@ -35,10 +36,32 @@ class PageServer(ThreadingWSGIServer):
         """Says nothing of clients that cannot speak TLS or do not go on."""
 
 
+class Answer(io.BufferedIOBase):
+    """To a client. One who has left, or reads no more, has broken the connection off, of which wsgiref says nothing; of
+    TLS' own words for that it would write a traceback.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def write(self, data: Any) -> int:
+        """Sends all of it."""
+        try:
+            self._connection.sendall(data)
+        except (ssl.SSLError, TimeoutError) as gone:
+            raise ConnectionAbortedError(str(gone)) from gone
+        return memoryview(data).nbytes
+
+
 class SilentHandler(WSGIRequestHandler):
     """Writes no line for every scrape, and waits for no client for ever."""
 
     timeout = SILENT_S
+
+    def setup(self) -> None:
+        """Opens the connection's two directions."""
+        super().setup()
+        self.wfile = Answer(self.connection)
 
     def log_message(self, *_: Any) -> None:
         """Says nothing."""
