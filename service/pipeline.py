@@ -6,7 +6,7 @@ Knows no protobuf.
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from taxon.bundle.answers import parted
 from taxon.bundle.distributions import side
 from taxon.bundle.manifest import Measure
 from taxon.choice import Choice
-from taxon.service.errors import DeadlineTooShortError, FieldInvalidError
+from taxon.service.errors import FieldInvalidError
 from taxon.service.models.model import Model
 from taxon.service.models.repository import Repository
 from taxon.service.models.routing import Outcome, Routed, Routing, outcome_of
@@ -34,8 +34,7 @@ LATE_S = 0.02
 STAGES = ("preprocess", "queue", "inference", "total")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What is known about one input."""
 
     ranked: Ranked
@@ -147,19 +146,11 @@ class Pipeline:
             priority: 1 is the most urgent, 0 less urgent than any other.
         """
         arrived, span = self._clock(), calls.span()
-        with self._permits.hold():
-            try:
-                async with asyncio.timeout_at(deadline):
-                    scored = await self._executor.submit(
-                        model.number,
-                        payload,
-                        deadline,
-                        priority,
-                        model.picture_bytes,
-                        span=span.place if span else None,
-                    )
-            except TimeoutError:
-                raise DeadlineTooShortError(0.0, self._clock() - arrived) from None
+        with self._permits:
+            place = span.place if span else None
+            scored = await self._executor.submit(
+                model.number, payload, deadline, priority, model.picture_bytes, span=place
+            )
         total_s = self._clock() - arrived
         spent = scored.preprocess_s, scored.queue_s, scored.inference_s, total_s
         observe = self._metrics.stage_seconds.observe
@@ -172,7 +163,7 @@ class Pipeline:
         self._metrics.statistics.ran(model.number, scored.batch_size, scored.inference_s)
         if model.manifest and (distributions := model.manifest.distributions):
             self._metrics.observed.observe(model.name, model.version, distributions, measures(model, payload, scored))
-        return scored._replace(total_s=total_s)
+        return Scored(*scored[:-1], total_s)
 
 
 def measures(model: Model, payload: Payload, scored: Scored) -> dict[Measure, float]:

@@ -4,7 +4,7 @@ come about.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,7 @@ DEFAULT_LABEL_THRESHOLD = 0.5
 FEW = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Ranked:
+class Ranked(NamedTuple):
     """The classes that reached the lowest score, best first."""
 
     indexes: list[int]

@@ -63,8 +63,10 @@ class EntryFiles:
 
     async def watch(self, tell: Callable[[Entry], None]) -> None:
         """Looks for ever. What has changed and cannot be used is logged once, and what was there before stays: a bad
-        certificate does not keep a key from being revoked.
+        certificate does not keep a key from being revoked. Returns where there are no files.
         """
+        if self._tls_cert is None and self._keys is None:
+            return
         is_told = True
         while True:
             await asyncio.sleep(LOOK_S)

@@ -5,7 +5,7 @@ call of 130 kB, and twice the memory while the call waits. Only the fields' bord
 left to protobuf.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from taxon.v1 import classification_service_pb2 as pb
 
@@ -18,8 +18,7 @@ FEATURES = pb.ClassifyRequest.FEATURES_FIELD_NUMBER << 3 | BYTES
 WORTHWHILE_BYTES = 65_536
 
 
-@dataclass(frozen=True, slots=True)
-class RequestView:
+class RequestView(NamedTuple):
     """A request whose picture, if it is large, has been left where it came in."""
 
     message: pb.ClassifyRequest

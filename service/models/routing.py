@@ -6,7 +6,6 @@ Every front routes by itself and tells what became of the calls; whether the can
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal, NamedTuple
 
@@ -52,8 +51,7 @@ class Seen(NamedTuple):
     """From its arrival to its answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(NamedTuple):
     """A call and the version that it goes to."""
 
     model: Model

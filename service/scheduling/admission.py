@@ -6,8 +6,7 @@ Pure bookkeeping over what waits and what steps take; knows nothing of processes
 import math
 import random
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Sequence
 
 from taxon.service.errors import DeadlineTooShortError, NotServingError, QueueFullError
 from taxon.service.scheduling.batching import Job, Taken, best_bucket
@@ -51,9 +50,8 @@ class Permits:
             max_queued_count=self.max_count,
         )
 
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Holds one permit.
+    def __enter__(self) -> None:
+        """Takes one, until the end of the block.
 
         Raises:
             QueueFullError: None is free. Nobody waits for a permit: a longer queue helps no caller.
@@ -61,10 +59,9 @@ class Permits:
         if self.free_count <= 0:
             raise self.refusal()
         self._board.hold(self._front, 1)
-        try:
-            yield
-        finally:
-            self._board.hold(self._front, -1)
+
+    def __exit__(self, *_: object) -> None:
+        self._board.hold(self._front, -1)
 
 
 class Queues:

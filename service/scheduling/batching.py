@@ -32,12 +32,12 @@ class Scored(NamedTuple):
     inference_s: float
     batch_size: int
     """Of the run."""
-    total_s: float = 0.0
-    """From its arrival, where the pipeline has seen it."""
     traced: Sequence[Place] = ()
     """The sampled calls of the run."""
     brightness: float | None = None
     """Of a picture, see `taxon.bundle.distributions`."""
+    total_s: float = 0.0
+    """From its arrival, where the pipeline has seen it."""
 
 
 Outcome = Scored | Exception | None
@@ -81,8 +81,7 @@ class Job:
         return self.decoding_bytes > 0
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """What `take` decides."""
 
     batch: Sequence[Job]

@@ -37,6 +37,8 @@ def configure(
         processors=[*common, *render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=file or sys.stderr),
+        # Else every line makes a logger first, also one that is not written.
+        cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(file)
     handler.setFormatter(

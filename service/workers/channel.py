@@ -28,7 +28,7 @@ class Channel:
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._unsent: list[memoryview] = []
-        self._flushing = False
+        self._flushing = self._waits = False
         self._received = bytearray()
         self.closed = False
         end.setblocking(False)
@@ -72,11 +72,14 @@ class Channel:
                         break
                     sent -= len(self._unsent.pop(0))
         except BlockingIOError:
+            self._waits = True
             self._loop.add_writer(self._socket, self._flush)
             return
         except OSError:
             self._unsent.clear()  # the other end has died: the reader sees it and says so
-        self._loop.remove_writer(self._socket)
+        if self._waits:
+            self._waits = False
+            self._loop.remove_writer(self._socket)
 
     def _read(self) -> None:
         try:

@@ -7,7 +7,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from taxon.service.errors import QueueFullError
+from taxon.service.errors import DeadlineTooShortError, QueueFullError
 from taxon.service.scheduling.admission import retry_delay_s
 from taxon.service.scheduling.arena import Arena, Input
 from taxon.service.scheduling.batching import Job, Outcome, Scored
@@ -100,7 +100,7 @@ class Executor:
         # would stay until a collection.
         future: asyncio.Future[Scored] | None = self._loop.create_future()
         offset: int | None = None
-        delivered = False
+        delivered, queued_at = False, time.monotonic()
 
         def bring(job: Job) -> None:
             # As late as can be: what waits is in the caller's message, and a block of its own would be a second copy.
@@ -109,7 +109,11 @@ class Executor:
             if offset is None:
                 raise self._no_room()
             arena.write(offset, payload)
-            job.input, job.bring = given._replace(offset=offset), None
+            job.input, job.bring = Input(number, offset, *given[2:]), None
+
+        def expire() -> None:
+            if future is not None and not future.done():
+                future.set_exception(DeadlineTooShortError(0.0, time.monotonic() - queued_at))
 
         def deliver(outcome: Outcome) -> None:
             nonlocal delivered
@@ -128,7 +132,7 @@ class Executor:
             model,
             given,
             deadline,
-            time.monotonic(),
+            queued_at,
             deliver,
             priority,
             decoding_bytes=decoding_bytes,
@@ -141,15 +145,15 @@ class Executor:
         except Exception:
             arena.release(byte_count)
             raise
+        timer = self._loop.call_at(deadline, expire)
         try:
             return await cast("asyncio.Future[Scored]", future)
-        except asyncio.CancelledError:
+        finally:
+            timer.cancel()
             if not delivered:
                 if offset is not None:
                     arena.abandon(offset)
                 self._line.leave(job)
-            raise
-        finally:
             future = None
 
     def predicted_wait_s(self) -> float:

@@ -55,33 +55,33 @@ def test_a_permit_is_held_until_its_call_ends_however_it_ends():
     permits = Permits(2, Board(1), 0, lambda: 0.0)
 
     def fail():
-        with permits.hold():
+        with permits:
             assert permits.free_count == 0
             raise KeyError
 
-    with permits.hold(), pytest.raises(KeyError):
+    with permits, pytest.raises(KeyError):
         fail()
     assert permits.free_count == 2
 
 
 def test_nobody_waits_for_a_permit():
     permits = Permits(1, Board(1), 0, lambda: 2.0)
-    with permits.hold(), pytest.raises(QueueFullError) as failure, permits.hold():
+    with permits, pytest.raises(QueueFullError) as failure, permits:
         pass
     error = failure.value
     assert (error.queued_count, error.max_queued_count) == (1, 1)
     assert 1.5 <= error.retry_s <= 3.0
-    with permits.hold():
+    with permits:
         pass
 
 
 def test_all_fronts_share_the_permits():
     board = Board(2)
     first, second = (Permits(2, board, front, lambda: 0.0) for front in (0, 1))
-    with first.hold(), second.hold():
+    with first, second:
         for permits in (first, second):
             assert permits.free_count == 0
-            with pytest.raises(QueueFullError), permits.hold():
+            with pytest.raises(QueueFullError), permits:
                 pass
     board.hold(1, 2)
     board.forget(1)  # a front that dies gives back what it held
