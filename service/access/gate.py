@@ -5,7 +5,6 @@ By key a call is let in or refused before its message has come in; by certificat
 gRPC tells of certificates no sooner.
 """
 
-import asyncio
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -15,7 +14,6 @@ from typing import Any, NoReturn
 import grpc
 
 from taxon.service.access.callers import Caller, Callers, Group, Known
-from taxon.service.access.strangers import Turns
 from taxon.service.access.usage import CallerLimits, Usage
 from taxon.service.api import statuses
 from taxon.service.api.caller import method as called
@@ -86,7 +84,6 @@ class Gate(grpc.aio.ServerInterceptor):
         self._known = Known(())
         self._usages: dict[str, Usage] = {}
         self._seen: dict[tuple[Any, Need], Any] = {}
-        self._turns = Turns()
         # Of whatever kind a method is, so it is on the wire; and no message need have come in.
         self._turning_away = grpc.stream_unary_rpc_method_handler(self._turn_away)
 
@@ -150,11 +147,9 @@ class Gate(grpc.aio.ServerInterceptor):
         return grpc.stream_unary_rpc_method_handler(refuse)
 
     async def _turn_away(self, _: Any, context: Context) -> NoReturn:
-        """Refuses one whom nobody knows, in turn."""
+        """Refuses one whom nobody knows."""
         code, *_ = UNKNOWN_CALLER
         self._tell(code, "UNAUTHENTICATED", "", context)
-        if wait_s := self._turns.take(self._clock()):
-            await asyncio.sleep(wait_s)
         await context.abort(*UNKNOWN_CALLER)
 
     async def _refuse(self, error: ServiceError, caller: Caller | None, context: Context) -> NoReturn:

@@ -19,7 +19,7 @@ from taxon.client import AsyncClient
 from taxon.errors import AccessError, OverloadedError
 from taxon.inference import open_inference_service_pb2 as oip
 from taxon.inference import open_inference_service_pb2_grpc as oip_grpc
-from taxon.service.access import callers, entry, gate, keys_main, strangers
+from taxon.service.access import callers, entry, gate, keys_main
 from taxon.service.access.gate import Gate, need_of
 from taxon.service.access.usage import CallerLimits
 from taxon.service.scheduling.board import Board
@@ -372,25 +372,6 @@ async def test_a_handler_that_ends_in_whatever_way_is_over():
         assert door._usages["one"] is usage  # a file that is read again forgets nothing
     await server.stop(None)
     assert counted == [("CALLER_LIMIT_EXCEEDED", "one")] * 2
-
-
-async def test_a_crowd_of_strangers_is_refused_in_turn_while_callers_are_answered(
-    serve, models, file, refused, monkeypatch
-):
-    key = file.add("app", "classify")
-    monkeypatch.setattr(strangers, "APART_S", 60.0)
-    monkeypatch.setattr(strangers, "MOST_WAIT_S", 600.0)
-    async with serve(models, "--keys", str(file.path)) as running:
-        request = pb.ClassifyRequest(image=picture())
-        crowd = [asyncio.ensure_future(refused(running.stub.Classify(request, timeout=300))) for _ in range(3)]
-        await until(lambda: running.counted("taxon_refused_calls_total", reason="UNAUTHENTICATED", caller="") == 3)
-        assert (await running.stub.Classify(request, metadata=bearing(key))).classifications[0].label == "red"
-        await asyncio.wait(crowd, return_when=asyncio.FIRST_COMPLETED)
-        (first,) = [one for one in crowd if one.done()]
-        assert first.result().reason == "UNAUTHENTICATED"
-        for one in crowd:
-            one.cancel()  # who leaves meanwhile is refused no more
-        await asyncio.wait(crowd)
 
 
 def test_who_expires_has_expired():
