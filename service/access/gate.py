@@ -85,7 +85,7 @@ class Gate(grpc.aio.ServerInterceptor):
         self._usages: dict[str, Usage] = {}
         self._seen: dict[tuple[Any, Need], Any] = {}
         # Of whatever kind a method is, so it is on the wire; and no message need have come in.
-        self._turning_away = grpc.stream_unary_rpc_method_handler(self._turn_away)
+        self._turning_away: Any = grpc.stream_unary_rpc_method_handler(self._turn_away)
 
     def let_in(self, callers: Callers, places: Mapping[str, int]) -> None:
         """Lets these in and nobody else, from the next call on. Calls that are under way go on.
