@@ -33,6 +33,9 @@ CALL_CONCURRENCY = 32
 LATE_S = 0.02
 STAGES = ("preprocess", "queue", "inference", "total")
 
+Ran = tuple[Payload, Scored]
+"""An input and its answer."""
+
 
 class Answer(NamedTuple):
     """What is known about one input."""
@@ -91,8 +94,7 @@ class Pipeline:
         except (Exception, asyncio.CancelledError) as error:
             self.failed(routed, error, self._clock() - arrived, deadline)
             raise
-        self.answered(routed, 1, scored, scored.total_s)
-        self._shadowing.copy(routed, payload, scored)
+        self.answered(routed, [(payload, scored)], scored.total_s)
         if model.ranking is None:
             raise TypeError("a classifier has a ranking")
         return Answer(model.ranking.rank(scored.scores, choice.max_results, choice.min_score), model, scored)
@@ -103,21 +105,19 @@ class Pipeline:
         calls.found(routed.model.name, routed.model.version)
         return routed
 
-    def answered(
-        self, routed: Routed, input_count: int, slowest: Scored, total_s: float, output_s: float = 0.0
-    ) -> None:
-        """Counts an answered call.
+    def answered(self, routed: Routed, ran: Sequence[Ran], total_s: float, output_s: float = 0.0) -> None:
+        """Counts an answered call, and has the shadow run on copies of its inputs.
 
         Args:
             routed: Where it went.
-            input_count: Of its inputs.
-            slowest: What its slowest input took.
+            ran: Its inputs.
             total_s: From its arrival to its answer.
             output_s: Of that, for writing the answer.
         """
+        slowest = ran[0][1] if len(ran) == 1 else max((scored for _, scored in ran), key=lambda scored: scored.total_s)
         self._metrics.statistics.answered(
             routed.model.number,
-            input_count,
+            len(ran),
             total_s,
             slowest.preprocess_s,
             slowest.queue_s,
@@ -125,6 +125,8 @@ class Pipeline:
             output_s,
         )
         self._ended(routed, "answer", total_s)
+        for payload, scored in ran:
+            self._shadowing.copy(routed, payload, scored)
 
     def failed(self, routed: Routed, error: BaseException, total_s: float, deadline: float) -> None:
         """Counts a call that found its model and was not answered."""

@@ -13,6 +13,7 @@ from taxon.service.api.pages import page_size, read_token, write_token
 from taxon.service.errors import FieldInvalidError, ModelNotFoundError
 from taxon.service.models.declaring import Declaring
 from taxon.service.models.repository import Repository
+from taxon.service.telemetry import calls
 from taxon.v1 import classification_service_pb2, model_admin_service_pb2_grpc
 from taxon.v1 import model_admin_service_pb2 as pb
 
@@ -50,19 +51,21 @@ class ModelAdminService(model_admin_service_pb2_grpc.ModelAdminServiceServicer):
 
     async def LoadModel(self, request: pb.LoadModelRequest, _: Context) -> pb.LoadModelResponse:  # noqa: N802
         """Loads what is not served of a model."""
-        await self._control.load(_name(request))
+        name = self._name(request)
+        await self._control.load(name)
+        calls.found(name, 0)
         return pb.LoadModelResponse(model_versions=map(str, self._repository.versions(request.model_name)))
 
     async def UnloadModel(self, request: pb.UnloadModelRequest, _: Context) -> pb.UnloadModelResponse:  # noqa: N802
         """Ends the serving of a model."""
-        await self._control.unload(_name(request))
+        await self._control.unload(self._name(request))
         return pb.UnloadModelResponse()
 
     async def GetTraffic(self, request: pb.GetTrafficRequest, _: Context) -> pb.GetTrafficResponse:  # noqa: N802
         """Tells which versions answer what."""
-        if not self._repository.knows(_name(request), ""):
-            raise ModelNotFoundError(request.model_name, "")
-        return pb.GetTrafficResponse(traffic=self._traffic(request.model_name))
+        if not self._repository.knows(name := self._name(request), ""):
+            raise ModelNotFoundError(name, "")
+        return pb.GetTrafficResponse(traffic=self._traffic(name))
 
     async def SetDefaultVersion(  # noqa: N802
         self, request: pb.SetDefaultVersionRequest, _: Context
@@ -70,24 +73,24 @@ class ModelAdminService(model_admin_service_pb2_grpc.ModelAdminServiceServicer):
         """Makes a version the default."""
         if len(request.reason) > MAX_REASON_LENGTH:
             raise FieldInvalidError("reason", f"must have at most {MAX_REASON_LENGTH} characters")
-        await self._declaring.set_default(request.model_name, request.model_version, request.reason)
+        await self._declaring.set_default(self._name(request), request.model_version, request.reason)
         return pb.SetDefaultVersionResponse(traffic=self._traffic(request.model_name))
 
     async def SetLabel(self, request: pb.SetLabelRequest, _: Context) -> pb.SetLabelResponse:  # noqa: N802
         """Gives a version a label."""
-        await self._declaring.set_label(request.model_name, request.label, request.model_version)
+        await self._declaring.set_label(self._name(request), request.label, request.model_version)
         return pb.SetLabelResponse(traffic=self._traffic(request.model_name))
 
     async def DeleteLabel(self, request: pb.DeleteLabelRequest, _: Context) -> pb.DeleteLabelResponse:  # noqa: N802
         """Takes a label away."""
-        await self._declaring.delete_label(request.model_name, request.label)
+        await self._declaring.delete_label(self._name(request), request.label)
         return pb.DeleteLabelResponse(traffic=self._traffic(request.model_name))
 
     async def SetCanary(self, request: pb.SetCanaryRequest, _: Context) -> pb.SetCanaryResponse:  # noqa: N802
         """Lets a version answer a share of the calls."""
         share, bounds = _share(request.share), _bounds(request.bounds)
         await self._declaring.set_trial(
-            request.model_name,
+            self._name(request),
             request.model_version,
             lambda version: Canary(version=version, share=share, bounds=bounds, declared=traffic.now()),
         )
@@ -97,7 +100,7 @@ class ModelAdminService(model_admin_service_pb2_grpc.ModelAdminServiceServicer):
         """Has a version run on copies of calls."""
         share = _share(request.share)
         await self._declaring.set_trial(
-            request.model_name, request.model_version, lambda version: Shadow(version=version, share=share)
+            self._name(request), request.model_version, lambda version: Shadow(version=version, share=share)
         )
         return pb.SetShadowResponse(traffic=self._traffic(request.model_name))
 
@@ -108,7 +111,7 @@ class ModelAdminService(model_admin_service_pb2_grpc.ModelAdminServiceServicer):
         if roles - known:
             raise FieldInvalidError("roles", "must be canary or shadow")
         await self._declaring.clear(
-            request.model_name,
+            self._name(request),
             canary=classification_service_pb2.TRAFFIC_ROLE_CANARY in roles,
             shadow=classification_service_pb2.TRAFFIC_ROLE_SHADOW in roles,
         )
@@ -127,6 +130,15 @@ class ModelAdminService(model_admin_service_pb2_grpc.ModelAdminServiceServicer):
             page.next_page_token = write_token((listed[size - 1].name, listed[size - 1].version))
         return page
 
+    def _name(self, request: Any) -> str:
+        """The model that a call names, which is noted if there is one."""
+        name: str = request.model_name
+        if not name:
+            raise FieldInvalidError("model_name", "must be set")
+        if self._repository.knows(name, ""):
+            calls.found(name, 0)
+        return name
+
     def _traffic(self, name: str) -> pb.Traffic:
         known = self._repository.known
         declared = known.traffic.get(name, traffic.Traffic())
@@ -142,13 +154,6 @@ class ModelAdminService(model_admin_service_pb2_grpc.ModelAdminServiceServicer):
             for field, ours in BOUNDS.items():
                 setattr(message.canary.bounds, field, getattr(declared.canary.bounds, ours))
         return message
-
-
-def _name(request: Any) -> str:
-    if not request.model_name:
-        raise FieldInvalidError("model_name", "must be set")
-    name: str = request.model_name
-    return name
 
 
 def _share(share: float) -> float:

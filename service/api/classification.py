@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from taxon.bundle.manifest import GRAPH_OUTPUT
 from taxon.choice import Choice
-from taxon.service.api import caller, statuses
+from taxon.service.api import guard
 from taxon.service.api.guard import Context, deadline
 from taxon.service.api.pages import page_size, read_token, write_token
 from taxon.service.api.request_view import RequestView
@@ -25,7 +25,6 @@ from taxon.service.pipeline import Answer, Pipeline
 from taxon.service.scheduling.picture_size import Encoded
 from taxon.service.telemetry import calls
 from taxon.service.telemetry.calls import Calls
-from taxon.service.telemetry.metrics import Metrics
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1 import classification_service_pb2_grpc as pb_grpc
 
@@ -47,7 +46,6 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
         self,
         pipeline: Pipeline,
         repository: Repository,
-        metrics: Metrics,
         told: Calls,
         max_call_s: float,
         keeper: Keeper | None = None,
@@ -57,7 +55,6 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
         Args:
             pipeline: Of the front.
             repository: What is served.
-            metrics: Where inputs are counted.
             told: Told of every entry of a call.
             max_call_s: Ceiling of a call's time.
             keeper: Takes note of answered pictures; None: nothing is kept.
@@ -65,13 +62,13 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
         self._pipeline = pipeline
         self._keeper = keeper
         self._repository = repository
-        self._count = metrics.count_request
         self._calls = told
         self._max_call_s = max_call_s
 
     async def GetModel(self, request: pb.GetModelRequest, _: Context) -> pb.GetModelResponse:  # noqa: N802
         """Describes one version of one model."""
         model = self._repository.find_classifier(request.model_name, request.model_version)
+        calls.found(model.name, model.version)
         return pb.GetModelResponse(model=self._model(model))
 
     async def ListModels(self, request: pb.ListModelsRequest, _: Context) -> pb.ListModelsResponse:  # noqa: N802
@@ -94,7 +91,7 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
         self, request: RequestView, context: Context
     ) -> pb.ClassifyResponse:
         """Classifies one input."""
-        return await self._classify(request, deadline(context, self._max_call_s), "Classify")
+        return await self._classify(request, deadline(context, self._max_call_s))
 
     async def BatchClassify(  # noqa: N802
         self, request: pb.BatchClassifyRequest, context: Context
@@ -108,32 +105,19 @@ class ClassificationService(pb_grpc.ClassificationServiceServicer):
 
         async def outcome(entry: pb.ClassifyRequest) -> pb.BatchClassifyResult:
             async with turns:
-                call = self._calls.entry()
-                try:
-                    return pb.BatchClassifyResult(
-                        response=await self._classify(RequestView(entry, None), until, "BatchClassify")
-                    )
-                except Exception as error:  # noqa: BLE001 - one entry's failure is its own
-                    status = statuses.to_status(error, call.request_id)
-                    self._calls.tell(call, statuses.CODES[status.code], statuses.reason_of(error), caller.name.get())
-                    return pb.BatchClassifyResult(error=status)
+                answer = await guard.entry(self._calls, self._classify(RequestView(entry, None), until))
+            if isinstance(answer, pb.ClassifyResponse):
+                return pb.BatchClassifyResult(response=answer)
+            return pb.BatchClassifyResult(error=answer)
 
         # A TaskGroup, so that a caller who leaves takes every entry along.
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(outcome(entry)) for entry in request.requests]
         return pb.BatchClassifyResponse(results=[task.result() for task in tasks])
 
-    async def _classify(self, request: RequestView, until: float, method: str) -> pb.ClassifyResponse:
-        try:
-            given = _given(request)
-            answer = await self._pipeline.classify(given, _choice(request.message), until)
-        except Exception as error:
-            self._count(method, calls.model(), statuses.reason_of(error))
-            raise
-        except asyncio.CancelledError:
-            self._count(method, calls.model(), "CANCELLED")
-            raise
-        self._count(method, answer.model.name, "OK")
+    async def _classify(self, request: RequestView, until: float) -> pb.ClassifyResponse:
+        given = _given(request)
+        answer = await self._pipeline.classify(given, _choice(request.message), until)
         call = calls.current.get()
         response = _response(answer, call.request_id if call else "")
         if self._keeper is not None and isinstance(given, bytes | memoryview):

@@ -15,8 +15,7 @@ from taxon.service.api import caller, statuses
 from taxon.service.api.guard import Context, ToStatus
 from taxon.service.errors import FieldInvalidError
 from taxon.service.scheduling.admission import Permits
-from taxon.service.telemetry.calls import Calls, new_id
-from taxon.service.telemetry.metrics import Metrics
+from taxon.service.telemetry.calls import Calls
 
 # A refusal's text changes with the queue: so long it is repeated, in so many versions that differ in when to retry.
 KEPT_S = 0.01
@@ -26,16 +25,14 @@ VERSIONS = 8
 class EarlyRefusal(grpc.GenericRpcHandler):
     """Stands before the handlers of the methods that run models."""
 
-    def __init__(self, permits: Permits, metrics: Metrics, calls: Calls) -> None:
+    def __init__(self, permits: Permits, calls: Calls) -> None:
         """Refuses nothing yet.
 
         Args:
             permits: Without a free one, nothing comes in.
-            metrics: Where refusals are counted.
             calls: Told of refusals.
         """
         self._permits = permits
-        self._metrics = metrics
         self._calls = calls
         self._methods: dict[str, tuple[Any, Any]] = {}
 
@@ -71,15 +68,14 @@ class EarlyRefusal(grpc.GenericRpcHandler):
         async def look(requests: AsyncIterator[Any], context: Context) -> Any:
             """A permit may have become free since."""
             if self._permits.free_count <= 0:
-                self._metrics.count_request(method, "", "QUEUE_FULL")
+                self._calls.count(method, "", "QUEUE_FULL")
                 self._calls.refuse(name, status, "QUEUE_FULL", caller.name.get(), context.invocation_metadata)
                 return await context.abort(*next(refusals))
             if usual.stream_unary:
                 return await usual.stream_unary(requests, context)
             request = await context.read()  # the iterator would keep it, in a circle of references
             if request is grpc.aio.EOF:
-                empty = FieldInvalidError("", "the call has no message")
-                return await statuses.abort(context, to_status(empty, new_id()))
+                request = FieldInvalidError("", "the call has no message")  # raised where the guard stands
             return await usual.unary_unary(request, context)
 
         return look

@@ -1,16 +1,12 @@
 """`taxon.v1.ExplanationService` in and out. Checks what the messages' comments promise; decides nothing else."""
 
-import asyncio
-
 from taxon.bundle.picture_limits import Limits, PictureTooLargeError
 from taxon.bundle.thumbnails import MOST_NEIGHBORS
-from taxon.service.api import statuses
 from taxon.service.api.guard import Context, deadline
 from taxon.service.errors import FieldInvalidError
 from taxon.service.explanation.explaining import Explaining, Method
 from taxon.service.models.repository import Repository
 from taxon.service.telemetry import calls
-from taxon.service.telemetry.metrics import Metrics
 from taxon.v1 import explanation_service_pb2 as pb
 from taxon.v1 import explanation_service_pb2_grpc as pb_grpc
 
@@ -28,38 +24,23 @@ METHODS: dict[int, Method | None] = {
 class ExplanationService(pb_grpc.ExplanationServiceServicer):
     """Which parts of a picture speak for a label."""
 
-    def __init__(
-        self, explaining: Explaining, repository: Repository, metrics: Metrics, limits: Limits, max_call_s: float
-    ) -> None:
+    def __init__(self, explaining: Explaining, repository: Repository, limits: Limits, max_call_s: float) -> None:
         """Explains nothing yet.
 
         Args:
             explaining: Of the front.
             repository: What is served.
-            metrics: Where calls are counted.
             limits: Of pictures.
             max_call_s: Ceiling of a call's time.
         """
         self._explaining = explaining
         self._repository = repository
-        self._count = metrics.count_request
         self._limits = limits
         self._max_call_s = max_call_s
 
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:  # noqa: N802
         """Explains one label of one picture."""
-        try:
-            response = await self._explain(request, deadline(context, self._max_call_s))
-        except Exception as error:
-            self._count("Explain", calls.model(), statuses.reason_of(error))
-            raise
-        except asyncio.CancelledError:
-            self._count("Explain", calls.model(), "CANCELLED")
-            raise
-        self._count("Explain", response.model_name, "OK")
-        return response
-
-    async def _explain(self, request: pb.ExplainRequest, until: float) -> pb.ExplainResponse:
+        until = deadline(context, self._max_call_s)
         if not request.image:
             raise FieldInvalidError("image", "set it")
         if request.method not in METHODS:

@@ -4,7 +4,6 @@ from taxon.bundle.manifest import GRAPH_OUTPUT
 from taxon.bundle.picture_limits import Limits, PictureTooLargeError
 from taxon.feedback.records import Consent, Said
 from taxon.picture_files import CONTROL
-from taxon.service.api import statuses
 from taxon.service.api.guard import Context, deadline
 from taxon.service.errors import FieldInvalidError, QueueFullError, UnsupportedError
 from taxon.service.feedback.keeper import Keeper, Subject, record
@@ -13,7 +12,6 @@ from taxon.service.pipeline import Answer, Pipeline, checked
 from taxon.service.scheduling.admission import Permits
 from taxon.service.telemetry import calls
 from taxon.service.telemetry.calls import new_id
-from taxon.service.telemetry.metrics import Metrics
 from taxon.v1 import feedback_service_pb2 as pb
 from taxon.v1 import feedback_service_pb2_grpc as pb_grpc
 
@@ -39,7 +37,6 @@ class FeedbackService(pb_grpc.FeedbackServiceServicer):
         pipeline: Pipeline,
         repository: Repository,
         permits: Permits,
-        metrics: Metrics,
         limits: Limits,
         max_call_s: float,
     ) -> None:
@@ -50,7 +47,6 @@ class FeedbackService(pb_grpc.FeedbackServiceServicer):
             pipeline: Runs models on pictures that are sent along.
             repository: What is served.
             permits: Of the front.
-            metrics: Where messages are counted.
             limits: Of pictures.
             max_call_s: Ceiling of a call's time.
         """
@@ -58,7 +54,6 @@ class FeedbackService(pb_grpc.FeedbackServiceServicer):
         self._pipeline = pipeline
         self._repository = repository
         self._permits = permits
-        self._count = metrics.count_request
         self._limits = limits
         self._max_call_s = max_call_s
 
@@ -66,15 +61,6 @@ class FeedbackService(pb_grpc.FeedbackServiceServicer):
         self, request: pb.SubmitFeedbackRequest, context: Context
     ) -> pb.SubmitFeedbackResponse:
         """Keeps what somebody says of a picture."""
-        try:
-            response = await self._submit(request, deadline(context, self._max_call_s))
-        except Exception as error:
-            self._count("SubmitFeedback", calls.model(), statuses.reason_of(error))
-            raise
-        self._count("SubmitFeedback", calls.model(), "OK")
-        return response
-
-    async def _submit(self, request: pb.SubmitFeedbackRequest, until: float) -> pb.SubmitFeedbackResponse:
         if self._keeper is None:
             raise UnsupportedError("this server takes no feedback: its operator has not switched it on (--feedback)")
         consent = _check(request)
@@ -87,7 +73,7 @@ class FeedbackService(pb_grpc.FeedbackServiceServicer):
         if request.WhichOneof("subject") == "request_id":
             subject = await self._keeper.find(request.request_id)
         else:
-            subject = await self._classified(request, until)
+            subject = await self._classified(request, deadline(context, self._max_call_s))
         proposed = self._proposed(request, subject)
         said = Said(request.contributor, (*request.labels,), proposed, consent, request.license, request.note)
         await self._keeper.say(subject, said)
@@ -98,6 +84,7 @@ class FeedbackService(pb_grpc.FeedbackServiceServicer):
         if len(request.image) > self._limits.max_bytes:
             raise PictureTooLargeError(len(request.image), self._limits)
         model = self._repository.find_classifier(request.model_name, request.model_version)
+        calls.found(model.name, model.version)
         image = request.image
         scored = await self._pipeline.run(model, checked(image, model), until)
         if model.ranking is None:
@@ -111,6 +98,7 @@ class FeedbackService(pb_grpc.FeedbackServiceServicer):
         model = self._repository.known.models.get(answer.model, {}).get(answer.version)
         if model is None or model.manifest is None:
             return ()
+        calls.found(model.name, model.version)
         if len(request.labels) > 1 and model.manifest.task == "single_label":
             raise FieldInvalidError("labels", f"exactly one fits by model {answer.model!r}, not {len(request.labels)}")
         known = {*model.description.labels[GRAPH_OUTPUT]}

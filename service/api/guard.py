@@ -5,8 +5,8 @@ statuses. grpcio would send an exception's class and text to the caller.
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, NoReturn
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -20,9 +20,8 @@ from taxon.service.telemetry.calls import Call, Calls
 UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
 KINDS = "unary_unary", "unary_stream", "stream_unary", "stream_stream"
 Context = grpc.aio.ServicerContext[Any, Any]
+R = TypeVar("R")
 ToStatus = Callable[[Exception, str], status_pb2.Status]
-Count = Callable[[str, str, str], None]
-"""Told method, model (none) and reason of a call that could not even be read."""
 
 
 def deadline(context: Context, max_call_s: float) -> float:
@@ -37,7 +36,6 @@ class Guard:
     def __init__(
         self,
         server: grpc.aio.Server,
-        count: Count,
         calls: Calls,
         to_status: ToStatus = statuses.to_status,
         large: Mapping[str, Reception] = {},
@@ -47,14 +45,12 @@ class Guard:
 
         Args:
             server: Not started.
-            count: Counts calls that cannot be read.
             calls: Told of every call.
             to_status: What an exception means to a caller of these services.
             large: Methods whose messages may be so large that they are received in turns.
             readers: Of requests, in the place of those that were generated, by method.
         """
         self._server = server
-        self._count = count
         self._calls = calls
         self._to_status = to_status
         self._large = large
@@ -120,19 +116,40 @@ class Guard:
             code = grpc.StatusCode.CANCELLED if left else statuses.CODES[int(call.context.code())]
             self._calls.end(call, code, "", caller.name.get())
             raise error
-        reason = statuses.reason_of(error)
-        if isinstance(error, MalformedError):
-            self._count(call.method.rpartition("/")[2], "", reason)
         status = self._to_status(error, call.request_id)
-        self._calls.end(call, statuses.CODES[status.code], reason, caller.name.get())
+        self._calls.end(call, statuses.CODES[status.code], statuses.reason_of(error), caller.name.get())
         return status
+
+
+async def entry(calls: Calls, work: Awaitable[R], to_status: ToStatus = statuses.to_status) -> R | status_pb2.Status:
+    """Works on one entry of this task's call, whose failure is its own. Must be awaited on a task of its own.
+
+    Args:
+        calls: Told of it.
+        work: Gives its answer.
+        to_status: What an exception means to the caller.
+
+    Returns:
+        The answer, or what is said in its place.
+    """
+    begun = calls.entry()
+    try:
+        answer = await work
+    except Exception as error:  # noqa: BLE001 - nobody else's
+        status = to_status(error, begun.request_id)
+        calls.end_entry(begun, statuses.CODES[status.code], statuses.reason_of(error), caller.name.get())
+        return status
+    except asyncio.CancelledError:
+        calls.end_entry(begun, grpc.StatusCode.CANCELLED, "", caller.name.get())
+        raise
+    calls.end_entry(begun, grpc.StatusCode.OK, "", caller.name.get())
+    return answer
 
 
 class UnknownMethods(grpc.GenericRpcHandler):
     """Stands behind all services: gRPC would refuse what no one handles, but tell nobody."""
 
-    def __init__(self, count: Count, calls: Calls) -> None:
-        self._count = count
+    def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
     def service(self, _: grpc.HandlerCallDetails) -> Any:
@@ -140,7 +157,7 @@ class UnknownMethods(grpc.GenericRpcHandler):
         return grpc.stream_unary_rpc_method_handler(self._refuse)
 
     async def _refuse(self, _: Any, context: Context) -> NoReturn:
-        self._count("", "", "UNIMPLEMENTED")
+        self._calls.count("", "", "UNIMPLEMENTED")
         self._calls.refuse("", UNIMPLEMENTED, "", caller.name.get(), context.invocation_metadata)
         await context.abort(UNIMPLEMENTED, "Method not found!")
 
@@ -171,7 +188,7 @@ def _received(method: Any, reception: Reception) -> Any:
 
 
 def _readable(request: Any) -> Any:
-    if isinstance(request, MalformedError):
+    if isinstance(request, FieldInvalidError):
         raise request
     return request
 

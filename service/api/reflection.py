@@ -7,10 +7,12 @@ answers under both names.
 import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from taxon.service.api.guard import Guard
+
 V1 = "grpc.reflection.v1.ServerReflection"
 
 
-def register(server: grpc.aio.Server, service_names: list[str]) -> None:
+def register(guard: Guard, service_names: list[str]) -> None:
     """Adds both services to a server that has not started."""
     servicer = reflection.aio.ReflectionServicer([*service_names, reflection.SERVICE_NAME, V1])
     handler = grpc.stream_stream_rpc_method_handler(
@@ -20,4 +22,4 @@ def register(server: grpc.aio.Server, service_names: list[str]) -> None:
     )
     methods = {"ServerReflectionInfo": handler}
     for name in (reflection.SERVICE_NAME, V1):
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))
+        guard.add_registered_method_handlers(name, methods)

@@ -6,7 +6,7 @@ from taxon.service.access.door import Door
 from taxon.service.access.entry import Entry
 from taxon.service.api import reflection
 from taxon.service.api.admin import SERVICE, Control, ModelAdminService
-from taxon.service.api.guard import Count, Guard
+from taxon.service.api.guard import Guard, UnknownMethods
 from taxon.service.config import Settings
 from taxon.service.fronts.front import door
 from taxon.service.models.declaring import Declaring
@@ -25,14 +25,11 @@ MAX_CONNECTIONS = 100
 class AdminFront:
     """One server for operators. Must be built on the event loop."""
 
-    def __init__(
-        self, service: ModelAdminService, count: Count, calls: Calls, own_door: Door, *, reflects: bool
-    ) -> None:
+    def __init__(self, service: ModelAdminService, calls: Calls, own_door: Door, *, reflects: bool) -> None:
         """Listens to nothing yet.
 
         Args:
             service: What answers.
-            count: Told of calls that cannot be read.
             calls: Told of every call.
             own_door: Whom it is open to.
             reflects: Whether to serve reflection.
@@ -44,9 +41,10 @@ class AdminFront:
         ]
         self._door = own_door
         self._server = grpc.aio.server(interceptors=own_door.interceptors, options=options)
-        add_ModelAdminServiceServicer_to_server(service, Guard(self._server, count, calls))
+        add_ModelAdminServiceServicer_to_server(service, Guard(self._server, calls))
         if reflects:
-            reflection.register(self._server, [SERVICE])
+            reflection.register(Guard(self._server, calls), [SERVICE])
+        self._server.add_generic_rpc_handlers((UnknownMethods(calls),))
 
     def let_in(self, entry: Entry) -> None:
         """Asks this of those who come from now on. Must have been called before `start`."""
@@ -72,8 +70,8 @@ class AdminFront:
 
 def admin_front(settings: Settings, repository: Repository, control: Control, metrics: Metrics) -> AdminFront:
     """The admin port of a server, in the process that owns its models."""
-    calls = Calls(AccessLog(settings.access_log_sample))
+    calls = Calls(AccessLog(settings.access_log_sample), metrics.count_request)
     service = ModelAdminService(repository, control, Declaring(settings.models, repository))
     # A board of its own: what operators do counts for nothing at the port of callers.
     own_door = door(settings, metrics, calls, Board(1), 0)
-    return AdminFront(service, metrics.count_request, calls, own_door, reflects=settings.reflection)
+    return AdminFront(service, calls, own_door, reflects=settings.reflection)

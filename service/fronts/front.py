@@ -114,24 +114,22 @@ class Front:
         routing = Routing(shared.repository, shared.report)
         shadowing = Shadowing(shared.repository, shared.executor, metrics)
         pipeline = Pipeline(shared.repository, permits, shared.executor, routing, shadowing, metrics)
-        self._calls = calls_of(settings)
+        self._calls = calls_of(settings, metrics)
         self._keeper = _keeper(settings, shared, metrics)
         classification = ClassificationService(
-            pipeline, shared.repository, metrics, self._calls, settings.max_call_seconds, self._keeper
+            pipeline, shared.repository, self._calls, settings.max_call_seconds, self._keeper
         )
         feedback = FeedbackService(
             self._keeper,
             pipeline,
             shared.repository,
             permits,
-            metrics,
             shared.memory.limits,
             settings.max_call_seconds,
         )
         explanation = ExplanationService(
             Explaining(settings.models, Lane(shared.executor, metrics), metrics),
             shared.repository,
-            metrics,
             shared.memory.limits,
             settings.max_call_seconds,
         )
@@ -140,7 +138,6 @@ class Front:
             pipeline,
             shared.repository,
             shared.control,
-            metrics,
             self._calls,
             shared.statistics,
             lambda: self.readiness.serving,
@@ -168,22 +165,22 @@ class Front:
     ) -> None:
         settings, server = self._settings, self._server
 
-        count, calls = self.metrics.count_request, self._calls
-        guard = Guard(server, count, calls, large={"BatchClassify": reception}, readers={"Classify": RequestView.of})
+        calls = self._calls
+        guard = Guard(server, calls, large={"BatchClassify": reception}, readers={"Classify": RequestView.of})
         # Generic handlers are asked in their order: the refusal stands before the service whose handler it uses.
-        refusal = EarlyRefusal(permits, self.metrics, calls)
+        refusal = EarlyRefusal(permits, calls)
         server.add_generic_rpc_handlers((self._arrivals, refusal))
         add_ClassificationServiceServicer_to_server(classification, guard)
         refusal.stand_before({name: guard.handlers[name] for name in (CLASSIFY, BATCH_CLASSIFY)}, statuses.to_status)
-        add_FeedbackServiceServicer_to_server(feedback, Guard(server, count, calls))
-        add_ExplanationServiceServicer_to_server(explanation, Guard(server, count, calls))
-        guard = Guard(server, count, calls, to_status, large={"ModelInfer": reception})
+        add_FeedbackServiceServicer_to_server(feedback, Guard(server, calls))
+        add_ExplanationServiceServicer_to_server(explanation, Guard(server, calls))
+        guard = Guard(server, calls, to_status, large={"ModelInfer": reception})
         add_GRPCInferenceServiceServicer_to_server(open_inference, guard)
         refusal.stand_before({MODEL_INFER: guard.handlers[MODEL_INFER]}, to_status)
-        self.readiness.register(Guard(server, count, calls))
+        self.readiness.register(Guard(server, calls))
         if settings.reflection:
-            reflection.register(server, [SERVICE, FEEDBACK, EXPLANATION, OPEN_INFERENCE, HEALTH])
-        server.add_generic_rpc_handlers((UnknownMethods(count, calls),))
+            reflection.register(Guard(server, calls), [SERVICE, FEEDBACK, EXPLANATION, OPEN_INFERENCE, HEALTH])
+        server.add_generic_rpc_handlers((UnknownMethods(calls),))
 
     def let_in(self, entry: Entry) -> None:
         """Asks this of those who come from now on. Must have been called before `start`."""
@@ -254,13 +251,14 @@ def _keeper(settings: Settings, shared: Shared, metrics: Metrics) -> Keeper | No
     return Keeper(rules, recent, writer, shared.recall)
 
 
-def calls_of(settings: Settings) -> Calls:
+def calls_of(settings: Settings, metrics: Metrics) -> Calls:
     """What a process that speaks gRPC tells of its calls.
 
     Raises:
         StartError: A package for traces is missing.
     """
-    return Calls(AccessLog(settings.access_log_sample), tracing(settings.otlp_endpoint, settings.otlp_sample))
+    access = AccessLog(settings.access_log_sample)
+    return Calls(access, metrics.count_request, tracing(settings.otlp_endpoint, settings.otlp_sample))
 
 
 def door(settings: Settings, metrics: Metrics, calls: Calls, board: Board, number: int) -> Door:

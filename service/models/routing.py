@@ -87,7 +87,7 @@ class Routing:
             key: Calls of the same key go to the same version, as long as nothing else is declared; empty: none.
             tensors: See `trials.stands_in`.
         """
-        if version not in ("", STABLE):
+        if not names_none(version):
             return Routed(found, "named")
         trial = self._repository.known.trials.get((found.name, "canary"))
         if trial is None or trial.state != "RUNNING":
@@ -111,6 +111,11 @@ class Routing:
         else:
             return
         self._report(Seen(name, routed.model.number, outcome, seconds))
+
+
+def names_none(version: str) -> bool:
+    """Whether a call that names a version so takes what answers by default."""
+    return version in ("", STABLE)
 
 
 def outcome_of(error: BaseException | None, *, late: bool = False) -> Outcome:

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import structlog
@@ -97,7 +98,7 @@ class Shadowing:
         shadow = self._repository.known.models[trial.name][trial.version]
         if self._deaths[shadow.number] >= MOST_DEATHS:
             return
-        if not stands_in(shadow, routed.model, tensors=False):
+        if not takes(shadow, routed.model, payload):
             self._count(shadow, "unfit")
         elif len(self._tasks) >= MOST_AT_ONCE:
             self._count(shadow, "shed")
@@ -122,10 +123,10 @@ class Shadowing:
             if outcome == "fatal" and self._deaths[shadow.number] == MOST_DEATHS:
                 log.error("shadow ended workers, nothing more is copied", model=shadow.name, version=shadow.version)
             return
-        mine, theirs = _scores(shadow, scored), _scores(default, answered)
-        labels, usual = shadow.description.labels[GRAPH_OUTPUT], default.description.labels[GRAPH_OUTPUT]
-        same = labels[int(mine.argmax())] == usual[int(theirs.argmax())]
-        apart = distance(mine, labels, theirs, usual)
+        same, apart = compared(shadow, scored, default, answered)
+        if not np.isfinite(apart):
+            self._count(shadow, "nan")
+            return
         summary = self._count(shadow, "same" if same else "other")
         summary.compared_count += 1
         summary.same_count += same
@@ -148,6 +149,36 @@ class Shadowing:
         summary.shed_count += outcome == "shed"
         summary.failed_count += outcome in ("error", "nan", "fatal", "caller", "unfit")
         return summary
+
+
+def takes(shadow: Model, default: Model, payload: Payload) -> bool:
+    """Whether a version can run on an input of the default: a graph on tensors of the same names and kinds; a bundle on
+    pictures, and on arrays of the shape that it takes.
+    """
+    if default.manifest is None:
+        return shadow.manifest is None and stands_in(shadow, default, tensors=True)
+    if shadow.manifest is None or not stands_in(shadow, default, tensors=False):
+        return False
+    return not isinstance(payload, np.ndarray) or payload.shape == shadow.manifest.input.shape
+
+
+def compared(shadow: Model, scored: Scored, default: Model, answered: Scored) -> tuple[bool, float]:
+    """Whether two versions' answers to one input agree, and how far apart they are.
+
+    Args:
+        shadow: The one, which takes what the other takes.
+        scored: Its answer.
+        default: The other.
+        answered: Its answer.
+
+    Returns:
+        Of bundles, whether the top label is the same, and `distance`; of graphs, see `tensor_distance`.
+    """
+    if shadow.manifest is None:
+        return tensor_distance(scored.scores, answered.scores)
+    mine, theirs = _scores(shadow, scored), _scores(default, answered)
+    labels, usual = shadow.description.labels[GRAPH_OUTPUT], default.description.labels[GRAPH_OUTPUT]
+    return labels[int(mine.argmax())] == usual[int(theirs.argmax())], distance(mine, labels, theirs, usual)
 
 
 def _scores(model: Model, scored: Scored) -> NDArray[np.float32]:
@@ -173,6 +204,27 @@ def distance(
     left: dict[str, float] = dict(zip(labels, mine.tolist(), strict=True))
     right: dict[str, float] = dict(zip(usual, theirs.tolist(), strict=True))
     return max(abs(left.get(label, 0.0) - right.get(label, 0.0)) for label in left.keys() | right.keys())
+
+
+def tensor_distance(mine: NDArray[Any], theirs: NDArray[Any]) -> tuple[bool, float]:
+    """Of all outputs of two graphs with the same outputs: whether each row's largest number is at the same place, and
+    the largest difference of any number; NaN if one is NaN and the other is not. Outputs of other shapes do not agree.
+
+    Args:
+        mine: Structured, see `runtime.packing`.
+        theirs: The same.
+    """
+    same, apart = True, 0.0
+    for name in mine.dtype.names or ():
+        left, right = (np.atleast_1d(row[name]).astype(np.float64) for row in (mine, theirs))
+        if left.shape != right.shape:
+            same = False
+        elif left.size:
+            same &= np.array_equal(left.argmax(axis=-1), right.argmax(axis=-1))
+            equal = (left == right) | (np.isnan(left) & np.isnan(right))
+            with np.errstate(invalid="ignore"):  # equal infinities
+                apart = np.maximum(apart, np.where(equal, 0.0, np.abs(left - right)).max())
+    return same, float(apart)
 
 
 def _tell(shadow: Model, summary: Summary) -> None:

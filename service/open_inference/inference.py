@@ -16,9 +16,10 @@ from taxon.service.errors import FieldInvalidError, InferenceFailedError, ModelN
 from taxon.service.models.model import Model
 from taxon.service.models.repository import VERSION, Repository
 from taxon.service.open_inference.tensors import Tensor, shown
-from taxon.service.pipeline import Pipeline
+from taxon.service.pipeline import Pipeline, Ran
 from taxon.service.runtime.packing import pack, unpack
 from taxon.service.scheduling.batching import Scored
+from taxon.service.telemetry import calls
 from taxon.service.workers.executor import Payload
 
 MAX_NAME_LENGTH = 256
@@ -30,9 +31,8 @@ class Inferred:
 
     outputs: Sequence[NDArray[Any]]
     """In the order of the model's outputs."""
-    input_count: int
-    slowest: Scored
-    """Of the input that took longest."""
+    ran: Sequence[Ran]
+    """The inputs."""
 
 
 class Inference:
@@ -43,7 +43,7 @@ class Inference:
         self._repository = repository
 
     def find(self, name: str, version: str) -> Model:
-        """The model that a call names.
+        """The model that a call names, which is noted.
 
         Args:
             name: Of the model.
@@ -59,11 +59,13 @@ class Inference:
         if len(name) > MAX_NAME_LENGTH or len(version) > MAX_NAME_LENGTH:
             raise ModelNotFoundError(name, version)
         try:
-            return self._repository.find(name, version)
+            found = self._repository.find(name, version)
         except ModelNotFoundError:
             if version and not VERSION.fullmatch(version):
                 raise FieldInvalidError("model_version", f"must be a positive integer, not {shown(version)}") from None
             raise
+        calls.found(found.name, found.version)
+        return found
 
     async def infer(self, model: Model, tensors: dict[str, Tensor], deadline: float, priority: int) -> Inferred:
         """Runs a model on the tensors of one request, which fit its description.
@@ -85,10 +87,11 @@ class Inference:
         _check_batch([len(tensor)], model.description.max_batch_size)
         if not isinstance(tensor, tuple) and tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
             raise FieldInvalidError("inputs[0]", "every value must be finite")
-        answers = await self._run(model, list(tensor), deadline, priority)
+        payloads = list(tensor)
+        answers = await self._run(model, payloads, deadline, priority)
         rows = np.stack([scored.scores for scored in answers])
         outputs = np.split(rows, [len(model.manifest.labels)], axis=1)  # the second is empty without familiarity
-        return _inferred(outputs[: len(model.description.outputs)], answers)
+        return Inferred(outputs[: len(model.description.outputs)], [*zip(payloads, answers, strict=True)])
 
     async def _infer_graph(self, model: Model, tensors: dict[str, Tensor], deadline: float, priority: int) -> Inferred:
         description = model.description
@@ -96,12 +99,13 @@ class Inference:
         arrays = [np.asarray(tensors[spec.name]) for spec in description.inputs]
         if batched:
             _check_batch([len(array) for array in arrays], description.max_batch_size)
-        answers = await self._run(model, pack(arrays, batched=batched), deadline, priority)
+        payloads = pack(arrays, batched=batched)
+        answers = await self._run(model, payloads, deadline, priority)
         try:
             outputs = unpack([scored.scores for scored in answers], len(description.outputs), batched=batched)
         except ValueError as error:
             raise InferenceFailedError("the model's answers to the inputs of one request differ in shape") from error
-        return _inferred(outputs, answers)
+        return Inferred(outputs, [*zip(payloads, answers, strict=True)])
 
     async def _run(self, model: Model, payloads: Sequence[Payload], deadline: float, priority: int) -> list[Scored]:
         """Runs each input in turn; the first failure, or the caller's leaving, ends them all."""
@@ -127,7 +131,3 @@ def _check_batch(sizes: Sequence[int], largest: int) -> None:
         raise FieldInvalidError("inputs", f"the first axes must be of one length, not {sizes}")
     if sizes[0] > largest:
         raise FieldInvalidError("inputs", f"the batch has {sizes[0]} inputs, at most {largest} are allowed")
-
-
-def _inferred(outputs: Sequence[NDArray[Any]], answers: Sequence[Scored]) -> Inferred:
-    return Inferred(outputs, len(answers), max(answers, key=lambda scored: scored.total_s))

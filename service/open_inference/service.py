@@ -15,7 +15,7 @@ from google.rpc import status_pb2
 from taxon import __version__
 from taxon.inference import open_inference_service_pb2 as pb
 from taxon.inference import open_inference_service_pb2_grpc as pb_grpc
-from taxon.service.api import caller, statuses
+from taxon.service.api import guard, statuses
 from taxon.service.api.guard import Context, deadline
 from taxon.service.errors import (
     FieldInvalidError,
@@ -26,7 +26,7 @@ from taxon.service.errors import (
 )
 from taxon.service.models.config_pbtxt import PLATFORM
 from taxon.service.models.repository import Repository
-from taxon.service.models.routing import Routed
+from taxon.service.models.routing import Routed, names_none
 from taxon.service.open_inference.inference import Inference
 from taxon.service.open_inference.messages import (
     infer_response,
@@ -39,7 +39,6 @@ from taxon.service.open_inference.tensors import read_inputs
 from taxon.service.pipeline import Pipeline
 from taxon.service.telemetry import calls
 from taxon.service.telemetry.calls import Calls
-from taxon.service.telemetry.metrics import Metrics
 from taxon.service.telemetry.statistics import Figures, ReadStatistics
 
 SERVICE = "inference.GRPCInferenceService"
@@ -98,7 +97,6 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
         pipeline: Pipeline,
         repository: Repository,
         control: Control,
-        metrics: Metrics,
         told: Calls,
         read_statistics: ReadStatistics,
         is_ready: Callable[[], bool],
@@ -108,7 +106,6 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
         self._pipeline = pipeline
         self._repository = repository
         self._control = control
-        self._count = metrics.count_request
         self._calls = told
         self._read_statistics = read_statistics
         self._is_ready = is_ready
@@ -153,7 +150,7 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:  # noqa: N802
         """Runs a model on one request."""
-        return await self._infer(request, deadline(context, self._limit.call_s), "ModelInfer")
+        return await self._infer(request, deadline(context, self._limit.call_s))
 
     async def ModelStreamInfer(  # noqa: N802
         self, requests: AsyncIterator[pb.ModelInferRequest], context: Context
@@ -218,6 +215,7 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
         if request.parameters:
             raise UnsupportedError("a model's files and configuration are read from the repository, never from a call")
         await self._control.load(name)
+        calls.found(name, 0)
         return pb.RepositoryModelLoadResponse(model_name=name, is_loaded=True)
 
     async def RepositoryModelUnload(  # noqa: N802
@@ -236,39 +234,22 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
             )
         if not (name := request.model_name or request.repository_name):
             raise FieldInvalidError("model_name", "must be set")
+        if self._repository.knows(name, ""):
+            calls.found(name, 0)
         return name
 
     async def _stream_outcome(self, request: pb.ModelInferRequest, until: float) -> pb.ModelStreamInferResponse:
-        call = self._calls.entry()
-        try:
-            response = await self._infer(request, until, "ModelStreamInfer")
-        except Exception as error:  # noqa: BLE001 - one request's failure is its own
-            status = to_status(error, call.request_id)
-            self._calls.tell(call, statuses.CODES[status.code], statuses.reason_of(error), caller.name.get())
-            message = status.message
-            return pb.ModelStreamInferResponse(
-                error_message=message, infer_response=pb.ModelInferResponse(id=request.id)
-            )
+        response = await guard.entry(self._calls, self._infer(request, until), to_status)
+        if not isinstance(response, pb.ModelInferResponse):
+            failed = pb.ModelInferResponse(id=request.id)
+            return pb.ModelStreamInferResponse(error_message=response.message, infer_response=failed)
         response.parameters[FINAL_RESPONSE].bool_param = True
         return pb.ModelStreamInferResponse(infer_response=response)
 
-    async def _infer(self, request: pb.ModelInferRequest, until: float, method: str) -> pb.ModelInferResponse:
-        try:
-            response = await self._infer_counted(request, until)
-        except Exception as error:
-            self._count(method, calls.model(), statuses.reason_of(error))
-            raise
-        except asyncio.CancelledError:
-            self._count(method, calls.model(), "CANCELLED")
-            raise
-        self._count(method, calls.model(), "OK")
-        return response
-
-    async def _infer_counted(self, request: pb.ModelInferRequest, until: float) -> pb.ModelInferResponse:
+    async def _infer(self, request: pb.ModelInferRequest, until: float) -> pb.ModelInferResponse:
         arrived = time.monotonic()
         found = self._inference.find(request.model_name, request.model_version)
-        calls.found(found.name, found.version)
-        routed = Routed(found, "named")
+        routed = Routed(found, "default" if names_none(request.model_version) else "named")
         try:
             wishes = read_parameters(request.parameters)
             routed = self._pipeline.route(found, request.model_version, wishes.routing_key, tensors=True)
@@ -284,5 +265,5 @@ class OpenInferenceService(pb_grpc.GRPCInferenceServiceServicer):
             self._pipeline.failed(routed, error, time.monotonic() - arrived, until)
             raise
         now = time.monotonic()
-        self._pipeline.answered(routed, inferred.input_count, inferred.slowest, now - arrived, now - encoding)
+        self._pipeline.answered(routed, inferred.ran, now - arrived, now - encoding)
         return response

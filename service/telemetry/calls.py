@@ -15,6 +15,8 @@ import grpc
 from taxon.service.telemetry.access_log import AccessLog
 from taxon.service.telemetry.tracing import Parent, Span, Tracing
 
+Count = Callable[[str, str, str], None]
+"""Told method, model and outcome of a call, see `Metrics.count_request`."""
 Metadata = Iterable[tuple[str, str | bytes]] | None
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 """W3C Trace Context, level 1: version, trace, parent, flags."""
@@ -45,6 +47,8 @@ class Call:
     model: str = ""
     """Of those that are served; empty until it is found."""
     version: int = 0
+    has_entries: bool = False
+    """Whether these are counted in its place."""
 
 
 current: ContextVar[Call | None] = ContextVar("call", default=None)
@@ -62,12 +66,6 @@ def found(model: str, version: int) -> None:
         call.model, call.version = model, version
 
 
-def model() -> str:
-    """The model that the call of this task has found; empty if it has found none."""
-    call = current.get()
-    return call.model if call else ""
-
-
 def span() -> Span | None:
     """That of the call of this task, if it is sampled."""
     call = current.get()
@@ -77,8 +75,16 @@ def span() -> Span | None:
 class Calls:
     """The calls of one process that speaks gRPC."""
 
-    def __init__(self, access: AccessLog, tracing: Tracing | None = None) -> None:
+    def __init__(self, access: AccessLog, count: Count, tracing: Tracing | None = None) -> None:
+        """None has come yet.
+
+        Args:
+            access: Has a line for some.
+            count: Counts every one.
+            tracing: Has a span for some; None: for none.
+        """
         self._access = access
+        self.count = count
         self._tracing = tracing
 
     def begin(self, method: str, context: Any) -> Call:
@@ -94,6 +100,7 @@ class Calls:
         whole = current.get()
         if whole is None:
             raise RuntimeError("an entry without a call")
+        whole.has_entries = True
         entry = Call(whole.method, whole.context, new_id(), time.monotonic(), whole.span)
         current.set(entry)
         return entry
@@ -109,14 +116,23 @@ class Calls:
         """
         if call.span:
             call.span.end(status.name, status.value[0], reason, call.model, call.version)
-        self.tell(call, status, reason, caller)
-
-    def tell(self, call: Call, status: grpc.StatusCode, reason: str, caller: str) -> None:
-        """The same, of an entry; its call goes on."""
+        if not call.has_entries:
+            self._tally(call, status, reason)
         # A Watch goes on until its client leaves: that is no failure of anybody's.
         usual = status is grpc.StatusCode.OK or (call.method == WATCH and status is grpc.StatusCode.CANCELLED)
-        if not (self._access.wants_answered() if usual else self._access.wants_failed()):
-            return
+        if self._access.wants_answered() if usual else self._access.wants_failed():
+            self._write(call, status, reason, caller)
+
+    def end_entry(self, entry: Call, status: grpc.StatusCode, reason: str, caller: str) -> None:
+        """The same, of an entry; its call goes on, and has the line of those that were answered or left."""
+        self._tally(entry, status, reason)
+        if reason and self._access.wants_failed():
+            self._write(entry, status, reason, caller)
+
+    def _tally(self, call: Call, status: grpc.StatusCode, reason: str) -> None:
+        self.count(call.method.rpartition("/")[2], call.model, reason or status.name)
+
+    def _write(self, call: Call, status: grpc.StatusCode, reason: str, caller: str) -> None:
         self._access.write(
             status.name,
             reason=reason,
@@ -132,7 +148,7 @@ class Calls:
     def refuse(
         self, method: str, status: grpc.StatusCode, reason: str, caller: str, metadata: Callable[[], Metadata]
     ) -> None:
-        """A call was refused before anybody looked at it."""
+        """A call was refused before anybody looked at it; who refuses it counts it."""
         if self._access.wants_failed():
             facts = {"method": method.lstrip("/"), "caller": caller, "trace_id": _trace_id(metadata)}
             self._access.write(status.name, reason=reason, **facts)

@@ -40,7 +40,8 @@ class Metrics:
         """What the Open Inference Protocol reports; not on the page."""
         self.requests = Counter(
             "taxon_requests",
-            "Finished inputs, by method, model (empty if none was found) and outcome: OK or an error reason.",
+            "Finished calls of every service, and inputs in the place of calls that have several, by method, model "
+            "(empty if none was found) and outcome: OK, CANCELLED, an error reason or a status.",
             ["method", "model", "outcome"],
             registry=self.registry,
         )
@@ -212,12 +213,12 @@ class Metrics:
         )
 
     def count_request(self, method: str, model: str, outcome: str) -> None:
-        """Counts one finished input.
+        """Counts one finished call, or one input of a call that has several.
 
         Args:
             method: One that there is, or empty.
             model: One that is served, or empty: never a name that a caller made up.
-            outcome: OK or an error reason.
+            outcome: OK, an error reason, or the name of a status.
         """
         self._requests.of(method, model, outcome).inc()
 

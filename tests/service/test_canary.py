@@ -43,6 +43,12 @@ def declare(root, share):
     traffic.change(root, "colors", lambda before: before.changed(canary=canary))
 
 
+def tensors(values=USUAL, **words):
+    tensor = oip.ModelInferRequest.InferInputTensor(name="features", datatype="FP32", shape=[1, 4])
+    tensor.contents.fp32_contents.extend(values)
+    return oip.ModelInferRequest(model_name="colors", inputs=[tensor], **words)
+
+
 class Caller:
     def __init__(self, running):
         self.running = running
@@ -50,6 +56,16 @@ class Caller:
     async def version(self, values=USUAL, **words):
         request = pb.ClassifyRequest(features=pb.Features(values=values), model_name="colors", **words)
         return (await self.running.stub.Classify(request, timeout=10)).model_version
+
+    async def version_by(self, method, values=USUAL, **words):
+        if method == "Classify":
+            return await self.version(values, **words)
+        stub, request = stub_of(self.running), tensors(values, **words)
+        if method == "ModelInfer":
+            return (await stub.ModelInfer(request, timeout=10)).model_version
+        (answer,) = [answer async for answer in stub.ModelStreamInfer(iter([request]), timeout=10)]
+        assert answer.error_message == ""
+        return answer.infer_response.model_version
 
     async def trial(self, version="2"):
         request = pb.GetModelRequest(model_name="colors", model_version=version)
@@ -150,9 +166,7 @@ async def test_tensors_take_the_same_way(serve, root):
         stub = stub_of(running)
 
         async def version(key, **parameter):
-            tensor = oip.ModelInferRequest.InferInputTensor(name="features", datatype="FP32", shape=[1, 4])
-            tensor.contents.fp32_contents.extend(USUAL)
-            request = oip.ModelInferRequest(model_name="colors", inputs=[tensor])
+            request = tensors()
             request.parameters["routing_key"].CopyFrom(oip.InferParameter(**(parameter or {"string_param": key})))
             return (await stub.ModelInfer(request, timeout=10)).model_version
 
@@ -188,8 +202,10 @@ async def test_a_canary_that_cannot_be_served_leaves_all_calls_to_the_default(se
         )
 
 
-@pytest.mark.parametrize("fronts", ["1", "2"])
-async def test_a_shadow_is_compared_and_answers_nobody(serve, root, fronts):
+@pytest.mark.parametrize(
+    ("fronts", "method"), [("1", "Classify"), ("2", "Classify"), ("1", "ModelInfer"), ("1", "ModelStreamInfer")]
+)
+async def test_a_shadow_is_compared_and_answers_nobody(serve, root, fronts, method):
     shadow = Shadow(version=2, share=1.0)
     traffic.change(root, "colors", lambda before: before.changed(shadow=shadow))
     async with serve(root, "--metrics-port", "0", "--fronts", fronts) as running:
@@ -197,10 +213,10 @@ async def test_a_shadow_is_compared_and_answers_nobody(serve, root, fronts):
         assert (await caller.trial()).role == pb.TRAFFIC_ROLE_SHADOW
         counted = {}
         while not (counted.get("same") and counted.get("nan")):
-            assert {await caller.version(values) for values in (USUAL, POISON)} == {"1"}
+            assert {await caller.version_by(method, values) for values in (USUAL, POISON)} == {"1"}
             page = await asyncio.to_thread(running.page)
             found = re.findall(r'taxon_shadow_inputs_total{model="colors",outcome="(\w+)",version="2"} (\S+)', page)
             counted = {outcome: float(count) for outcome, count in found}
         assert set(counted) <= {"same", "nan", "shed"}
         assert 'taxon_shadow_score_distance_sum{model="colors",version="2"} 0.0' in page
-        assert await caller.version(model_version="2") == "2"
+        assert await caller.version_by(method, model_version="2") == "2"

@@ -58,7 +58,7 @@ async def test_of_an_answer_somebody_says_what_it_shows(serve, models, folder):
         reply = await FeedbackServiceStub(running.channel).SubmitFeedback(request)
         assert (reply.request_id, [*reply.proposed_labels]) == (answer.request_id, ["ruby"])
         (said,) = kept(folder)  # once it has answered, it is there
-        assert running.counted("taxon_requests_total", method="SubmitFeedback", model="", outcome="OK") == 1
+        assert running.counted("taxon_requests_total", method="SubmitFeedback", model="colors", outcome="OK") == 1
     assert (said.labels, said.proposed, said.consent, said.license, said.note) == (
         ("ruby",),
         ("ruby",),

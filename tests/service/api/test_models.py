@@ -119,7 +119,7 @@ async def test_pages_fit_a_clients_usual_limit(tmp_path):
         described = manifest.model_copy(update={"name": name, "version": version, "labels": labels})
         description = Description(name, version, [], [], {}, 1, [1], "CPUExecutionProvider")
         repository.publish(Model(version, description, described, None, 0))
-    service = ClassificationService(None, repository, Metrics(), Calls(AccessLog(0.0)), 1.0)
+    service = ClassificationService(None, repository, Calls(AccessLog(0.0), Metrics().count_request), 1.0)
     listed, token = [], ""
     while True:
         page = await service.ListModels(pb.ListModelsRequest(page_token=token), None)
