@@ -16,7 +16,7 @@ from taxon.training.network import model
 from taxon.training.network.model import Preprocessing
 from taxon.training.network.networks import NETWORKS
 from taxon.training.network.published import TIMM, is_at_hand, names
-from taxon.training.network.weights import SUFFIXES
+from taxon.training.network.weights import SUFFIXES, is_file
 from taxon.training.runs.checkpoint import Checkpoint
 from taxon.training.runs.folder import Run
 from taxon.training.suggest import nearest
@@ -100,7 +100,7 @@ def open_candidate(
         raise TrainingError(f"{name} takes numbers, not pictures")
     if not name.startswith(TIMM) and name not in names():
         raise TrainingError(f"there is no model, run or weights file {word!r}{nearest(name, names())}")
-    if not weights and name in NETWORKS:
+    if name in NETWORKS and weights != "none" and not is_file(weights):
         raise TrainingError(f"{name} has no published weights: give a run, {name}=FILE, or {name}=none as a floor")
     random, source = weights == "none", weights or "DEFAULT"
     if not random and not is_at_hand(name, source):

@@ -87,6 +87,7 @@ def test_what_is_in_torchvisions_cache_is_at_hand(samples, tmp_path):
         ("resnet18", "the weights DEFAULT of resnet18 are not on this machine"),
         ("resnet81", "there is no model, run or weights file 'resnet81': did you mean 'resnet18'"),
         ("small_cnn", "small_cnn has no published weights"),
+        ("small_cnn=best", "small_cnn has no published weights"),
         ("mlp=none", "mlp takes numbers"),
         ("pictures", "is not the folder of a run"),
         ("odd.txt", "is no weights file"),
