@@ -40,7 +40,7 @@ from taxon.training.dataset.pictures import decode_all
 from taxon.training.loop import metrics
 from taxon.training.loop.augment import normalised
 from taxon.training.loop.batches import LabelledArrays, targets_of
-from taxon.training.loop.evaluate import answer
+from taxon.training.loop.evaluate import Answers, answer
 from taxon.training.loop.machine import Machine
 from taxon.training.runs.checkpoint import Checkpoint
 from taxon.training.runs.folder import Run
@@ -92,12 +92,12 @@ ROWS = [
 class Pool:
     """The pictures of a data set: those that are only asked about, and those that may train."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, held_out: int, free: int = FREE) -> None:
         found, random = data.scan(folder), np.random.default_rng(OTHER)
         self.labels = found.labels
-        self.held_out = _some(found.split("test") or found.samples, HELD_OUT[name], random)
+        self.held_out = some_of_each(found.split("test") or found.samples, held_out, random)
         kept = {sample.path for sample in self.held_out}
-        free = _some((s for s in found.samples if s.split != "test" and s.path not in kept), FREE, random)
+        free = some_of_each((s for s in found.samples if s.split != "test" and s.path not in kept), free, random)
         looked_at = diagnose(replace(found, samples=(*self.held_out, *free)))
         samples = grouped_samples(looked_at.facts, looked_at.fingerprints)
         alike = {sample.group for sample in samples if sample.path in kept}
@@ -106,7 +106,7 @@ class Pool:
 
     def write(self, folder: Path, per_class: int, seed: int) -> None:
         """A labelled folder of links, with three splits."""
-        chosen = _some(self.free, per_class + VALIDATING, np.random.default_rng(seed))
+        chosen = some_of_each(self.free, per_class + VALIDATING, np.random.default_rng(seed))
         counts = Counter(sample.label for sample in chosen)
         assert set(counts.values()) == {per_class + VALIDATING}, counts
         for split, samples in (("test", self.held_out), ("train", chosen)):
@@ -119,7 +119,7 @@ class Pool:
                 seen[sample.label] += 1
 
 
-def _some(samples: Iterable[Sample], per_class: int, random: np.random.Generator) -> list[Sample]:
+def some_of_each(samples: Iterable[Sample], per_class: int, random: np.random.Generator) -> list[Sample]:
     """At most so many of each class, at random."""
     ordered = sorted(samples, key=lambda sample: sample.path)
     chosen, counts = [], Counter[int]()
@@ -157,19 +157,24 @@ def measured(row: Row, mode: str, seed: int, source: Path, weights: Path, work: 
 
 def held_out_accuracy(run: Run, cache: Path) -> tuple[float, int]:
     """Of the weights after the last epoch, on the run's test split; and how many pictures that has."""
-    last = Checkpoint.load(run.last_path)
+    answers = held_out_answers(run, run.last_path, cache)
+    return metrics.accuracy(answers.scores, answers.truth, answers.task), len(answers.truth)
+
+
+def held_out_answers(run: Run, weights: Path, cache: Path) -> Answers:
+    """Of a checkpoint of a run, on the run's test split."""
+    last = Checkpoint.load(weights)
     assert last.pixels is not None
     arrays, samples, faults = decode_all(run.samples("test"), last.pixels, cache, 2**34)
     assert not faults
     network = last.build_model().to(memory_format=torch.channels_last)
-    answers = answer(
+    return answer(
         network,
         LabelledArrays(arrays, targets_of(samples, len(run.labels), last.task)),
         lambda pictures: normalised(pictures, last.mean, last.std),
         Machine(torch.device("cpu")),
         50,
     )
-    return metrics.accuracy(answers.scores, answers.truth, answers.task), len(samples)
 
 
 def table(found: list[dict[str, object]]) -> list[dict[str, object]]:
@@ -216,7 +221,7 @@ def main() -> None:
         source = options.work / f"{row.data.replace(' ', '-')}-{row.per_class}-{seed}"
         if not source.exists():
             if row.data not in pools:
-                pools[row.data] = Pool(row.data, folders[row.data])
+                pools[row.data] = Pool(row.data, folders[row.data], HELD_OUT[row.data])
             pools[row.data].write(source, row.per_class, seed)
         figures = measured(row, mode, seed, source, options.weights, options.work)
         found.append({"row": asdict(row), "mode": mode, "seed": seed, **figures})

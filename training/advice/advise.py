@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from taxon.training.advice import curve as curves
-from taxon.training.advice.candidates import Backbone, LeftOut, default_words, open_candidate
+from taxon.training.advice.candidates import FLOOR, Backbone, LeftOut, default_words, open_candidate
 from taxon.training.advice.choose import Judged, recommend
 from taxon.training.advice.cost import measure, measure_again, provider_for, write
 from taxon.training.advice.page import Advice
@@ -44,6 +44,8 @@ class Question:
     """At most."""
     folds: int
     color: str
+    image_size: int | None
+    """Side of the pictures in pixels; None for that of the weights."""
     cache_folder: Path
     threads: int
     """Of torch; 0 leaves its choice."""
@@ -67,15 +69,20 @@ def advise(question: Question, say: Callable[[str], None]) -> Advice:
     given = (*some.split("train"), *some.split("val"))
     folds_of(targets_of(given), given, question.folds)  # what is wrong with the data is no candidate's fault
 
+    words = question.words if question.words is not None else default_words()
+    if question.words is None and words == [FLOOR]:
+        raise TrainingError(
+            "no pretrained weights are in the caches of this machine: name weights files, as MODEL=FILE, or runs"
+        )
     judged: list[Judged] = []
     left_out: list[LeftOut] = []
     samples: tuple[Sample, ...] = ()
     kept: list[list[NDArray[np.float32]]] = []
     with tempfile.TemporaryDirectory() as graphs:
         paths: list[Path] = []
-        for word in dict.fromkeys(question.words if question.words is not None else default_words()):
+        for word in dict.fromkeys(words):
             try:
-                backbone = open_candidate(word, len(found.labels), given, question.color)
+                backbone = open_candidate(word, len(found.labels), given, question.color, question.image_size)
                 say(f"{backbone.name} ({backbone.weights}): features, probe, graph")
                 usable, parts = features_of(backbone, some, machine, question.cache_folder)
                 if not judged:
@@ -179,5 +186,7 @@ def features_of(
         return normalised(pictures.to(machine.device), preprocessing.mean, preprocessing.std)
 
     parts = features.of_splits(backbone.network, backbone.head, prepared, to_network, BATCH_SIZE, cache_folder)
-    samples = (*prepared.data.split("train"), *prepared.data.split("val"))
-    return samples, [np.asarray(part.inputs) for part in parts]
+    found_features = [np.asarray(part.inputs) for part in parts]
+    if not all(np.isfinite(rows).all() for rows in found_features):
+        raise TrainingError("what reaches its head is no number for some of the pictures")
+    return (*prepared.data.split("train"), *prepared.data.split("val")), found_features

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from taxon.training.config import DataOptions, ModelOptions
+from taxon.training.config import DataOptions
 from taxon.training.dataset.data import Sample
 from taxon.training.errors import TrainingError
 from taxon.training.loop.prepare import choose_preprocessing
@@ -16,7 +16,7 @@ from taxon.training.network import model
 from taxon.training.network.model import Preprocessing
 from taxon.training.network.networks import NETWORKS
 from taxon.training.network.published import TIMM, is_at_hand, names
-from taxon.training.network.weights import SUFFIXES
+from taxon.training.network.weights import SUFFIXES, is_file
 from taxon.training.runs.checkpoint import Checkpoint
 from taxon.training.runs.folder import Run
 from taxon.training.suggest import nearest
@@ -38,8 +38,8 @@ class Backbone:
     network: nn.Module
     head: str
     preprocessing: Preprocessing
-    recipe: ModelOptions | None
-    """What `taxon train` starts it with; None for a run, whose weights are its checkpoint."""
+    train_options: tuple[str, ...]
+    """Of `taxon train`, for the same network, weights and pictures; the data is not among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,9 @@ def default_words() -> list[str]:
     return [*found, FLOOR]
 
 
-def open_candidate(word: str, class_count: int, samples: Sequence[Sample], color: str) -> Backbone:
+def open_candidate(
+    word: str, class_count: int, samples: Sequence[Sample], color: str, image_size: int | None = None
+) -> Backbone:
     """Opens one candidate.
 
     Args:
@@ -73,6 +75,7 @@ def open_candidate(word: str, class_count: int, samples: Sequence[Sample], color
         class_count: Of the data.
         samples: Of the data, with digests; their size decides that of networks without one of their own.
         color: `rgb` or `grayscale`, for networks that are no runs.
+        image_size: Side of the pictures in pixels, for networks that are no runs; None for that of the weights.
 
     Raises:
         TrainingError: No such model, its weights are not on this machine or do not fit, or it was trained on these
@@ -97,26 +100,24 @@ def open_candidate(word: str, class_count: int, samples: Sequence[Sample], color
         raise TrainingError(f"{name} takes numbers, not pictures")
     if not name.startswith(TIMM) and name not in names():
         raise TrainingError(f"there is no model, run or weights file {word!r}{nearest(name, names())}")
-    if weights == "none":
-        options = ModelOptions(name=name, weights="none")
-    elif not weights and name in NETWORKS:
+    if name in NETWORKS and weights != "none" and not is_file(weights):
         raise TrainingError(f"{name} has no published weights: give a run, {name}=FILE, or {name}=none as a floor")
-    else:
-        options = ModelOptions(name=name, weights=weights or "DEFAULT")
-        if not is_at_hand(name, options.weights):
-            raise TrainingError(f"the weights {options.weights} of {name} are not on this machine")
+    random, source = weights == "none", weights or "DEFAULT"
+    if not random and not is_at_hand(name, source):
+        raise TrainingError(f"the weights {source} of {name} are not on this machine")
     torch.manual_seed(0)
-    random = options.weights == "none"
     preprocessing = choose_preprocessing(
-        name, None if random else options.weights, list(samples), image_size=None, color=color
+        name, None if random else source, list(samples), image_size=image_size, color=color
     )
     if preprocessing.pixels is not None:  # resized as `taxon train` does by default
         pixels = preprocessing.pixels.model_copy(update={"resampler": DataOptions().resampler})
         preprocessing = replace(preprocessing, pixels=pixels)
     channels = len(preprocessing.mean)
-    loaded = model.load(name, class_count, channels=channels, weights=None if random else options.weights)
+    loaded = model.load(name, class_count, channels=channels, weights=None if random else source)
+    model.check_takes(loaded.network, preprocessing.example().permute(0, 3, 1, 2).float())
     kind: Literal["published", "file", "random"] = "random" if random else "file" if weights else "published"
     shown = {"random": "random: a floor", "file": Path(weights).name, "published": "published"}[kind]
+    options = _train_options(name, source, preprocessing)
     return Backbone(name, shown, kind, loaded.network.eval(), loaded.head, preprocessing, options)
 
 
@@ -142,7 +143,14 @@ def _of_run(word: str, path: Path, class_count: int) -> Backbone:
     kept = {key: value for key, value in network.state_dict().items() if not key.startswith(f"{head}.")}
     own.network.load_state_dict(kept, strict=False)
     preprocessing = Preprocessing(checkpoint.pixels, checkpoint.mean, checkpoint.std)
-    return Backbone(checkpoint.model, f"run {word}", "run", own.network.eval(), head, preprocessing, None)
+    options = _train_options(checkpoint.model, str(path), preprocessing)
+    return Backbone(checkpoint.model, f"run {word}", "run", own.network.eval(), head, preprocessing, options)
+
+
+def _train_options(name: str, weights: str, preprocessing: Preprocessing) -> tuple[str, ...]:
+    side = preprocessing.example().shape[1]
+    color = () if len(preprocessing.mean) == 3 else ("--color", "grayscale")
+    return ("--model", name, "--weights", weights, "--image-size", str(side), *color)
 
 
 def _named_after(path: Path) -> str:

@@ -1,6 +1,7 @@
 """The advice as one HTML page with its plots, and as JSON."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,6 +58,7 @@ def write_advice(folder: Path, advice: Advice) -> None:
         advice=advice,
         rows=[row(one) for one in advice.judged],
         folder=folder,
+        train=advice.recommendation.chosen and train_command(advice, advice.recommendation.chosen),
         sentences=curve_sentences(advice.curve),
         classes=[
             [part.label, f"{part.count:,}", f"{part.recall:.1%}", f"{part.low:.1%} to {part.high:.1%}",
@@ -84,6 +86,11 @@ def row(one: Judged) -> list[str]:
     ]
 
 
+def train_command(advice: Advice, one: Judged) -> str:
+    """What fine-tunes a candidate as it was judged: same data, weights and size of pictures."""
+    return shlex.join(["taxon", "train", "--data", advice.data, *one.backbone.train_options])
+
+
 def curve_sentences(found: Curve | None) -> list[str]:
     """What more pictures would bring."""
     if found is None:
@@ -104,13 +111,19 @@ def as_json(advice: Advice) -> dict[str, Any]:
         "picture_count": advice.picture_count,
         "total_count": advice.total_count,
         "latency_ms": advice.latency_ms,
-        "recommended": chosen and {"name": chosen.backbone.name, "weights": chosen.backbone.weights},
+        "recommended": chosen
+        and {
+            "name": chosen.backbone.name,
+            "weights": chosen.backbone.weights,
+            "train": train_command(advice, chosen),
+        },
         "reasons": advice.recommendation.reasons,
         "candidates": [
             {
                 "name": one.backbone.name,
                 "weights": one.backbone.weights,
                 "kind": one.backbone.kind,
+                "train": train_command(advice, one),
                 "accuracy": one.probed.accuracy,
                 "interval": one.probed.interval,
                 **asdict(one.cost),

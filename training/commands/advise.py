@@ -49,10 +49,19 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--color", choices=("rgb", "grayscale"), default="rgb", help="what networks see (default: rgb)")
     parser.add_argument(
+        "--image-size",
+        type=ranges.whole(1, 4096),
+        metavar="PIXELS",
+        help="side of the pictures, for all that are no runs, as for `taxon train` (default: that of the weights)",
+    )
+    parser.add_argument(
         "--cache-folder", metavar="FOLDER", type=Path, default=Path("runs/.cache"), help="(default: runs/.cache)"
     )
     parser.add_argument("--threads", type=ranges.whole(0, 4096), default=0, help="of torch; 0: it decides (default: 0)")
     options = parser.parse_args(argv)
+    words = None if options.candidates is None else _words(options.candidates)
+    if words == []:
+        parser.error("argument --candidates: names none")
     from taxon.training.advice.advise import Question, advise  # after what can be refused at once: it draws and fits
     from taxon.training.advice.page import write_advice
 
@@ -63,12 +72,13 @@ def main(argv: list[str]) -> int:
 
     question = Question(
         source=options.data,
-        words=None if options.candidates is None else _words(options.candidates),
+        words=words,
         latency_ms=options.latency_ms,
         device=options.device,
         pictures=options.pictures,
         folds=options.folds,
         color=options.color,
+        image_size=options.image_size,
         cache_folder=options.cache_folder,
         threads=options.threads,
     )
@@ -82,7 +92,7 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         sys.stderr.write(f"taxon advise: {error.filename or options.out}: {error.strerror or error}\n")
         return 2
-    from taxon.training.advice.page import curve_sentences, row
+    from taxon.training.advice.page import curve_sentences, row, train_command
 
     table = Table(box=None, header_style="bold")
     for column in ("backbone", "weights", "accuracy", "95 % interval", "ms for 1", "ms for 8", "MiB", "file MiB"):
@@ -94,8 +104,10 @@ def main(argv: list[str]) -> int:
     needed = [f"More pictures would help most: {', '.join(more[:10])}."] if more else []
     for line in (*found.recommendation.reasons, *curve_sentences(found.curve), *needed):
         say(line)
+    if chosen := found.recommendation.chosen:
+        say(f"fine-tune it: {train_command(found, chosen)}")
     say(f"page: {options.out / 'index.html'}")
-    return 0 if found.recommendation.chosen else 1
+    return 0 if chosen else 1
 
 
 def _words(text: str) -> list[str]:

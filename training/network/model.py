@@ -22,6 +22,8 @@ from taxon.training.network.weights import fill, is_file
 from taxon.training.suggest import nearest
 
 PLAIN_MEAN, PLAIN_STD = 0.5, 0.25
+WIDEST_HEAD = 2.0
+"""Times the spread of torch's own linear layers: the widest that a new head on given weights may begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ def load(name: str, class_count: int, *, channels: int = 3, weights: str | None 
     state = None if weights is None else state_of(name, weights)
     if state is not None and not (head != "linear" and _has_head(name, class_count, channels, head, state)):
         dropped = fill(network, state, head_path(network), name=name, weights=str(weights))
+        if f"{head_path(network)}.weight" in dropped:
+            _narrow(network.get_submodule(head_path(network)))
         state = None
     path = head_path(network)
     if head != "linear":
@@ -94,6 +98,16 @@ def load(name: str, class_count: int, *, channels: int = 3, weights: str | None 
     if state is not None:  # of a training of ours with such a head
         dropped = fill(network, state, head_path(network), name=name, weights=str(weights))
     return Loaded(network, path, dropped)
+
+
+def _narrow(head: nn.Module) -> None:
+    """Has a new head begin as torch's linear layers do, where its library spreads the weights wider: EfficientNet and
+    MNASNet go by the class count, and guess so boldly among ten classes that ten epochs do not unlearn it.
+    """
+    if isinstance(head, nn.Linear):
+        usual = (3 * head.in_features) ** -0.5
+        if float(head.weight.detach().square().mean()) ** 0.5 > WIDEST_HEAD * usual:
+            head.reset_parameters()
 
 
 def _has_head(name: str, class_count: int, channels: int, head: str, state: Mapping[str, Tensor]) -> bool:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -18,13 +20,26 @@ def samples(tmp_path, monkeypatch):
 
 
 def opened(word, samples, **changes):
-    return open_candidate(word, 2, samples, changes.get("color", "rgb"))
+    return open_candidate(word, 2, samples, changes.get("color", "rgb"), changes.get("image_size"))
 
 
 def test_random_weights_are_a_floor(samples):
     found = opened("small_cnn=none", samples)
     assert (found.name, found.kind) == ("small_cnn", "random")
     assert found.preprocessing.pixels.crop == (8, 8)
+
+
+def test_a_candidate_says_how_to_train_it_as_it_was_judged(samples):
+    found = opened("small_cnn=none", samples, image_size=16, color="grayscale")
+    assert found.preprocessing.pixels.shape == (16, 16, 1)
+    assert found.train_options == (
+        *("--model", "small_cnn", "--weights", "none", "--image-size", "16", "--color", "grayscale"),
+    )
+
+
+def test_pictures_that_a_network_does_not_take_are_refused_at_once(samples):
+    with pytest.raises(TrainingError, match="does not take pictures of 8x8"):
+        opened("alexnet=none", samples, image_size=8)
 
 
 def test_a_file_is_of_the_model_that_it_is_called_after(samples, tmp_path):
@@ -50,6 +65,9 @@ def test_a_run_keeps_its_weights_and_pixels_under_a_new_head(samples, tmp_path, 
     for word in ("run", "run/best.pt"):
         found = opened(word, samples)
         assert (found.kind, found.preprocessing.pixels) == ("run", pixels)
+        weights = str(Path("run", "best.pt"))
+        assert found.train_options[:4] == ("--model", "small_cnn", "--weights", weights)
+        assert found.train_options[4:] == ("--image-size", "12", "--color", "grayscale")
         assert found.network.get_submodule(found.head).out_features == 2
         for key, value in own.state_dict().items():
             if not key.startswith(found.head):
@@ -69,6 +87,7 @@ def test_what_is_in_torchvisions_cache_is_at_hand(samples, tmp_path):
         ("resnet18", "the weights DEFAULT of resnet18 are not on this machine"),
         ("resnet81", "there is no model, run or weights file 'resnet81': did you mean 'resnet18'"),
         ("small_cnn", "small_cnn has no published weights"),
+        ("small_cnn=best", "small_cnn has no published weights"),
         ("mlp=none", "mlp takes numbers"),
         ("pictures", "is not the folder of a run"),
         ("odd.txt", "is no weights file"),

@@ -1,9 +1,12 @@
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from taxon.training.advice import advise as line
 from taxon.training.advice import cost, curve
+from taxon.training.advice.candidates import FLOOR
 from taxon.training.advice.cost import Cost
 from taxon.training.commands.advise import main
 from taxon.training.commands.train import main as train
@@ -70,6 +73,23 @@ def test_bad_input_is_named(pictures, words, message, capsys):
     (pictures.parent / "several.csv").write_text("path,label\npictures/dark/000.png,a|b\npictures/light/000.png,a\n")
     assert main(words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_without_weights_it_says_so_before_it_looks_at_anything(pictures, monkeypatch, capsys):
+    monkeypatch.setattr(line, "default_words", lambda: [FLOOR])
+    monkeypatch.setattr(line, "open_candidate", lambda *_: pytest.fail("a random network alone is no choice"))
+    assert main(["--data", "pictures"]) == 2
+    assert "no pretrained weights are in the caches of this machine" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--data", "pictures", "--candidates", " , "])
+    assert "--candidates: names none" in capsys.readouterr().err
+
+
+def test_features_that_are_no_numbers_leave_a_candidate_out(pictures, monkeypatch, capsys):
+    nothing = SimpleNamespace(inputs=np.full((2, 3), np.nan, dtype=np.float32))
+    monkeypatch.setattr(line.features, "of_splits", lambda *_: (nothing, nothing))
+    assert main(["--data", "pictures", "--candidates", "small_cnn=none"]) == 2
+    assert "what reaches its head is no number" in capsys.readouterr().err
 
 
 def test_a_run_that_knows_the_pictures_is_not_judged_by_them(pictures, capsys):

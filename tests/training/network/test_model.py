@@ -106,6 +106,18 @@ def test_a_head_of_another_class_count_is_left_out_and_named(tmp_path):
     assert torch.equal(source.layer4[1].conv2.weight, loaded.network.layer4[1].conv2.weight)
 
 
+@pytest.mark.parametrize("name", ["mnasnet0_5", "resnet18"])
+def test_a_new_head_on_given_weights_guesses_no_more_boldly_than_torchs_own_layers_would(name, tmp_path):
+    torch.save(model.build(name, 3).state_dict(), tmp_path / "weights.pth")
+    loaded = model.load(name, 10, weights=str(tmp_path / "weights.pth"))
+    head = loaded.network.get_submodule(loaded.head)
+    assert head.weight.abs().max() <= head.in_features**-0.5  # mnasnet0_5's own is 18 times as wide
+    assert head.weight.std() > 0  # a head of zeros would hide what follows it from `features.cacheable`
+    kept = model.load(name, 3, weights=str(tmp_path / "weights.pth"))
+    own = torch.load(tmp_path / "weights.pth")[f"{kept.head}.weight"]
+    assert torch.equal(kept.network.get_submodule(kept.head).weight, own)
+
+
 def test_grey_weights_are_the_sum_of_the_colours(tmp_path):
     """A grey picture gives the same answer as the same picture in three equal channels."""
     source = model.build("resnet18", 2).eval()
