@@ -45,6 +45,7 @@ from taxon.training.runs.folder import Run
 
 OWN = {"small_cnn": 6, "cnn2": 3}
 """Networks of our own, and their epochs on other pictures of CIFAR-10."""
+WITHOUT_BATCH_NORM = ("cnn2",)
 RANDOM = "shufflenet_v2_x0_5=none"
 
 
@@ -147,7 +148,7 @@ def fine_tuned(case: Case, candidate: dict[str, Any], seed: int, work: Path) -> 
         return
     words = [*shlex.split(candidate["train"])[2:], "--epochs", case.epochs, "--seed", seed]
     if candidate["kind"] != "random":
-        words += ["--mode", "lp-ft", "--freeze-bn"]
+        words += ["--mode", "lp-ft", *([] if candidate["name"] in WITHOUT_BATCH_NORM else ["--freeze-bn"])]
     seconds = finish(words, path.parent, work)
     answers = held_out_answers(Run.open(path.parent), path.parent / "best.pt", work / "cache")
     wrong = np.flatnonzero(answers.scores.argmax(axis=1) != answers.targets)
