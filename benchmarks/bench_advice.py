@@ -22,7 +22,6 @@ import io
 import json
 import math
 import shlex
-import statistics
 import subprocess
 import sys
 import time
@@ -33,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import spearmanr
 
 from benchmarks.bench_transfer import OTHER, Pool, held_out_answers, some_of_each
 from benchmarks.conditions import conditions
@@ -192,7 +192,7 @@ def judged(case: Case, advice: dict[str, Any], cells: Sequence[dict[str, Any]]) 
     margin = Z95 * paired.std(ddof=1) / math.sqrt(len(paired))
     order = [[line[of] for line in lines] for of in ("probe", "fine_tuned")]
     found |= {"best": best, "gap": paired.mean(), "gap_interval": [paired.mean() - margin, paired.mean() + margin]}
-    return {**found, "rank_correlation": statistics.correlation(*order, method="ranked")}
+    return {**found, "rank_correlation": float(spearmanr(*order).statistic)}
 
 
 def shown(found: dict[str, Any]) -> Iterator[str]:
