@@ -25,7 +25,7 @@ GIVEN = os.environ.get("TAXON_LOOP_DATA", "")
 STARTS_WITH = 0.3
 """Share of the training pictures that the first version learns from."""
 SPOKEN_OF = 5_000 if GIVEN else 430
-SPOILT = 3_000 if GIVEN else 200
+SPOILT = 10_000 if GIVEN else 200
 """Pictures of which somebody says the same wrong thing."""
 PEOPLE = {"ann": 0.02, "bob": 0.02, "cem": 0.02, "dee": 0.02, "mallory": 0.42}
 """How often each is wrong: one in ten of all that is said."""
