@@ -30,6 +30,7 @@ from taxon.training.loop.privacy import private_steps
 from taxon.training.loop.progress import Display
 from taxon.training.loop.tracking import tracking
 from taxon.training.network import model, networks, stages
+from taxon.training.network.weights import restore
 from taxon.training.plan import Position, check_parts, check_task, frozen_norms, phases, trainable_in
 from taxon.training.runs.checkpoint import Checkpoint, run_behind
 from taxon.training.runs.folder import Run, check_recipe, open_or_create
@@ -139,7 +140,7 @@ def finetune(recipe: Recipe, folder: Path, goes_on: Callable[[Mapping[str, objec
     planned, position, kept = phases(recipe.model.mode, options), Position(), {}
     if run.last_path.exists():
         last = Checkpoint.load(run.last_path)
-        network.load_state_dict(dict(last.state))
+        restore(network, last.state)
         kept = dict(last.progress)
         position = Position(**kept["position"])
         display.say(f"going on after epoch {position.epochs_done}, step {position.step}")
@@ -308,7 +309,7 @@ def finetune(recipe: Recipe, folder: Path, goes_on: Callable[[Mapping[str, objec
 
     # The report is on the best weights.
     if recipe.run.report and best is not None and not (run.folder / "report" / "index.html").exists():
-        network.load_state_dict(dict(best.state))
+        restore(network, best.state)
         answers = asked(network, prepared.val, to_network)
         if machine.rank == 0:
             from taxon.training.reporting.report import write_report  # what draws takes its time to import

@@ -16,7 +16,7 @@ from taxon.training.network import model
 from taxon.training.network.model import Preprocessing
 from taxon.training.network.networks import NETWORKS
 from taxon.training.network.published import TIMM, is_at_hand, names
-from taxon.training.network.weights import SUFFIXES, is_file
+from taxon.training.network.weights import SUFFIXES, is_file, restore
 from taxon.training.runs.checkpoint import Checkpoint
 from taxon.training.runs.folder import Run
 from taxon.training.suggest import nearest
@@ -141,7 +141,7 @@ def _of_run(word: str, path: Path, class_count: int) -> Backbone:
     own = model.load(checkpoint.model, class_count, channels=channels, head=checkpoint.head)
     head = own.head
     kept = {key: value for key, value in network.state_dict().items() if not key.startswith(f"{head}.")}
-    own.network.load_state_dict(kept, strict=False)
+    restore(own.network, kept, strict=False)
     preprocessing = Preprocessing(checkpoint.pixels, checkpoint.mean, checkpoint.std)
     options = _train_options(checkpoint.model, str(path), preprocessing)
     return Backbone(checkpoint.model, f"run {word}", "run", own.network.eval(), head, preprocessing, options)

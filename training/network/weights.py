@@ -1,5 +1,6 @@
 """Weights files → a state that fits a network, or a message that says why it does not."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeGuard
@@ -130,8 +131,22 @@ def fill(network: nn.Module, state: dict[str, Tensor], head: str, *, name: str, 
         raise TrainingError(f"the weights {weights} are not of the architecture {name}: {'; '.join(faults)}")
     if spoilt := [key for key, value in state.items() if not bool(value.isfinite().all())]:
         raise TrainingError(f"the weights {weights} hold values that are no numbers, in {_shortened(spoilt)}")
-    network.load_state_dict(state, strict=False)
+    restore(network, state, strict=False)
     return tuple(dropped)
+
+
+def restore(network: nn.Module, state: Mapping[str, Tensor], *, strict: bool = True) -> None:
+    """Loads a state whose names and shapes are the network's. Files do not hold the versions by which modules know
+    older layouts, and MNASNet refuses a state without: what fits has the network's own.
+
+    Args:
+        network: Changed in place.
+        state: Of it.
+        strict: Whether nothing may be missing.
+    """
+    versioned = OrderedDict(state)
+    versioned._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]  # noqa: SLF001
+    network.load_state_dict(versioned, strict=strict)
 
 
 def _shortened(keys: list[str], count: int = 3) -> str:

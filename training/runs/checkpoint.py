@@ -16,7 +16,7 @@ from taxon.bundle.atomic_files import replacing
 from taxon.bundle.manifest import PixelSpec
 from taxon.training.errors import TrainingError
 from taxon.training.network import model, torch_files
-from taxon.training.network.weights import is_file
+from taxon.training.network.weights import is_file, restore
 
 FORMAT = 1
 
@@ -89,7 +89,7 @@ class Checkpoint:
     def build_model(self) -> nn.Module:
         """The network with this state, in evaluation mode: normalised float32 in, logits out."""
         network = model.load(self.model, len(self.labels), channels=len(self.mean), head=self.head).network
-        network.load_state_dict(dict(self.state))
+        restore(network, self.state)
         return network.eval()
 
 

@@ -82,7 +82,7 @@ async def test_refused_and_failed_calls_have_a_line_each(serve, models, refused)
 @pytest.mark.parametrize(("method", "count"), [("grpc.health.v1.Health/Watch", 0), (CLASSIFY, 1)])
 async def test_a_watch_that_its_client_leaves_is_no_failure(method, count):
     """Every client ends its watch so, whenever its connection comes of age."""
-    calls = Calls(AccessLog(0.0))
+    calls = Calls(AccessLog(0.0), lambda *_: None)
     with capture_logs() as events:
         call = calls.begin(method, SimpleNamespace(invocation_metadata=tuple))
         calls.end(call, grpc.StatusCode.CANCELLED, "", "")

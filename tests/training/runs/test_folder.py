@@ -10,6 +10,7 @@ from taxon.bundle.manifest import PixelSpec
 from taxon.training.config import Recipe
 from taxon.training.dataset import data
 from taxon.training.errors import TrainingError
+from taxon.training.network import model
 from taxon.training.runs.checkpoint import Checkpoint
 from taxon.training.runs.folder import Run, open_or_create
 from tests.training.folders import write_folder
@@ -34,6 +35,14 @@ def checkpoint(epoch: int = 1) -> Checkpoint:
         epoch=epoch,
         run_id="run",
     )
+
+
+def test_every_network_comes_back_with_its_state(tmp_path):
+    """MNASNet refuses a state that does not say of which version its modules are, and files do not."""
+    network = model.build("mnasnet0_5", 2)
+    replace(checkpoint(), model="mnasnet0_5", state=network.state_dict()).save(tmp_path / "c.pt")
+    state = Checkpoint.load(tmp_path / "c.pt").build_model().state_dict()
+    assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):
