@@ -165,7 +165,7 @@ class Pipeline:
         self._metrics.statistics.ran(model.number, scored.batch_size, scored.inference_s)
         if model.manifest and (distributions := model.manifest.distributions):
             self._metrics.observed.observe(model.name, model.version, distributions, measures(model, payload, scored))
-        return Scored(*scored[:-1], total_s)
+        return scored._replace(total_s=total_s)
 
 
 def measures(model: Model, payload: Payload, scored: Scored) -> dict[Measure, float]:

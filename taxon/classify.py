@@ -179,10 +179,7 @@ async def classify_inputs(
     """
     slots = asyncio.Semaphore(concurrency)
     taken = pb.FeaturesInput()
-    async with AsyncClient(
-        server,
-        timeout_s=timeout_s,
-    ) as client:
+    async with AsyncClient(server, timeout_s=timeout_s) as client:
         if labelled or any(given.fields is not None for given in inputs):
             try:
                 model = await client.get_model(choice.model_name, choice.model_version)

@@ -117,10 +117,7 @@ def _targets(paths: Sequence[Path], folder: Path) -> list[Path]:
 
 def _by_server(options: argparse.Namespace) -> Explain:
     server = connection.from_options(options)
-    client = Client(
-        server,
-        timeout_s=options.timeout_s,
-    )
+    client = Client(server, timeout_s=options.timeout_s)
 
     def explain(encoded: bytes) -> Told:
         answer = client.explain(

@@ -80,7 +80,7 @@ def finetune(recipe: Recipe, folder: Path, goes_on: Callable[[Mapping[str, objec
         example = normalised(preprocessing.example(), preprocessing.mean, preprocessing.std)
         model.check_takes(loaded.network, example)
         check_parts(loaded, recipe, example, len(found.data.split("train")), machine.world)
-        private_steps(recipe, folder, machine, preprocessing, len(found.data.split("train")))
+        private_steps(recipe, folder, machine, preprocessing, len(found.data.split("train")))  # refuses before decoding
 
         # Data: decoded once.
         prepared = prepare(found, recipe.machine)

@@ -109,7 +109,7 @@ class Executor:
             if offset is None:
                 raise self._no_room()
             arena.write(offset, payload)
-            job.input, job.bring = Input(number, offset, *given[2:]), None
+            job.input, job.bring = given._replace(offset=offset), None
 
         def expire() -> None:
             if future is not None and not future.done():

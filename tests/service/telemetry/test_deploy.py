@@ -11,10 +11,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from grpc_health.v1 import health_pb2
 
+from taxon.inference import open_inference_service_pb2
 from taxon.service.telemetry.gpus import Gpu, Gpus
 from taxon.service.telemetry.metrics import Metrics
 from taxon.v1 import classification_service_pb2 as pb
+from taxon.v1 import explanation_service_pb2, feedback_service_pb2, model_admin_service_pb2
 from tests.fakes import COLORS, picture
 
 ROOT = Path(__file__).parents[3]
@@ -56,6 +59,24 @@ def records() -> set[str]:
 
 def alerts() -> list[str]:
     return re.findall(r"- alert: (\w+)", ALERTS.read_text())
+
+
+def test_only_inputs_are_told_of_as_inputs():
+    """Health checks, metadata and what operators do are counted in the same series."""
+    asked = [chosen for query in queries() for chosen in re.findall(r"\btaxon_requests_total\b(\{[^}]*\})?", query)]
+    methods = {(found := re.search(r'method=~"([^"]*)"', chosen)) and found[1] for chosen in asked}
+    assert len(asked) > 5
+    (pattern,) = methods
+    files = (pb, explanation_service_pb2, feedback_service_pb2, model_admin_service_pb2)
+    known = {
+        name
+        for file in (*files, open_inference_service_pb2, health_pb2)
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for name in service.methods_by_name
+    }
+    assert {name for name in known if re.fullmatch(pattern, name)} == {
+        *("Classify", "BatchClassify", "ModelInfer", "ModelStreamInfer", "Explain", "SubmitFeedback"),
+    }
 
 
 def test_every_query_names_series_and_labels_that_there_are():
