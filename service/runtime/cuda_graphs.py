@@ -1,5 +1,6 @@
 """CUDA graphs of one session: what a batch of each size launches is recorded once, and then launched as a whole."""
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 GRAPH_ID = "gpu_graph_id"
 NOT_CAPTURED = "-1"
 
+undisturbed = threading.RLock()
+"""Held by whoever captures, and by whoever runs or frees models meanwhile: while a thread captures, CUDA refuses most
+calls of all others, and what they call spoils the capture."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Captured:
@@ -30,7 +35,8 @@ class _Captured:
 class Replay:
     """Runs a graph whose every batch shape is captured once as a CUDA graph: one launch instead of one for each node.
 
-    A captured graph reads and writes fixed addresses, so inputs are copied into place. One thread at a time.
+    A captured graph reads and writes fixed addresses, so inputs are copied into place. One thread at a time, and always
+    the same.
     """
 
     def __init__(self, session: "InferenceSession", onnxruntime: Any) -> None:
@@ -49,8 +55,14 @@ class Replay:
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """As `Session.run`."""
         captured = self._captured.get(batch.shape)
-        if captured is None:
-            captured = self._captured[batch.shape] = self._bind(batch)
+        if captured:
+            return self._replay(captured, batch)
+        captured = self._captured[batch.shape] = self._bind(batch)
+        with undisturbed:
+            return self._replay(captured, batch)
+
+    def _replay(self, captured: _Captured, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """Captures too, the first time."""
         captured.given.update_inplace(batch)
         self._session.run_with_iobinding(captured.binding, captured.options)
         return answers.joined([output.numpy() for output in captured.outputs])

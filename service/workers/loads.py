@@ -93,7 +93,7 @@ class Loads:
 
     def _order(self, slot: WorkerSlot, known: Known) -> tuple[WorkerSlot, Load]:
         slot.loading = known.order.model
-        slot.beside = slot.role == "whole" and bool(slot.models) and not known.apart
+        slot.beside = bool(slot.models) and not known.apart
         return slot, known.order._replace(gently=slot.beside or slot.extra)
 
     def _prover(self, runners: list[WorkerSlot]) -> WorkerSlot | None:

@@ -1,9 +1,9 @@
 """A worker process: takes orders from the server, decodes, runs, proves, one thing after the other.
 
 One thread, one model run at a time: on a CPU, one such process for each core came out as the fastest arrangement. What
-is loaded beside models that are asked is loaded by a thread of low priority. On a GPU the inputs of the next batch are
-gathered while one runs. Knows models, pictures and sessions; nothing of gRPC, queues or other workers. Ends when the
-server closes the socket.
+is loaded beside models that are asked is loaded by another thread: on a CPU one of low priority, on a GPU the one that
+will run it. There the inputs of the next batch are gathered while one runs. Knows models, pictures and sessions;
+nothing of gRPC, queues or other workers. Ends when the server closes the socket.
 """
 
 import os
@@ -30,6 +30,7 @@ from taxon.bundle.picture_limits import Limits
 from taxon.service.errors import DeadlineTooShortError
 from taxon.service.runtime.batch_run import answer_batch, stacked
 from taxon.service.runtime.bundle_proof import Proven, describe, prove
+from taxon.service.runtime.cuda_graphs import undisturbed
 from taxon.service.runtime.description import GraphConfig, Trial
 from taxon.service.runtime.graph_proof import prove_graph
 from taxon.service.runtime.variant_choice import AUTO, fastest
@@ -152,7 +153,8 @@ class Worker:
 
     def unload(self, order: Unload) -> None:
         """Forgets a model, and gives back its memory."""
-        self._models.pop(order.model, None)
+        with undisturbed:
+            self._models.pop(order.model, None)
         freed_memory.release()
 
     def gather(self, order: Run) -> Gathered:
@@ -181,7 +183,8 @@ class Worker:
         model = self._models[gathered.order.model]
         run = model.explain if gathered.order.inputs[0].explained else model.run
         began = time.monotonic()
-        answers, bucket = ([], 0) if gathered.batch is None else answer_batch(run, gathered.batch, len(ready))
+        with undisturbed:
+            answers, bucket = ([], 0) if gathered.batch is None else answer_batch(run, gathered.batch, len(ready))
         for index, answer in zip(ready, answers, strict=True):
             outcomes[index] = answer
         seconds = gathered.preprocess_s, time.monotonic() - began
@@ -252,30 +255,39 @@ def serve(server: socket.socket, worker: Worker, overlaps: bool, niceness: int =
         except OSError as error:  # a sandbox may forbid it; a pool whose first thread fails would never load
             log.warning("callers may notice loads: the priority of a thread cannot be lowered", reason=str(error))
 
-    with ThreadPoolExecutor(1) as pool, ThreadPoolExecutor(1, initializer=yield_to_others) as beside:
-        running: Future[None] | None = None
-        for message in received(server):
-            gathered = worker.gather(message) if isinstance(message, Run) else None
-            if running:
-                running.result()
-            match message:
-                case Run() if gathered and overlaps:
-                    running = pool.submit(answer, gathered)
-                case Run() if gathered:
-                    answer(gathered)
-                case Load() if overlaps:
-                    # Where it will run: ONNX Runtime keeps captured CUDA graphs by thread.
-                    send(pool.submit(worker.load, message, send).result())
-                case Load() if message.gently:
-                    beside.submit(load, message)
-                case Load():
-                    send(worker.load(message, send))
-                case Unload() if overlaps:
-                    worker.unload(message)
-                case Unload():
-                    beside.submit(worker.unload, message)  # after a load of it that was given up
-                case Decode():
-                    send(worker.decode(message))
+    lanes: dict[int, ThreadPoolExecutor] = {}
+
+    def lane(model: int) -> ThreadPoolExecutor:
+        # ONNX Runtime keeps captured CUDA graphs by thread: there, who loads a model runs it too.
+        key = model if overlaps else 0
+        if key not in lanes:
+            lanes[key] = ThreadPoolExecutor(1, initializer=None if overlaps else yield_to_others)
+        return lanes[key]
+
+    running: Future[None] | None = None
+    for message in received(server):
+        gathered = worker.gather(message) if isinstance(message, Run) else None
+        if running:
+            running.result()
+        match message:
+            case Run() if gathered and overlaps:
+                running = lane(message.model).submit(answer, gathered)
+            case Run() if gathered:
+                answer(gathered)
+            case Load() if message.gently:
+                lane(message.model).submit(load, message)
+            case Load() if overlaps:
+                send(lane(message.model).submit(worker.load, message, send).result())
+            case Load():
+                send(worker.load(message, send))
+            case Unload():
+                lane(message.model).submit(worker.unload, message)  # after a load of it that was given up
+                if overlaps:
+                    lanes.pop(message.model).shutdown(wait=False)
+            case Decode():
+                send(worker.decode(message))
+    for own in lanes.values():
+        own.shutdown()
 
 
 def received(server: socket.socket) -> Iterator[Any]:

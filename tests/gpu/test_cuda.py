@@ -1,6 +1,7 @@
 """Bundles on a real CUDA device: loaded, proven, right, released."""
 
 import subprocess
+import time
 from io import BytesIO
 
 import numpy as np
@@ -89,6 +90,39 @@ def test_unloading_releases_the_devices_memory(serve, tmp_path):
         until(lambda held=held: used_mb() < held - 40, 30)  # its weights are 45 MB
         stub.RepositoryModelLoad(inference.RepositoryModelLoadRequest(model_name="resnet18"), timeout=120)
     assert used_mb() < held + 10
+
+
+def test_callers_are_answered_while_another_model_is_loaded(serve, tmp_path):
+    """Its graphs are captured in turns with their batches."""
+    from benchmarks.bundles import build
+
+    root = tmp_path / "models"
+    toy_bundle(root)
+    build(tmp_path / "made", "resnet18")
+    server = serve("--watch-seconds", "0.2", root=root)
+    (tmp_path / "made" / "resnet18").rename(root / "resnet18")
+    waits = []
+    with Client(server.address) as client:
+        until_s = time.monotonic() + 60
+        while len(client.list_models()) < 2 and time.monotonic() < until_s:
+            began = time.monotonic()
+            answer = client.classify(picture(COLORS["red"]), model="colors")
+            assert answer.classifications[0].label == "red"
+            waits.append(time.monotonic() - began)
+        assert len(client.list_models()) == 2
+        assert client.classify(picture(COLORS["blue"]), model="resnet18").classifications
+    assert max(waits) < 0.5, sorted(waits)[-5:]  # opening and capturing it take seconds
+
+
+def test_a_graph_with_maps_explains_there(serve, tmp_path):
+    toy_bundle(tmp_path / "models", maps=True)  # its maps are proven as its goldens are
+    server = serve(root=tmp_path / "models")
+    assert described(server).execution_provider == CUDA
+    with Client(server.address) as client:
+        for label in ("red", "blue"):
+            explained = client.explain(picture(COLORS["red"]), label=label)
+            assert (explained.label, explained.run_count) == (label, 1)
+            assert (max(explained.map.values) > 0) == (label == "red")
 
 
 def test_a_process_that_dies_is_replaced(serve):

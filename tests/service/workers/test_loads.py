@@ -238,8 +238,9 @@ async def test_workers_with_models_load_beside_their_batches(told):
     assert serving.has_room(1, 0.0)
     serving.loading = None
     (ordered, *_) = told.loads.orders([running, serving])
-    assert not ordered[1].gently  # it loads where it runs
-    assert not running.has_room(1, 0.0)
+    assert ordered[0] is running
+    assert ordered[1].gently
+    assert running.has_room(1, 0.0)
 
 
 @pytest.mark.parametrize("hangs", ["", "a batch", "a load"])

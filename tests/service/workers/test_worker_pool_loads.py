@@ -46,26 +46,16 @@ async def test_half_of_the_workers_go_on_serving_while_the_others_load(opened):
     assert all(worker.models == {1, 2} for worker in one.workers.living)
 
 
-async def test_a_worker_runs_batches_beside_its_load(opened):
-    one = opened(workers=2)
+@pytest.mark.parametrize("decoders", [0, 1])
+async def test_a_worker_runs_batches_beside_its_load(opened, decoders):
+    one = opened(workers=2, decoders=decoders)
     model = await one.load()
     one.begin_load("second")
     await settled()
     (loading,) = one.workers.loading
-    asked = one.submit(*(job(model) for _ in range(4)))
+    asked = one.submit(*(tensors(model) for _ in range(4)))
     loading.run()
     assert any(given.outcomes for given in asked)
-    loading.prove()
-
-
-async def test_a_worker_that_loads_where_it_runs_takes_no_batch_meanwhile(opened):
-    one = opened(workers=2, decoders=1)
-    model = await one.load()
-    one.begin_load("second")
-    await settled()
-    (loading,) = one.workers.loading
-    one.submit(*(tensors(model) for _ in range(8)))
-    assert not loading.told(Run)
     loading.prove()
 
 
@@ -186,11 +176,15 @@ async def test_a_death_over_a_batch_is_not_the_fault_of_the_load_behind_it(opene
 
 
 async def test_while_every_worker_loads_the_wait_is_what_the_last_load_took(opened):
-    one = opened(workers=1, decoders=1)  # it loads where it runs
+    one = opened(workers=1, decoders=1)
     model, work = await one.load(), one.pool.dispatcher
     loading = one.begin_load("second")
     await settled()
     one.workers.extras[0].prove()
+    one.submit(tensors(model))
+    one.workers[0].die()  # so that it is loaded apart from batches
+    await until(lambda: one.workers.loading)
+    one.workers[0].prove()
     assert one.workers.loading == [one.workers[0]]
     assert 0 < work.load_s < 10
     work.load_s = 20.0
