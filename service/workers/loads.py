@@ -3,12 +3,12 @@ load workers die.
 
 A graph can end the process that opens it. So a model that nobody has proved yet is given to a worker without which
 every other model is still served; if there is none, to one that is started for this alone. Whoever proves it chooses
-its variant for all. Workers that have models load beside their batches, so that callers hardly notice. Pure bookkeeping
-over slots.
+its variant for all. A version that takes over the callers of another one waits until all who serve have it. Workers
+that have models load beside their batches, so that callers hardly notice. Pure bookkeeping over slots.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -131,8 +131,6 @@ class Loads:
             known.proven = message
             if message.description is not None:
                 known.order = known.order._replace(variant=message.description.variant)
-        if slot.runs and not known.answer.done():
-            known.answer.set_result(known.proven)
 
     def died(self, slot: WorkerSlot, status: int, of_its_work: bool = True) -> None:
         """Counts the death of a worker, if it died while loading: not over a batch, and not if somebody killed it while
@@ -162,14 +160,17 @@ class Loads:
             known.withheld = reason
             log.error("no further worker gets this model", **known.label, reason=reason)
 
-    def find_lost(self, slots: Iterable[WorkerSlot], worker_count: int) -> None:
-        """Gives up models that no worker has and none will have.
+    def settle(self, slots: Iterable[WorkerSlot], worker_count: int) -> None:
+        """Says of models that they may be asked, and gives up those that no worker has and none will have.
 
         Args:
             slots: Of all workers that live.
             worker_count: Which shall run models; those that do not live will be replaced.
         """
         regular = [slot for slot in slots if slot.runs]
+        for known in self._known.values():
+            if known.proven and not known.answer.done() and self._is_ready(known, regular):
+                known.answer.set_result(known.proven)
         for model, known in list(self._known.items()):
             if known.proven is None or any(model in slot.models or slot.loading == model for slot in regular):
                 continue
@@ -180,6 +181,17 @@ class Loads:
                 self._refuse(known, reason)
                 if was_served:
                     self._on_lost(known, reason)
+
+    def _is_ready(self, known: Known, regular: Sequence[WorkerSlot]) -> bool:
+        """Whether a worker has it; of a version that takes over another one's callers, all at the same time, whether
+        every worker has it that serves.
+        """
+        model, others = known.order.model, (other for other in self._known.values() if other is not known)
+        if all(model not in slot.models for slot in regular):
+            return False
+        if known.withheld or not any(other.order.name == known.order.name and other.answer.done() for other in others):
+            return True
+        return all(model in slot.models or model in slot.refused for slot in regular if slot.serves)
 
     def _refuse(self, known: Known, reason: str) -> None:
         del self._known[known.order.model]

@@ -152,7 +152,7 @@ class WorkerPool:
         self.dispatcher.load_s = time.monotonic() - slot.loading_since
         self._loads.loaded(slot, message)
         slot.watch_load(None)
-        self._loads.find_lost(self._slots, self._layout.workers)
+        self._loads.settle(self._slots, self._layout.workers)
         if slot.extra:
             self._slots.dismiss(slot)
         self._give_loads()
@@ -160,7 +160,7 @@ class WorkerPool:
 
     def _count_death(self, slot: WorkerSlot, status: int, of_its_work: bool) -> None:
         self._loads.died(slot, status, of_its_work)
-        self._loads.find_lost(self._slots, self._layout.workers)
+        self._loads.settle(self._slots, self._layout.workers)
         self.dispatcher.lose(slot, of_its_work)
         if slot.extra:  # of others, a successor will be started
             self._give_loads()

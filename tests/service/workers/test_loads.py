@@ -53,6 +53,7 @@ async def test_one_worker_proves_then_the_others_load(told):
     assert told.orders(first, second, third) == [(0, 1)]
     assert told.orders(first, second, third) == []
     told.loads.loaded(first, Loaded(1, "", run_s={1: 0.01}))
+    told.loads.settle([first, second, third], 3)
     assert answer.result().run_s == {1: 0.01}
     assert first.models == {1}
     assert told.orders(first, second, third) == [(1, 1), (2, 1)]
@@ -133,9 +134,11 @@ async def test_where_each_is_needed_an_extra_one_proves():
     assert told.orders(first, second, told.extra) == []  # one at a time
     assert told.extra_count == 1
     told.loads.loaded(told.extra, Loaded(3, ""))
+    told.loads.settle([first, second, told.extra], 2)
     assert not answer.done()  # it does not serve
     assert (0, 3) in told.orders(first, second)
     told.loads.loaded(first, Loaded(3, ""))
+    told.loads.settle([first, second], 2)
     assert answer.done()
 
 
@@ -271,14 +274,15 @@ async def test_two_deaths_over_a_proven_model_withhold_it(told):
     told.add(1)
     serving = slot(0)
     told.prove(1, serving)
+    told.loads.settle([serving], 2)
     for number in (1, 2):
         worker = slot(number)
         assert told.orders(serving, worker) == [(number, 1)]
         told.loads.died(worker, -9)
     assert told.orders(serving, slot(3)) == []
-    told.loads.find_lost([serving, slot(3)], 2)
+    told.loads.settle([serving, slot(3)], 2)
     assert not told.lost
-    told.loads.find_lost([slot(3)], 2)
+    told.loads.settle([slot(3)], 2)
     assert [model for model, _ in told.lost] == [1]
     assert told.orders(slot(3)) == []
 
@@ -305,12 +309,13 @@ async def test_who_refuses_what_another_proved_is_not_asked_again(told):
 
 async def test_a_model_is_lost_when_every_worker_refuses_it(told):
     told.add(1)
-    told.prove(1, slot(0))
+    told.prove(1, gone := slot(0))
+    told.loads.settle([gone], 2)
     first, second = slot(1), slot(2)
     for worker in (first, second):
         worker.loading = 1
         told.loads.loaded(worker, Loaded(1, f"no, says {worker.number}"))
-        told.loads.find_lost([first, second], 2)
+        told.loads.settle([first, second], 2)
     assert told.lost == [(1, "no, says 1")]
 
 
@@ -321,7 +326,7 @@ async def test_no_model_is_lost_while_a_worker_is_being_replaced(told, living):
     slots = [slot(number) for number in living]
     for refusing in slots:
         refusing.refused[1] = "bad_alloc"
-    told.loads.find_lost(slots, 2)
+    told.loads.settle(slots, 2)
     assert not told.lost
 
 
@@ -331,8 +336,55 @@ async def test_no_model_is_lost_while_a_worker_loads_it(told):
     refusing, loading = slot(1), slot(2)
     refusing.refused[1] = "bad_alloc"
     loading.loading = 1
-    told.loads.find_lost([refusing, loading], 1)
+    told.loads.settle([refusing, loading], 1)
     assert not told.lost
+
+
+def version(model, number):
+    return Load(model, "one", number, None)
+
+
+async def test_a_version_takes_over_callers_when_all_who_serve_have_it(told):
+    """One worker could not answer what several did."""
+    first = told.loads.add(version(1, 1))
+    workers = [slot(number) for number in range(3)]
+    told.prove(1, workers[0])
+    told.loads.settle(workers, 3)
+    assert first.done()  # nobody was answered before
+    second, other = told.loads.add(version(2, 2)), told.add(3)
+    for worker in workers[:2]:
+        worker.models.add(1)
+        told.prove(2, worker)
+    told.prove(3, workers[0])
+    told.loads.settle(workers[:2], 3)
+    assert second.done()  # the third is being replaced
+    assert other.done()  # it has no callers
+
+
+@pytest.mark.parametrize("why", ["has it", "refuses it", "has died", "is withheld"])
+async def test_a_version_waits_for_the_last_worker_that_serves(told, why):
+    told.loads.add(version(1, 1))
+    workers = [slot(number, 1) for number in range(2)]
+    told.prove(1, workers[0])
+    told.loads.settle(workers, 2)
+    second = told.loads.add(version(2, 2))
+    told.prove(2, workers[0])
+    told.loads.settle(workers, 2)
+    assert not second.done()
+    match why:
+        case "has it":
+            told.prove(2, workers[1])
+        case "refuses it":
+            workers[1].loading = 2
+            told.loads.loaded(workers[1], Loaded(2, "bad_alloc"))
+        case "has died":
+            workers[1] = slot(1)
+        case "is withheld":
+            for _ in range(2):
+                workers[1].loading = 2
+                told.loads.died(workers[1], -6)
+    told.loads.settle(workers, 2)
+    assert second.result() == Loaded(2, "")
 
 
 async def test_what_only_an_extra_worker_took_is_refused_by_those_who_serve():
@@ -343,6 +395,6 @@ async def test_what_only_an_extra_worker_took_is_refused_by_those_who_serve():
     told.loads.loaded(told.extra, Loaded(2, ""))
     told.orders(serving)
     told.loads.loaded(serving, Loaded(2, "no room beside the other"))
-    told.loads.find_lost([serving], 1)
+    told.loads.settle([serving], 1)
     assert answer.result() == Loaded(2, "no room beside the other")
     assert not told.lost
