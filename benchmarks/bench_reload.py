@@ -1,6 +1,6 @@
 """What do callers notice of a reload? The p99 of running traffic while a version is loaded, beside windows without one.
 
-    python -m benchmarks.bench_reload --models FOLDER [--rounds 5] [--seconds 8] [--quick]
+    python -m benchmarks.bench_reload --models FOLDER [--rounds 5] [--seconds 8] [--device cpu] [--quick]
 
 Two cases: `resnet18`, whose next version comes under half of the load that the server can answer; and `digits`, under
 half of its load, beside which a ResNet-50 is loaded. Poisson arrivals. Windows without and with a load take turns in
@@ -57,7 +57,9 @@ def wait_until(address: str, name: str, version: int, *, served: bool) -> float:
     raise SystemExit(f"{name} {version} was not {'served' if served else 'gone'} within {LONGEST_LOAD_S} s")
 
 
-def one_case(source: Path, asked: str, loaded: str, rounds: int, seconds: float, share: float) -> dict[str, object]:
+def one_case(
+    source: Path, asked: str, loaded: str, rounds: int, seconds: float, share: float, device: str
+) -> dict[str, object]:
     """Windows without and with a load in turns."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "models")
@@ -66,7 +68,7 @@ def one_case(source: Path, asked: str, loaded: str, rounds: int, seconds: float,
         way = CLASSIFY, write_requests(Path(folder), asked, pictures(None, asked))
         windows: dict[str, list[dict]] = {"without": [], "with": []}
         took: list[float] = []
-        with serving(root, ["--watch-seconds", "0.2"]) as (_, address, _):
+        with serving(root, ["--watch-seconds", "0.2", "--device", device]) as (_, address, _):
             load(address, way, 1, 1.0)
             rate = share * load(address, way, 1, seconds)["per_s"]
             for number in range(2, rounds + 2):
@@ -111,6 +113,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--share", type=float, default=0.5, help="of what the server can answer, offered")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that it runs")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -124,8 +127,11 @@ def main() -> None:
         "rounds": options.rounds,
         "seconds": options.seconds,
         "share_of_capacity": options.share,
+        "device": options.device,
         "cases": {
-            asked: one_case(options.models, asked, loaded, options.rounds, options.seconds, options.share)
+            asked: one_case(
+                options.models, asked, loaded, options.rounds, options.seconds, options.share, options.device
+            )
             for asked, loaded in cases.items()
         },
         **conditions(),

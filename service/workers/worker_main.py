@@ -1,9 +1,9 @@
 """A worker process: takes orders from the server, decodes, runs, proves, one thing after the other.
 
 One thread, one model run at a time: on a CPU, one such process for each core came out as the fastest arrangement. What
-is loaded beside models that are asked is loaded by another thread: on a CPU one of low priority, on a GPU the one that
-will run it. There the inputs of the next batch are gathered while one runs. Knows models, pictures and sessions;
-nothing of gRPC, queues or other workers. Ends when the server closes the socket.
+is loaded beside models that are asked is loaded by another thread: on a CPU one that takes only idle time, on a GPU the
+one that will run it. There the inputs of the next batch are gathered while one runs. Knows models, pictures and
+sessions; nothing of gRPC, queues or other workers. Ends when the server closes the socket.
 """
 
 import os
@@ -53,7 +53,6 @@ from taxon.service.workers.worker_protocol import (
 )
 
 NICENESS = 5  # the front answers refusals and health while every core runs models
-GENTLE_NICENESS = 19  # of the thread that loads while others wait for answers
 READ_BYTES = 2**18
 
 log = structlog.get_logger(__name__)
@@ -221,14 +220,15 @@ class Worker:
         return pixels.decode(bytes(place), spec, self._limits)
 
 
-def serve(server: socket.socket, worker: Worker, overlaps: bool, niceness: int = GENTLE_NICENESS) -> None:
+def serve(server: socket.socket, worker: Worker, overlaps: bool, yields: bool = True) -> None:
     """Follows orders until the server closes the socket.
 
     Args:
         server: Of the one whose orders these are.
         worker: Who follows them.
         overlaps: Whether one batch is gathered while another runs.
-        niceness: Of the thread that loads beside batches; Linux has one for each thread.
+        yields: Whether the thread that loads beside batches takes only time that nobody else wants; a low priority
+            would not do, since Linux lets whoever runs finish its slice before another one that has just woken up.
     """
     sending = threading.Lock()
 
@@ -251,7 +251,7 @@ def serve(server: socket.socket, worker: Worker, overlaps: bool, niceness: int =
 
     def yield_to_others() -> None:
         try:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # of this thread
         except OSError as error:  # a sandbox may forbid it; a pool whose first thread fails would never load
             log.warning("callers may notice loads: the priority of a thread cannot be lowered", reason=str(error))
 
@@ -261,7 +261,7 @@ def serve(server: socket.socket, worker: Worker, overlaps: bool, niceness: int =
         # ONNX Runtime keeps captured CUDA graphs by thread: there, who loads a model runs it too.
         key = model if overlaps else 0
         if key not in lanes:
-            lanes[key] = ThreadPoolExecutor(1, initializer=None if overlaps else yield_to_others)
+            lanes[key] = ThreadPoolExecutor(1, initializer=yield_to_others if yields and not overlaps else None)
         return lanes[key]
 
     running: Future[None] | None = None
@@ -319,8 +319,7 @@ def main(argv: list[str]) -> None:
     with socket.socket(fileno=socket_number) as server:
         try:
             # The threads of a session inherit the priority of the one that opens it.
-            niceness = GENTLE_NICENESS if settings.thread_count == 1 else NICENESS
-            serve(server, worker, settings.role == "run", niceness)
+            serve(server, worker, settings.role == "run", yields=settings.thread_count == 1)
         except BrokenPipeError:
             return  # the server has gone while an answer was on its way
 

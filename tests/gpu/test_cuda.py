@@ -96,7 +96,7 @@ def test_callers_are_answered_while_another_model_is_loaded(serve, tmp_path):
     """Its graphs are captured in turns with their batches."""
     from benchmarks.bundles import build
 
-    root = tmp_path / "models"
+    root = tmp_path / "root"
     toy_bundle(root)
     build(tmp_path / "made", "resnet18")
     server = serve("--watch-seconds", "0.2", root=root)
@@ -115,8 +115,8 @@ def test_callers_are_answered_while_another_model_is_loaded(serve, tmp_path):
 
 
 def test_a_graph_with_maps_explains_there(serve, tmp_path):
-    toy_bundle(tmp_path / "models", maps=True)  # its maps are proven as its goldens are
-    server = serve(root=tmp_path / "models")
+    toy_bundle(tmp_path / "mapped", maps=True)  # its maps are proven as its goldens are
+    server = serve(root=tmp_path / "mapped")
     assert described(server).execution_provider == CUDA
     with Client(server.address) as client:
         for label in ("red", "blue"):

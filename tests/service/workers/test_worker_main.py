@@ -332,6 +332,8 @@ class Noting:
         self.done = []
         self.threads = {}
         """Which load and run each model."""
+        self.policies = []
+        """Of the threads that loaded."""
         self.held = threading.Event()
         self.held.set()
         self.second_gathered = threading.Event()
@@ -340,6 +342,7 @@ class Noting:
 
     def load(self, order, tell):
         self.threads.setdefault(order.model, set()).add(threading.get_ident())
+        self.policies.append(os.sched_getscheduler(0))
         tell(Trying(order.model, "int8"))
         self.may_load.wait(20)
         self.done.append(("load", order.model))
@@ -456,6 +459,7 @@ def test_a_gentle_load_holds_up_no_batch_and_an_unload_comes_after_it(overlaps):
     thread.join(20)
     server.close()
     assert worker.done == [("gather", 2), ("answer", 2), ("load", 1), ("unload", 1)]
+    assert worker.policies == [os.SCHED_OTHER if overlaps else os.SCHED_IDLE]
 
 
 def test_a_reset_connection_is_the_end():
