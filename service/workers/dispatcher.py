@@ -68,7 +68,7 @@ class Dispatcher:
             jobs = batch.jobs
             for job in jobs:
                 # Beside a load it may have been that.
-                fatal = of_its_work and len(jobs) == 1 and (slot.loading is None or slot.away)
+                fatal = of_its_work and len(jobs) == 1 and (slot.loading is None or not slot.beside)
                 if slot.role == "decode":  # its array may lie where it was: it cannot be decoded again
                     job.deliver(_fatal() if fatal else _died())
                 elif index:  # it only lay ready
@@ -158,7 +158,8 @@ class Dispatcher:
         """
         now = time.monotonic()
         serving = [slot for slot in self._slots if slot.serves]
-        left = [max(0.0, slot.batches[-1].ends_at - now) if slot.batches else 0.0 for slot in serving if not slot.away]
+        there = [slot for slot in serving if not slot.away(now)]
+        left = [max(0.0, slot.batches[-1].ends_at - now) if slot.batches else 0.0 for slot in there]
         return min(left or [abs(slot.loading_since + self.load_s - now) for slot in serving], default=0.0)
 
     def give(self) -> None:

@@ -14,6 +14,9 @@ from taxon.service.workers.worker_protocol import Role
 AHEAD_S = 0.003
 """Of a batch's end, by what it should take, its worker may be given the next."""
 
+BESIDE_S = 30.0
+"""Of a load that takes only idle time. On a machine that is asked for more than it can do, there is none."""
+
 
 @dataclass(eq=False)
 class Batch:
@@ -69,16 +72,16 @@ class WorkerSlot:
         """Whether it has a model to run for callers."""
         return self.runs and bool(self.models)
 
-    @property
-    def away(self) -> bool:
-        """Whether it takes no batch before its load is done."""
-        return self.loading is not None and not self.beside
+    def away(self, now: float) -> bool:
+        """Whether it takes no batch before its load is done; on a CPU also if its batches have left no time for that."""
+        starved = self.role == "whole" and now >= self.loading_since + BESIDE_S
+        return self.loading is not None and (starved or not self.beside)
 
     def has_room(self, depth: int, now: float) -> bool:
         """Whether it can be given another batch: it has fewer than `depth`, or the one that it has is nearly done. Then
         it need not wait for a busy server to take its answer and send the next.
         """
-        if not self.serves or self.away:
+        if not self.serves or self.away(now):
             return False
         if len(self.batches) < depth:
             return True

@@ -6,7 +6,7 @@ from taxon.service.runtime.description import Description
 from taxon.service.runtime.device import CPU
 from taxon.service.workers.loads import Loads
 from taxon.service.workers.worker_protocol import Load, Loaded
-from taxon.service.workers.worker_slot import Batch, WorkerSlot
+from taxon.service.workers.worker_slot import BESIDE_S, Batch, WorkerSlot
 
 
 def slot(number, *models, role="whole", extra=False):
@@ -239,11 +239,14 @@ async def test_workers_with_models_load_beside_their_batches(told):
     (ordered,) = told.loads.orders([serving, other])
     assert ordered[1].gently
     assert serving.has_room(1, 0.0)
+    serving.loading_since = 5.0
+    assert serving.has_room(1, 5.0 + BESIDE_S - 1)
+    assert not serving.has_room(1, 5.0 + BESIDE_S)  # its batches have left the load no time
     serving.loading = None
     (ordered, *_) = told.loads.orders([running, serving])
     assert ordered[0] is running
     assert ordered[1].gently
-    assert running.has_room(1, 0.0)
+    assert running.has_room(1, BESIDE_S)  # on a GPU a load need not wait for idle time
 
 
 @pytest.mark.parametrize("hangs", ["", "a batch", "a load"])
@@ -265,7 +268,7 @@ async def test_a_model_at_whose_load_a_worker_died_that_had_a_batch_too_is_loade
         assert not answer.done()  # the first death may have been the batch's
         worker = slot(number)
         assert told.orders(left, worker)[0] == (number, 2)
-        assert worker.away
+        assert worker.away(0.0)
         told.loads.died(worker, -11)
     assert "ended twice" in answer.result().refused
 
