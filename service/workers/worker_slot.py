@@ -73,7 +73,7 @@ class WorkerSlot:
         return self.runs and bool(self.models)
 
     def away(self, now: float) -> bool:
-        """Whether it takes no batch before its load is done; on a CPU also if its batches have left no time for that."""
+        """Whether it takes no batch before its load is done; on a CPU also if its batches leave no time for that."""
         starved = self.role == "whole" and now >= self.loading_since + BESIDE_S
         return self.loading is not None and (starved or not self.beside)
 
