@@ -7,15 +7,12 @@ Everything else stays byte for byte, so that no other picture changes.
 
 import struct
 import zlib
-from collections.abc import Iterator
 
 from PIL.PngImagePlugin import MAX_TEXT_CHUNK, MAX_TEXT_MEMORY
 
+from taxon.bundle import png_chunks
 from taxon.bundle.jpeg_markers import SOS, segments
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-NEEDED = (b"tRNS", b"acTL", b"fcTL", b"fdAT")
-"""Chunks that may be left out by their name, and yet are pixels: transparency, animation."""
 SHORTEST = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9}
 SHORTEST_SEGMENT = 7
 """Pillow reads so much of a JPEG's JFIF and Adobe segments, decoders nothing of shorter ones."""
@@ -69,12 +66,11 @@ def _mended_webp(encoded: bytes) -> bytes:
 
 def without_spoilt_metadata(encoded: bytes) -> bytes:
     """A PNG without such chunks. What is no PNG, or has none, is returned as it is."""
-    if not encoded.startswith(SIGNATURE):
+    if not encoded.startswith(png_chunks.SIGNATURE):
         return encoded
-    kept, texts, whole = [SIGNATURE], 0, True
-    for kind, start, end in _chunks(encoded):
-        is_metadata = kind[0] & 0x20 and kind not in NEEDED
-        if is_metadata:
+    kept, texts, whole = [png_chunks.SIGNATURE], 0, True
+    for kind, start, end in png_chunks.chunks(encoded):
+        if not png_chunks.is_needed(kind):
             # Once there are as many texts as Pillow takes, no further one is inflated; one that is too long has cost as
             # much as a long one.
             spoilt = _is_spoilt(kind, encoded[start:end]) or texts > MAX_TEXT_MEMORY
@@ -85,18 +81,6 @@ def without_spoilt_metadata(encoded: bytes) -> bytes:
                 continue
         kept.append(encoded[start:end])
     return encoded if whole else b"".join(kept)
-
-
-def _chunks(encoded: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, where it starts, where it ends) of each; the last may be what is left of one."""
-    at = len(SIGNATURE)
-    while at < len(encoded):
-        if at + 12 > len(encoded):
-            yield b"\0\0\0\0", at, len(encoded)
-            return
-        length, kind = struct.unpack_from(">I4s", encoded, at)
-        yield kind, at, min(at + 12 + length, len(encoded))
-        at += 12 + length
 
 
 def _is_spoilt(kind: bytes, chunk: bytes) -> bool:

@@ -10,6 +10,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
+from taxon.bundle import png_chunks
 from taxon.explanation.activation import Map
 from taxon.explanation.resizing import resized
 
@@ -17,7 +18,6 @@ SMALLEST_SIDE = 224
 """Of an overlay: smaller pictures are enlarged by whole numbers."""
 OPACITY = 0.6
 """Of the colours where the map is 1."""
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 TRUECOLOUR = 2
 RAMP = np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], np.float32)
 """Dark to bright, as matplotlib's `inferno`: it reads without colours too."""
@@ -48,8 +48,4 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     lines[:, 1:] = pixels.reshape(height, -1)
     header = struct.pack(">IIBBBBB", width, height, 8, TRUECOLOUR, 0, 0, 0)
     chunks = (b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 6)), (b"IEND", b"")
-    return SIGNATURE + b"".join(_chunk(kind, content) for kind, content in chunks)
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return png_chunks.SIGNATURE + b"".join(png_chunks.chunk(kind, content) for kind, content in chunks)

@@ -9,9 +9,10 @@ import struct
 from itertools import count
 from typing import NamedTuple
 
+from taxon.bundle import png_chunks
 from taxon.feedback import orientation
 from taxon.feedback.stripped_jpeg import without_segments
-from taxon.feedback.stripped_png import SIGNATURE, without_chunks
+from taxon.feedback.stripped_png import without_chunks
 from taxon.feedback.unstrippable import UnstrippableError, counted
 
 WEBP_KEPT = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF")
@@ -40,7 +41,7 @@ def stripped(encoded: bytes) -> Stripped:
     """
     if encoded.startswith(b"\xff\xd8"):
         return Stripped("jpg", without_segments(encoded))
-    if encoded.startswith(SIGNATURE):
+    if encoded.startswith(png_chunks.SIGNATURE):
         return Stripped("png", without_chunks(encoded))
     if encoded.startswith(b"RIFF") and encoded[8:12] == b"WEBP":
         return Stripped("webp", _webp(encoded))

@@ -1,16 +1,12 @@
 """A PNG without the chunks that no pixel needs (PNG, 3rd edition, section 5)."""
 
-import struct
 import zlib
-from collections.abc import Iterator
 from contextlib import suppress
 
+from taxon.bundle import png_chunks
 from taxon.feedback import orientation
 from taxon.feedback.unstrippable import UnstrippableError, counted
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-NEEDED = (b"tRNS", b"acTL", b"fcTL", b"fdAT")
-"""Chunks that may be left out by their name, and yet are pixels: transparency, animation."""
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 MAX_TEXT_BYTES = 2**20
 """Of a text once inflated: Pillow takes no longer ones."""
@@ -30,8 +26,10 @@ def without_chunks(encoded: bytes) -> bytes:
     texts: dict[bytes, bytes] = {}
     text_bytes = 0
     has_pixels = False
-    for kind, start, end in counted(_chunks(encoded)):
-        if not kind[0] & 0x20 or kind in NEEDED:
+    for kind, start, end in counted(png_chunks.chunks(encoded)):
+        if end > len(encoded):
+            raise UnstrippableError("the PNG breaks off")
+        if png_chunks.is_needed(kind):
             kept.append(encoded[start:end])
             has_pixels = has_pixels or kind == b"IDAT"
             if kind == b"IEND":
@@ -49,19 +47,8 @@ def without_chunks(encoded: bytes) -> bytes:
         raise UnstrippableError("the PNG has no pixels")
     turned = orientation.stated(_raw(texts) if exif is None else exif, texts.get(XMP))
     if turned != orientation.UPRIGHT:
-        kept.insert(1, _chunk(b"eXIf", orientation.tiff(turned)))
-    return b"".join([SIGNATURE, *kept])
-
-
-def _chunks(encoded: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, where it starts, where it ends) of each."""
-    at = len(SIGNATURE)
-    while at < len(encoded):
-        length, kind = struct.unpack_from(">I4s", encoded, at) if at + 12 <= len(encoded) else (0, b"")
-        if not kind or at + 12 + length > len(encoded):
-            raise UnstrippableError("the PNG breaks off")
-        yield kind, at, at + 12 + length
-        at += 12 + length
+        kept.insert(1, png_chunks.chunk(b"eXIf", orientation.tiff(turned)))
+    return b"".join([png_chunks.SIGNATURE, *kept])
 
 
 def _text(kind: bytes, content: bytes) -> tuple[bytes, bytes] | None:
@@ -92,7 +79,3 @@ def _raw(texts: dict[bytes, bytes]) -> bytes | None:
         if RAW_EXIF in texts:
             return bytes.fromhex(b"".join(texts[RAW_EXIF].split(b"\n")[3:]).decode("ascii"))
     return None
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import struct
 import sys
 import time
 import zlib
@@ -16,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
 from benchmarks.processes import memory
+from taxon.bundle.png_chunks import chunk
 from taxon.inference import open_inference_service_pb2 as oip
 from taxon.service.config import parse
 from taxon.service.server import Server
@@ -198,11 +198,6 @@ async def test_a_header_that_inflates_to_60_mb_holds_nobody_up(real, models):
             spent.append(time.process_time() - began)
     _, usual_s, meanwhile_s = spent
     assert meanwhile_s < usual_s + 5 * opening_s  # of ten
-
-
-def chunk(kind, content):
-    """Of a PNG."""
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 @pytest.mark.parametrize(("workers", "write"), [("1", simple), ("2", toy_bundle)])

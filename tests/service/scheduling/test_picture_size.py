@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from taxon.bundle.picture_limits import Limits
+from taxon.bundle.png_chunks import chunk
 from taxon.service.scheduling.memory import memory
 from taxon.service.scheduling.picture_size import LARGE_PIXELS, header_pixels
 
@@ -35,11 +36,6 @@ def exif(orientation=6):
     tags = Image.Exif()
     tags[0x0112] = orientation
     return tags
-
-
-def chunk(kind, content):
-    """Of a PNG."""
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def pixels_by_pillow(encoded):
