@@ -8,7 +8,6 @@ medians of the rounds; the generators share the server's cores. The last line is
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 from benchmarks.bench_gpu import load
 from benchmarks.bench_limit import Arrangement, measure, pictures
 from benchmarks.bench_service import CLASSIFY, LIMIT_BATCHES, served, write_requests
-from benchmarks.conditions import conditions
+from benchmarks.conditions import conditions, tell
 from benchmarks.processes import cpu_s, cpu_s_of
 from taxon.service.machine import available_cores
 
@@ -87,9 +86,7 @@ def main() -> None:
         },
         **conditions(),
     }
-    if options.out:
-        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(report))
+    tell(report, options.out)
 
 
 if __name__ == "__main__":

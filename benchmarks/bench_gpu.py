@@ -14,7 +14,6 @@ compares the session's options. `--provider cpu --quick` shows that the script w
 import argparse
 import json
 import re
-import socket
 import statistics
 import subprocess
 import sys
@@ -29,8 +28,9 @@ import numpy as np
 from benchmarks import bundles
 from benchmarks.bench_gpu_sessions import gpu, rate
 from benchmarks.bench_open_inference import bodies
+from benchmarks.bench_peers import free_port
 from benchmarks.bench_service import served
-from benchmarks.conditions import conditions
+from benchmarks.conditions import conditions, tell
 from benchmarks.processes import cpu_s
 from taxon.bundle import store
 from taxon.service.machine import available_cores
@@ -116,13 +116,6 @@ def seen_after(seconds: float) -> str:
     """The GPU's load and memory in the middle of a run."""
     time.sleep(seconds)
     return gpu("utilization.gpu,memory.used")
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def one_server(
@@ -211,9 +204,7 @@ def main() -> None:
         "gpu": gpu(),
         **conditions(),
     }
-    if options.out:
-        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(report))
+    tell(report, options.out)
 
 
 if __name__ == "__main__":

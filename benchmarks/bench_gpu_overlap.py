@@ -13,7 +13,6 @@ median of interleaved rounds. The last line is one JSON object.
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 
 from benchmarks import bundles
 from benchmarks.bench_gpu_sessions import gpu
-from benchmarks.conditions import conditions
+from benchmarks.conditions import conditions, tell
 from taxon.bundle import store
 from taxon.service.runtime.device import CUDA, choose_device
 from taxon.service.runtime.session import Session, import_onnxruntime, open_session
@@ -123,9 +122,7 @@ def main() -> None:
         "gpu": gpu(),
         **conditions(),
     }
-    if options.out:
-        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(report))
+    tell(report, options.out)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ which shows that the script works. The last line is one JSON object.
 
 import argparse
 import itertools
-import json
 import shutil
 import statistics
 import subprocess
@@ -23,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.conditions import conditions
+from benchmarks.conditions import conditions, tell
 from taxon.bundle.manifest import BundleError
 from taxon.service.runtime.device import CUDA, CUDA_GRAPHS, TENSORRT, Options, choose_device
 from taxon.service.runtime.session import Session, open_session, profile
@@ -183,9 +182,7 @@ def main() -> None:
         "gpu": gpu(),
         **conditions(),
     }
-    if options.out:
-        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(report))
+    tell(report, options.out)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,13 @@ last line is one JSON object.
 """
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.conditions import conditions
+from benchmarks.conditions import conditions, tell
 from taxon.bundle.answers import parted
 from taxon.bundle.manifest import Manifest
 from taxon.training.dataset import data
@@ -42,9 +41,7 @@ def main() -> None:
         rows[run.name] = row = measure(from_run(run), unseen, QUICK if options.quick else None)
         print(f"{run.name:24}", "  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
     report = {"benchmark": "int8_promise", **conditions(), "torch_threads": options.threads, "networks": rows}
-    if options.out:
-        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(report))
+    tell(report, options.out)
 
 
 def measure(candidate: Candidate, unseen: Path, most: int | None) -> dict[str, object]:

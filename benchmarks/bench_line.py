@@ -26,7 +26,7 @@ from pathlib import Path
 
 from benchmarks.bench_limit import pictures
 from benchmarks.bench_service import best_limit, load, served, watched, write_requests
-from benchmarks.conditions import conditions
+from benchmarks.conditions import conditions, tell
 from benchmarks.processes import cpu_s_of, memory
 
 CALLERS = (16, 64)
@@ -124,9 +124,7 @@ def main() -> None:
         "ratios": ratios,
         **absolute,
     }
-    if options.out:
-        options.out.write_text(json.dumps({**report, "each_round": rounds}, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(report))
+    tell(report, options.out, each_round=rounds)
 
 
 if __name__ == "__main__":

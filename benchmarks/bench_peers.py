@@ -29,7 +29,7 @@ from pathlib import Path
 
 from benchmarks.bench_limit import pictures
 from benchmarks.bench_service import CLASSIFY, best_limit, load, served, watched, write_requests
-from benchmarks.conditions import conditions
+from benchmarks.conditions import conditions, tell
 from benchmarks.load import run
 from benchmarks.processes import memory
 from taxon.bundle import store
@@ -217,9 +217,7 @@ def main() -> None:
             medians[name][key] = round(statistics.median(values), 3) if values else None
         print(name, *(f"{key:32} {value}" for key, value in medians[name].items()), sep="\n    ")
     report = {"benchmark": "peers", "model": options.model, "rounds": len(rounds), **conditions(), "medians": medians}
-    if options.out:
-        options.out.write_text(json.dumps({**report, "each_round": rounds}, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(report))
+    tell(report, options.out, each_round=rounds)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ JSON object.
 """
 
 import argparse
-import json
 import re
 import shutil
 import statistics
@@ -22,7 +21,7 @@ from benchmarks import bundles
 from benchmarks.bench_gpu import load
 from benchmarks.bench_limit import pictures
 from benchmarks.bench_service import CLASSIFY, serving, write_requests
-from benchmarks.conditions import conditions
+from benchmarks.conditions import conditions, tell
 from taxon.bundle.store import MANIFEST
 from taxon.client import Client
 
@@ -136,9 +135,7 @@ def main() -> None:
         },
         **conditions(),
     }
-    if options.out:
-        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(report))
+    tell(report, options.out)
 
 
 if __name__ == "__main__":

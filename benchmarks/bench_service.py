@@ -34,7 +34,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.bench_limit import Arrangement, measure, pictures
-from benchmarks.conditions import conditions
+from benchmarks.conditions import conditions, tell
 from benchmarks.processes import busy_s, cpu_s, memory
 from taxon.service.machine import available_cores
 from taxon.v1 import classification_service_pb2 as pb
@@ -183,9 +183,7 @@ def main() -> None:
         medians[key] = round(statistics.median(values), 3) if values else None
         print(f"{key:32} {medians[key]}")
     report = {"benchmark": "service", "model": options.model, "rounds": len(rounds), **conditions(), **medians}
-    if options.out:
-        options.out.write_text(json.dumps({**report, "each_round": rounds}, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(report))
+    tell(report, options.out, each_round=rounds)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.bench_limit import Arrangement, measure, pictures
+from benchmarks.processes import cpu_s_of
 from taxon.bundle import store
 from taxon.service.machine import available_cores
 from taxon.service.runtime.device import CPU
@@ -40,12 +41,6 @@ class Measured:
     workers_us: float
 
 
-def cpu_s(pid: int) -> float:
-    """The processor time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def children() -> list[int]:
     return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
 
@@ -61,14 +56,14 @@ def table(models: Path, model: str, folder: Path, count: int) -> Measured:
         answers = processes.answers(chunks, settings)
         journal.add(next(answers))
         workers = [pid for pid in children() if pid not in before]
-        began, parent_s, workers_s, done = time.perf_counter(), time.process_time(), sum(map(cpu_s, workers)), 0
+        began, parent_s, workers_s, done = time.perf_counter(), time.process_time(), sum(map(cpu_s_of, workers)), 0
         for rows in answers:
             journal.add(rows)
             done += len(rows)
             if done > count - 3 * CHUNK:
                 break
         seconds = time.perf_counter() - began
-        parent_s, workers_s = time.process_time() - parent_s, sum(map(cpu_s, workers)) - workers_s
+        parent_s, workers_s = time.process_time() - parent_s, sum(map(cpu_s_of, workers)) - workers_s
         answers.close()
         journal.close()
     return Measured(done / seconds, 1e6 * parent_s / done, 1e6 * workers_s / done)

@@ -1,9 +1,11 @@
-"""What a result holds for: the command, the versions and the machine."""
+"""What a result holds for: the command, the versions and the machine; and how it is told."""
 
 import importlib.metadata
+import json
 import platform
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from taxon.service.machine import available_cores
@@ -28,3 +30,12 @@ def conditions() -> dict[str, object]:
         "cores": available_cores(),
         "processor": processor(),
     }
+
+
+def tell(report: Mapping[str, object], out: Path | None, **apart: object) -> None:
+    """Prints a result as one line of JSON, and writes it into a file, if there is to be one, with what would make the
+    line too long.
+    """
+    if out:
+        out.write_text(json.dumps({**report, **apart}, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(report))
