@@ -6,7 +6,6 @@ Answers are the messages of the API as they are; their stubs type them.
 
 import asyncio
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -17,7 +16,7 @@ from google.protobuf.message import Message
 from taxon import in_turns
 from taxon.channel_options import CHANNEL_OPTIONS
 from taxon.connection import Connection
-from taxon.errors import TaxonError, from_call, from_status
+from taxon.errors import TaxonError, from_status, typed
 from taxon.hedging import Hedging
 from taxon.requests import Picture, check_size, classify_request, encoded, explain_request, feedback_request
 from taxon.v1 import classification_service_pb2 as pb
@@ -196,7 +195,7 @@ class Client:
 
     def _answer(self, exchange: Exchange[AnswerT], timeout_s: float | None) -> AnswerT:
         response: Message | None = None
-        with _typed_errors():
+        with typed():
             while True:
                 try:
                     rpc, request = exchange.send(response)
@@ -322,7 +321,7 @@ class AsyncClient:
 
     async def _answer(self, exchange: Exchange[AnswerT], timeout_s: float | None) -> AnswerT:
         response: Message | None = None
-        with _typed_errors():
+        with typed():
             while True:
                 try:
                     rpc, request = exchange.send(response)
@@ -388,11 +387,3 @@ def _list_models() -> Exchange[list[pb.Model]]:
 def _get_model(model: str, version: str) -> Exchange[pb.Model]:
     response: pb.GetModelResponse = yield "GetModel", pb.GetModelRequest(model_name=model, model_version=version)
     return response.model
-
-
-@contextmanager
-def _typed_errors() -> Iterator[None]:
-    try:
-        yield
-    except (grpc.RpcError, grpc.aio.AioRpcError) as error:
-        raise from_call(error) from error

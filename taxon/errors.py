@@ -3,6 +3,8 @@
 Reads the `google.rpc.Status` that the server attaches. See `ErrorReason` in the proto for the reasons.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -118,6 +120,15 @@ def from_call(error: Any) -> TaxonError:
         if key == STATUS_TRAILER:
             return from_status(status_pb2.Status.FromString(value))
     return without_details(error.code(), error.details() or "")
+
+
+@contextmanager
+def typed() -> Iterator[None]:
+    """Within it, a failed call of grpc or grpc.aio raises its `TaxonError`."""
+    try:
+        yield
+    except grpc.RpcError as error:  # grpc.aio's is one too
+        raise from_call(error) from error
 
 
 def without_details(code: grpc.StatusCode, text: str) -> TaxonError:

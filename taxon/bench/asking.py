@@ -80,13 +80,10 @@ def ask(server: Connection, protocol: str, model: str, version: str, pictures: P
         CannotAskError: See there.
     """
     sizes: list[tuple[str, str | int]] = [("grpc.max_receive_message_length", MOST_MESSAGE_BYTES)]
-    with server.channel([*sizes, ("grpc.max_send_message_length", MOST_MESSAGE_BYTES)]) as channel:
-        try:
-            asking = _ask(channel, server, protocol, model, version, pictures)
-            call: Any = channel.unary_unary(asking.path)
-            call(asking.requests[0], timeout=TIMEOUT_S, metadata=server.metadata)
-        except grpc.RpcError as error:
-            raise errors.from_call(error) from None
+    with server.channel([*sizes, ("grpc.max_send_message_length", MOST_MESSAGE_BYTES)]) as channel, errors.typed():
+        asking = _ask(channel, server, protocol, model, version, pictures)
+        call: Any = channel.unary_unary(asking.path)
+        call(asking.requests[0], timeout=TIMEOUT_S, metadata=server.metadata)
     return asking
 
 

@@ -3,16 +3,13 @@
 Every method raises `taxon.errors.TaxonError`.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Self
-
-import grpc
 
 from taxon.channel_options import CHANNEL_OPTIONS
 from taxon.client import AsyncClient
 from taxon.connection import Connection
-from taxon.errors import from_call
+from taxon.errors import typed
 from taxon.inference import open_inference_service_pb2 as inference_pb
 from taxon.inference.open_inference_service_pb2_grpc import GRPCInferenceServiceStub
 from taxon.v1 import classification_service_pb2 as pb
@@ -69,20 +66,20 @@ class Upstream:
 
     async def ready(self) -> bool:
         """Whether the server wants traffic. Asks for no key."""
-        with _typed_errors():
+        with typed():
             reply = await self._inference.ServerReady(inference_pb.ServerReadyRequest(), timeout=LOOK_S)
             return bool(reply.ready)
 
     async def index(self) -> Sequence[inference_pb.RepositoryIndexResponse.ModelIndex]:
         """Every version in the server's folder, also those that may not be served, and why. Asks for `inference`."""
-        with _typed_errors():
+        with typed():
             request = inference_pb.RepositoryIndexRequest()
             reply = await self._inference.RepositoryIndex(request, timeout=LOOK_S, metadata=self._metadata)
             return list(reply.models)
 
     async def statistics(self) -> Sequence[inference_pb.ModelStatistics]:
         """What each version has answered since it was loaded. Asks for `inference`."""
-        with _typed_errors():
+        with typed():
             request = inference_pb.ModelStatisticsRequest()
             reply = await self._inference.ModelStatistics(request, timeout=LOOK_S, metadata=self._metadata)
             return list(reply.model_stats)
@@ -93,11 +90,3 @@ class Upstream:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
         await self._channel.close()
-
-
-@contextmanager
-def _typed_errors() -> Iterator[None]:
-    try:
-        yield
-    except grpc.aio.AioRpcError as error:
-        raise from_call(error) from error
