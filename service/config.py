@@ -3,7 +3,6 @@
 Read once, by `server`. No other module sees it: they are passed the numbers that they need.
 """
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,6 +15,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, CliApp, CliImplicitFlag, SettingsConfigDict
 
+from taxon.connection import is_loopback
 from taxon.service.config_feedback import FeedbackSettings
 
 MOST_SECONDS = 86400.0
@@ -383,15 +383,6 @@ class ServingSettings(BaseSettings):
 
 class Settings(FeedbackSettings, ServingSettings):  # in this order --help begins with --models
     """Serves the bundles of a folder over gRPC."""
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine can reach what listens on HOST:PORT."""
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def parse(argv: list[str]) -> Settings:

@@ -119,10 +119,14 @@ def from_options(options: argparse.Namespace) -> Connection:
     )
 
 
-def _stays_here(target: str) -> bool:
-    address = target.rpartition("/")[2]
+def is_loopback(address: str) -> bool:
+    """Whether HOST:PORT is reached from this machine only."""
     host = address.rpartition(":")[0].strip("[]")
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost" or target.startswith("unix:")
+        return host == "localhost"
+
+
+def _stays_here(target: str) -> bool:
+    return target.startswith("unix:") or is_loopback(target.rpartition("/")[2])
