@@ -36,9 +36,10 @@ from scipy.stats import spearmanr
 
 from benchmarks.bench_transfer import OTHER, Pool, held_out_answers, some_of_each
 from benchmarks.conditions import conditions
-from taxon.training.advice.probe import Z95, wilson
+from taxon.training.advice.probe import Z95
 from taxon.training.commands.train import main as train
 from taxon.training.dataset.data import Sample
+from taxon.training.loop.significance import wilson
 from taxon.training.network.published import TIMM, timm_package
 from taxon.training.network.weights import read_state
 from taxon.training.runs.folder import Run

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from taxon.training.advice.probe import Z95, Fold, Probed, probe, subset, wilson
+from taxon.training.advice.probe import Z95, Fold, Probed, probe, subset
 from taxon.training.dataset.data import Sample
 from taxon.training.errors import TrainingError
+from taxon.training.loop.significance import wilson
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 """Of the training pictures of each fold."""

@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from taxon.training.dataset.data import Sample
 from taxon.training.errors import TrainingError
+from taxon.training.loop.significance import wilson
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Inverse weights of the L2 penalty that are tried, on standardised features."""
@@ -37,8 +38,6 @@ class Probed:
 
     right: NDArray[np.bool_]
     """[N]: whether the answer to each picture is right, by a probe that was not trained on it."""
-    strength: float
-    """The median of the chosen inverse penalties."""
 
     @property
     def accuracy(self) -> float:
@@ -49,14 +48,6 @@ class Probed:
     def interval(self) -> tuple[float, float]:
         """95 %, of the pictures as a sample."""
         return wilson(int(self.right.sum()), len(self.right))
-
-
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, 1927); (0, 1) of nothing."""
-    if not count:
-        return 0.0, 1.0
-    found = stats.binomtest(hits, count).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
 
 
 def folds_of(targets: NDArray[np.int64], samples: Sequence[Sample], count: int) -> list[Fold]:
@@ -104,12 +95,11 @@ def probe(features: NDArray[np.float32], targets: NDArray[np.int64], folds: Sequ
         folds: Of `folds_of`.
     """
     flat = pooled(features)
-    right, strengths = np.zeros(len(targets), dtype=np.bool_), []
+    right = np.zeros(len(targets), dtype=np.bool_)
     for train, test in folds:
         strength = _chosen_strength(flat[train], targets[train])
         right[test] = fitted(flat[train], targets[train], strength).predict(flat[test]) == targets[test]
-        strengths.append(strength)
-    return Probed(right, float(np.median(strengths)))
+    return Probed(right)
 
 
 def pooled(features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,7 +10,6 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from taxon.bundle.distributions import brightness, side
 from taxon.bundle.manifest import PixelSpec
@@ -22,7 +21,6 @@ LEAST = 10
 """Samples; smaller slices say nothing."""
 PARTS = 3
 """Of equal counts, that sizes and brightnesses are cut into."""
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +83,3 @@ def _columns(samples: Sequence[Sample], labels: Sequence[str]) -> dict[str, list
     folders = ["" if (folder := sample.path.parent.name) in labels else folder for sample in samples]
     sources = [sample.group or folder for sample, folder in zip(samples, folders, strict=True)]
     return {"source": sources} | columns
-
-
-def interval(right: int, count: int) -> tuple[float, float]:
-    """Of a share, at 95 % (Wilson, Journal of the American Statistical Association 22, 1927)."""
-    found = binomtest(right, count).proportion_ci(CONFIDENCE, method="wilson")
-    return float(found.low), float(found.high)

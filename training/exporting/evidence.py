@@ -17,6 +17,7 @@ from scipy.stats import beta, norm
 from taxon.bundle.manifest import Evidence
 from taxon.training.config import Task
 from taxon.training.loop import metrics
+from taxon.training.loop.significance import changed
 
 CONFIDENCE = 0.95
 BUDGET = 0.01
@@ -49,7 +50,7 @@ def seen(
         budget: What it may lose.
     """
     before, after = (metrics.right(given, truth, task) for given in (reference, scores))
-    lost, gained = int((before & ~after).sum()), int((after & ~before).sum())
+    gained, lost = changed(before, after)
     same = (metrics.chosen(reference, task) == metrics.chosen(scores, task)).all(axis=1)
     return Evidence(
         picture_count=len(truth),

@@ -8,10 +8,11 @@ import numpy as np
 
 from taxon.training.errors import TrainingError
 from taxon.training.exporting.candidate import Candidate
+from taxon.training.loop.significance import changed, loss_p_value
 from taxon.training.network import model
 from taxon.training.participants.averaging import averaged
 from taxon.training.participants.contributions import Contribution, ContributionError, read
-from taxon.training.participants.gain import CHANCE, HeldOut, chance, harmful, right
+from taxon.training.participants.gain import CHANCE, HeldOut, harmful, right
 from taxon.training.participants.outliers import Rules, Verdict, judge
 from taxon.training.runs.checkpoint import Checkpoint
 
@@ -81,7 +82,7 @@ def fuse(base: Checkpoint, words: Sequence[str], rules: Rules = Rules(), samples
     if samples:
         was, now = right(base, samples), right(checkpoint, samples)
         before, after = float(was.mean()), float(now.mean())
-        if chance(now, was) < CHANCE:
+        if loss_p_value(*changed(was, now)) < CHANCE:
             raise TrainingError(
                 f"the average answers {after:.2%} of {len(was)} held-out samples rightly, the base {before:.2%}: "
                 "nothing was written"

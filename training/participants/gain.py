@@ -12,7 +12,7 @@ from taxon.training.exporting import examples, foreign, parity
 from taxon.training.exporting.candidate import target_matrix
 from taxon.training.exporting.examples import Example
 from taxon.training.loop import metrics
-from taxon.training.loop.paired import loss_p_value
+from taxon.training.loop.significance import changed, loss_p_value
 from taxon.training.participants.averaging import averaged
 from taxon.training.participants.contributions import Contribution
 from taxon.training.runs.checkpoint import Checkpoint
@@ -74,14 +74,8 @@ def harmful(base: Checkpoint, kept: Sequence[Contribution], samples: HeldOut) ->
     found: list[tuple[float, int, float]] = []
     for place in range(len(kept)):
         without = right(averaged(base, [*kept[:place], *kept[place + 1 :]]), samples)
-        found.append((chance(whole, without), place, float(without.mean())))
+        found.append((loss_p_value(*changed(without, whole)), place, float(without.mean())))
     p_value, place, accuracy = min(found)
     if p_value * len(kept) >= CHANCE:
         return None
     return place, f"without it {accuracy:.2%} of the held-out samples are right, with it {whole.mean():.2%}"
-
-
-def chance(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> float:
-    """How often chance alone would gain so many more than it loses, from `before` to `after`."""
-    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
-    return loss_p_value(gained=lost, lost=gained)

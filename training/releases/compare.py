@@ -9,22 +9,21 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
 
 from taxon.bundle.answers import parted
 from taxon.bundle.store import Bundle
 from taxon.training.dataset import slices
-from taxon.training.dataset.slices import Slice, interval
+from taxon.training.dataset.slices import Slice
 from taxon.training.exporting import parity, variants
 from taxon.training.exporting.candidate import target_matrix
 from taxon.training.exporting.examples import Array, Example
 from taxon.training.exporting.providers import CPU
 from taxon.training.loop import metrics
-from taxon.training.loop.paired import holm, loss_p_value
+from taxon.training.loop.significance import CONFIDENCE, change_p_value, changed, holm, loss_p_value, wilson
 from taxon.training.releases.held_out import HeldOut
 from taxon.training.releases.promotions import PromotionError
 
-CONFIDENCE = 0.95
 REGRESSION = 0.05
 """A class whose recall falls by more is named."""
 FULL = "fp32"
@@ -161,7 +160,7 @@ def compare(
         parts: Slices of the pictures.
     """
     count = len(labels)
-    gained, lost = int((after.right & ~before.right).sum()), int((before.right & ~after.right).sum())
+    gained, lost = changed(before.right, after.right)
     timed: list[dict[int, float]] = [{}, {}]
     if pictures is not None:
         timed = variants.latencies([before.path, after.path], pictures, CPU)
@@ -173,7 +172,7 @@ def compare(
         interval=difference_interval(gained, lost, count),
         gained=gained,
         lost=lost,
-        p_value=float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0,
+        p_value=change_p_value(gained, lost),
         calibration_error_before=before.calibration_error,
         calibration_error_after=after.calibration_error,
         latency_ms_before=timed[0],
@@ -217,15 +216,15 @@ def slice_changes(
     changes = []
     for part in parts:
         was, now, count = before[part.numbers], after[part.numbers], len(part.numbers)
-        gained, lost = int((now & ~was).sum()), int((was & ~now).sum())
+        gained, lost = changed(was, now)
         changes.append(
             SliceChange(
                 title=part.title,
                 picture_count=count,
                 accuracy_before=float(was.mean()),
                 accuracy_after=float(now.mean()),
-                interval_before=interval(int(was.sum()), count),
-                interval_after=interval(int(now.sum()), count),
+                interval_before=wilson(int(was.sum()), count),
+                interval_after=wilson(int(now.sum()), count),
                 gained=gained,
                 lost=lost,
                 p_value=loss_p_value(gained, lost),

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from taxon.bundle.atomic_files import write as write_atomically
 from taxon.training.dataset.data import Sample
-from taxon.training.dataset.slices import Slice, interval, looks, slices
+from taxon.training.dataset.slices import Slice, looks, slices
 from taxon.training.loop import metrics
 from taxon.training.loop.evaluate import Answers
+from taxon.training.loop.significance import wilson
 from taxon.training.reporting import pages
 from taxon.training.reporting import scores as scoring
 from taxon.training.reporting.report_page import write_page
@@ -57,7 +58,7 @@ def figures_of(parts: Sequence[Slice], correct: NDArray[np.bool_]) -> dict[str, 
     found = {}
     for part in parts:
         count, right = len(part.numbers), int(correct[part.numbers].sum())
-        low, high = interval(right, count)
+        low, high = wilson(right, count)
         found[part.title] = {
             "count": count,
             "accuracy": right / count,

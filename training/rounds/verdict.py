@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from taxon.bundle.store import Bundle
 from taxon.training.dataset import slices
 from taxon.training.exporting.examples import Example
-from taxon.training.loop.paired import holm, loss_p_value
+from taxon.training.loop.significance import changed, holm, loss_p_value
 from taxon.training.releases import compare
 from taxon.training.releases.compare import Comparison
 from taxon.training.releases.held_out import HeldOut
@@ -141,9 +141,8 @@ def class_tests(
     tests = []
     for label in sorted({name for names in labels for name in names}):
         chosen = np.array([label in names for names in labels])
-        lost, gained = int((before & ~after & chosen).sum()), int((after & ~before & chosen).sum())
-        recalls = float(before[chosen].mean()), float(after[chosen].mean())
-        tests.append(ClassTest(label, int(chosen.sum()), *recalls, loss_p_value(gained, lost)))
+        was, now = before[chosen], after[chosen]
+        tests.append(ClassTest(label, len(was), float(was.mean()), float(now.mean()), loss_p_value(*changed(was, now))))
     tests.sort(key=lambda test: (test.p_value, test.label))
     corrected = holm([test.p_value for test in tests])
     return [replace(test, p_value=p_value) for test, p_value in zip(tests, corrected, strict=True)]

@@ -12,7 +12,7 @@ def judged(name, wrong, latency_ms, kind="published", slowest_ms=None, count=100
     """Wrong on the first pictures, so that of two the better is right wherever the worse is."""
     right = np.arange(count) >= wrong
     cost = Cost("CPUExecutionProvider", "fp32", {1: latency_ms}, {1: slowest_ms or latency_ms}, 10.0, 5.0)
-    return Judged(SimpleNamespace(name=name, weights="published", kind=kind), Probed(right, 1.0), cost)
+    return Judged(SimpleNamespace(name=name, weights="published", kind=kind), Probed(right), cost)
 
 
 FLOOR = judged("random", 500, 1.0, "random")

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from taxon.training.advice.probe import Probed, difference, folds_of, pooled, probe, subset, wilson
+from taxon.training.advice.probe import Probed, difference, folds_of, pooled, probe, subset
 from taxon.training.dataset.data import Sample
 from taxon.training.errors import TrainingError
 
@@ -73,12 +73,7 @@ def test_a_difference_on_the_same_pictures_is_known_better_than_each_accuracy():
     right = np.arange(400) % 5 > 0
     better = right.copy()
     better[np.flatnonzero(~right)[:20]] = True
-    found, low, high = difference(Probed(better, 1.0), Probed(right, 1.0))
+    found, low, high = difference(Probed(better), Probed(right))
     assert found == pytest.approx(0.05)
     assert 0 < low < found < high
-    assert Probed(better, 1.0).interval[0] < Probed(right, 1.0).interval[1]  # the intervals overlap all the same
-
-
-def test_the_interval_of_a_share_is_wilsons():
-    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert wilson(0, 0) == (0.0, 1.0)
+    assert Probed(better).interval[0] < Probed(right).interval[1]  # the intervals overlap all the same

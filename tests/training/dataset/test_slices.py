@@ -3,7 +3,7 @@ import pytest
 
 from taxon.bundle.manifest import PixelSpec
 from taxon.training.dataset.data import Sample
-from taxon.training.dataset.slices import LEAST, interval, looks, slices
+from taxon.training.dataset.slices import LEAST, looks, slices
 from tests.training.folders import write_picture
 
 
@@ -41,9 +41,3 @@ def test_a_column_called_source_stands_before_group_and_folder(samples):
 def test_folders_that_are_classes_are_no_sources(tmp_path):
     found = [Sample(tmp_path / name / f"{n}.png", 0) for name in ("cat", "dog") for n in range(20)]
     assert slices(found, ["cat", "dog"], np.empty((40, 0))) == []
-
-
-def test_wilson_by_hand():
-    """(8 + 1.92) / (10 + 3.84) ± 1.96 / 13.84 · √(8 · 2 / 10 + 0.96)."""
-    assert interval(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert interval(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
