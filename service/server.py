@@ -29,8 +29,9 @@ from taxon.service.api.classification import MAX_BATCH_ENTRIES
 from taxon.service.config import Settings
 from taxon.service.errors import StartError
 from taxon.service.fronts.admin_front import AdminFront, admin_front
-from taxon.service.fronts.front import Front, Shared, memory_of, most_connections
+from taxon.service.fronts.front import Front, Shared, memory_of
 from taxon.service.fronts.hub import Hub
+from taxon.service.fronts.server_options import most_connections
 from taxon.service.machine import available_cores, connection_count, keep_freed_memory, private_bytes
 from taxon.service.models.control import ModelControl
 from taxon.service.models.repository import Repository

@@ -3,7 +3,6 @@ processes of their own; all parts that they must agree on are given to them.
 """
 
 import asyncio
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from taxon.service.feedback.recent import Recent
 from taxon.service.feedback.rules import Rules
 from taxon.service.feedback.writer import Writer
 from taxon.service.fronts.leaving import AGE_SPREAD, Arrivals, stop_listening
+from taxon.service.fronts.server_options import server_options
 from taxon.service.machine import memory_limit
 from taxon.service.models.repository import Known, Repository
 from taxon.service.models.routing import Routing, Seen
@@ -61,15 +61,8 @@ from taxon.v1.feedback_service_pb2_grpc import add_FeedbackServiceServicer_to_se
 CLASSIFY, BATCH_CLASSIFY = f"/{SERVICE}/Classify", f"/{SERVICE}/BatchClassify"
 MODEL_INFER = f"/{OPEN_INFERENCE}/ModelInfer"
 HEALTH = "grpc.health.v1.Health"
-GRACE_S = 5.0
-"""Beyond the longest call, before a connection that has reached its age is closed."""
-HANDSHAKE_MS = 10_000
-"""For TLS and the first frames of a connection; by gRPC's own limit, two minutes, silent ones would pile up."""
-MAX_PENDING_COUNT = 8192
 MAX_OPEN_COUNT = 16_384
 """Calls at once, also of those who watch health or have opened calls and send nothing: each takes some 22 kB."""
-MAX_HEADER_BYTES = 16_384
-"""Of all headers of a call together."""
 
 log = structlog.get_logger(__name__)
 
@@ -146,7 +139,7 @@ class Front:
         self._door = door(settings, metrics, self._calls, shared.board, number)
         self._server = grpc.aio.server(
             interceptors=self._door.interceptors,
-            options=_channel_options(settings, shares_port=shares_port),
+            options=server_options(settings, shares_port=shares_port),
             maximum_concurrent_rpcs=max(MAX_OPEN_COUNT, 2 * settings.max_connections),
         )
         self._arrivals = Arrivals()
@@ -287,42 +280,3 @@ def memory_of(settings: Settings) -> Memory:
         settings.max_queued_bytes,
         settings.max_decoding_bytes,
     )
-
-
-def most_connections(settings: Settings) -> int:
-    """Those that one front takes: at most half of the descriptors, for workers and files must always get theirs."""
-    descriptor_count, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return min(settings.max_connections, descriptor_count // 2)
-
-
-def _channel_options(settings: Settings, *, shares_port: bool) -> list[tuple[str, int]]:
-    longest_s = settings.max_call_seconds
-    if settings.model_control == "explicit":  # the call that loads a model lasts as long as two attempts
-        longest_s = max(longest_s, 2 * settings.max_load_seconds)
-    return [
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ("grpc.max_send_message_length", settings.max_message_bytes),
-        ("grpc.max_concurrent_streams", settings.max_concurrent_streams),
-        ("grpc.max_allowed_incoming_connections", most_connections(settings)),
-        *_limit("grpc.max_connection_age_ms", settings.max_connection_age_seconds),
-        *_limit("grpc.max_connection_age_grace_ms", longest_s + GRACE_S),
-        *_limit("grpc.max_connection_idle_ms", settings.max_connection_idle_seconds),
-        ("grpc.http2.min_ping_interval_without_data_ms", round(settings.min_ping_seconds * 1e3)),
-        ("grpc.keepalive_time_ms", round(settings.keepalive_seconds * 1e3)),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
-        # One limit; between gRPC's usual two it is a matter of chance whether a call comes in.
-        ("grpc.max_metadata_size", MAX_HEADER_BYTES),
-        ("grpc.absolute_max_metadata_size", MAX_HEADER_BYTES),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.max_pings_without_data", 0),
-        # Calls that have come and were not looked at yet; beyond gRPC's own 1,000 it cancels some, whoever made them.
-        ("grpc.server.max_pending_requests", MAX_PENDING_COUNT),
-        ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_PENDING_COUNT),
-        # Two servers on one port would share its calls by chance; the fronts of one server share them by purpose.
-        ("grpc.so_reuseport", int(shares_port)),
-    ]
-
-
-def _limit(name: str, seconds: float) -> list[tuple[str, int]]:
-    return [(name, round(seconds * 1e3))] if seconds else []

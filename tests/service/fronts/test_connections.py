@@ -7,7 +7,7 @@ import time
 import grpc
 import pytest
 
-from taxon.service.fronts import front
+from taxon.service.fronts import front, server_options
 from taxon.v1 import classification_service_pb2 as pb
 from tests.certificates import Authority
 from tests.fakes import picture
@@ -52,7 +52,7 @@ async def test_so_many_calls_are_open_and_no_more(serve, models, monkeypatch):
 
 @pytest.mark.parametrize("encrypted", [False, True])
 async def test_a_connection_that_does_not_introduce_itself_is_closed(serve, models, tmp_path, monkeypatch, encrypted):
-    monkeypatch.setattr(front, "HANDSHAKE_MS", 300)
+    monkeypatch.setattr(server_options, "HANDSHAKE_MS", 300)
     made = Authority(tmp_path).sign("server")
     flags = ["--tls-cert", str(made.cert), "--tls-key", str(made.key)] if encrypted else []
     async with serve(models, *flags) as running:
