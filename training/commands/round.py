@@ -21,7 +21,8 @@ from taxon.training.exporting.options import add_settings, settings
 from taxon.training.loop import machine
 from taxon.training.rounds import round as rounds
 from taxon.training.rounds.merge import Wanted
-from taxon.training.rounds.round import AnotherRoundError, Order, State
+from taxon.training.rounds.round import Order
+from taxon.training.rounds.state import AnotherRoundError, State, abandon, alone
 
 REFUSED, CANNOT, INTERRUPTED, UNDER_WAY = 1, 2, 130, 75
 """Exit codes; the last is EX_TEMPFAIL of sysexits.h."""
@@ -34,9 +35,9 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     try:
         order = _order(options)
-        with rounds.alone(order.rounds):
+        with alone(order.rounds):
             if options.abandon:
-                number = rounds.abandon(order)
+                number = abandon(order.rounds, order.name)
                 print(f"round {number} is abandoned" if number else "no round is under way")  # noqa: T201 - the answer
                 return 0
             quiet = _quiet(order.rounds / "log.txt") if options.quiet else contextlib.nullcontext()

@@ -1,14 +1,13 @@
 """A round as one HTML page: what came in, what was decided of it, what came of it, and why."""
 
-from typing import Any
-
 from taxon.training.reporting import pages
+from taxon.training.rounds.state import State
 from taxon.training.rounds.verdict import ClassTest, Verdict
 from taxon.training.rounds.versions import About
 from taxon.training.runs.folder import Run
 
 
-def write_page(state: Any, judged: Verdict, run: Run, about: About) -> str:
+def write_page(state: State, judged: Verdict, run: Run, about: About) -> str:
     """The page.
 
     Args:

@@ -4,13 +4,9 @@ Every step leaves something whole behind before the next begins, and looks for i
 where it was. What comes in meanwhile is the next round's.
 """
 
-import contextlib
-import fcntl
-import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,7 +21,6 @@ from taxon.feedback.review import cases
 from taxon.feedback.rules import Rules
 from taxon.feedback.store import Store
 from taxon.training.dataset import data, tables
-from taxon.training.errors import TrainingError
 from taxon.training.exporting import bundling
 from taxon.training.exporting.bundling import Settings
 from taxon.training.exporting.of_run import from_run
@@ -34,16 +29,13 @@ from taxon.training.releases import held_out, promotions
 from taxon.training.releases.promotions import PromotionError
 from taxon.training.rounds import page, start, verdict, versions
 from taxon.training.rounds.merge import Wanted, merge
+from taxon.training.rounds.state import State, held, keep, now, unfinished
 from taxon.training.rounds.suspects import suspects
 from taxon.training.rounds.versions import Basis
 from taxon.training.runs.folder import Run
 
-STATE, LOCK, RUN, MODELS, WEIGHTS, REPORT = "round.json", ".lock", "run", "models", "start.pt", "report.html"
+RUN, MODELS, WEIGHTS, REPORT = "run", "models", "start.pt", "report.html"
 Say = Callable[[str], None]
-
-
-class AnotherRoundError(TrainingError):
-    """Another process is at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,50 +64,6 @@ class Order:
     settings: Settings = field(default_factory=Settings)
 
 
-@dataclass
-class State:
-    """How far a round has come: `round.json`."""
-
-    id: str
-    number: int
-    name: str
-    started: str
-    production: int
-    """Version that is served, and the run behind it."""
-    production_run: str
-    review: dict[str, int] | None = None
-    reliability: dict[str, float] | None = None
-    data_version: int | None = None
-    data_digest: str = ""
-    counts: dict[str, int] = field(default_factory=dict)
-    new_labels: list[str] = field(default_factory=list)
-    run_id: str = ""
-    verdict: dict[str, Any] | None = None
-    outcome: str = ""
-    """`promoted`, `refused`, `nothing`, `abandoned`; empty while it goes on."""
-    reasons: list[str] = field(default_factory=list)
-    version: int | None = None
-    """Published."""
-    finished: str = ""
-
-
-@contextlib.contextmanager
-def alone(rounds: Path) -> Iterator[None]:
-    """No other process holds a round of this folder meanwhile.
-
-    Raises:
-        AnotherRoundError: One does.
-        OSError: The folder cannot be written.
-    """
-    atomic_files.make_folder(rounds)
-    with (rounds / LOCK).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise AnotherRoundError(f"another round is under way in {rounds}") from error
-        yield
-
-
 def hold(order: Order, store: Store, say: Say = lambda _: None) -> State:
     """Holds a round, or goes on with the one that was interrupted. The caller is `alone`.
 
@@ -127,7 +75,7 @@ def hold(order: Order, store: Store, say: Say = lambda _: None) -> State:
     Raises:
         TrainingError, BundleError, StoreError, SealError, OSError: It cannot go on now; called again it does.
     """
-    state = _unfinished(order) or _begun(order)
+    state = unfinished(order.rounds, order.name) or _begun(order)
     folder = order.rounds / str(state.number)
     say(f"round {state.number} of {state.name}: from version {state.production}")
     served = promotions.existing(order.models, order.name, state.production)
@@ -135,7 +83,7 @@ def hold(order: Order, store: Store, say: Say = lambda _: None) -> State:
 
     if state.review is None:
         _reviewed(order, store, before, state)
-        _keep(folder, state)
+        keep(folder, state)
         say(f"reviewed: {_counted(state.review or {})}")
 
     if state.data_version is None and (nothing := _merged(order, store, before, state)):
@@ -143,73 +91,39 @@ def hold(order: Order, store: Store, say: Say = lambda _: None) -> State:
         shutil.rmtree(folder)
         say(nothing)
         return state
-    _keep(folder, state)
+    keep(folder, state)
     version = order.data / str(state.data_version)
     say(f"data version {state.data_version}: {_counted(state.counts)}")
 
     run = _trained(order, folder, version, before, state, say)
     state.run_id = run.id
-    _keep(folder, state)
+    keep(folder, state)
 
     candidate = _exported(order, folder, run, served)
     files, recent = held_out.from_run(run.folder), versions.recent(version)
     judged = verdict.judge(served, candidate, files, recent, order.allowed_loss, order.require_gain)
     state.verdict, state.reasons = asdict(judged), [*judged.reasons]
-    _keep(folder, state)
+    keep(folder, state)
     say(f"held out: {verdict.told(judged.held_out)}")
 
     if not state.reasons:
         _promoted(order, candidate, state)
     state.outcome = "refused" if state.reasons else "promoted"
-    state.finished = _now()
+    state.finished = now()
     atomic_files.write(folder / REPORT, page.write_page(state, judged, run, versions.about(version)))
-    _keep(folder, state)
+    keep(folder, state)
     say(f"version {state.version} is the default now" if state.version else f"refused: {'; '.join(state.reasons)}")
     return state
-
-
-def abandon(order: Order) -> int | None:
-    """Gives up the round that was interrupted; its number, or None if there is none."""
-    state = _unfinished(order)
-    if state is None:
-        return None
-    state.outcome, state.finished = "abandoned", _now()
-    _keep(order.rounds / str(state.number), state)
-    return state.number
-
-
-def held(rounds: Path) -> list[State]:
-    """All rounds of a folder, oldest first.
-
-    Raises:
-        TrainingError: One is damaged.
-    """
-    found = []
-    for entry in rounds.iterdir() if rounds.is_dir() else ():
-        if entry.name.isdecimal() and (entry / STATE).is_file():
-            try:
-                found.append(State(**json.loads((entry / STATE).read_text(encoding="utf-8"))))
-            except (OSError, ValueError, TypeError) as error:
-                raise TrainingError(f"{entry / STATE} is damaged: {error}") from error
-    return sorted(found, key=lambda state: state.number)
-
-
-def _unfinished(order: Order) -> State | None:
-    return next((state for state in held(order.rounds) if not state.outcome and state.name == order.name), None)
 
 
 def _begun(order: Order) -> State:
     served = start.production(order.models, order.name, [order.runs, order.rounds])
     numbers = [int(entry.name) for entry in order.rounds.iterdir() if entry.name.isdecimal()]
     number = max(numbers, default=0) + 1
-    state = State(uuid4().hex, number, order.name, _now(), served.version, served.run.id)
+    state = State(uuid4().hex, number, order.name, now(), served.version, served.run.id)
     atomic_files.make_folder(order.rounds / str(number))
-    _keep(order.rounds / str(number), state)
+    keep(order.rounds / str(number), state)
     return state
-
-
-def _keep(folder: Path, state: State) -> None:
-    atomic_files.write(folder / STATE, json.dumps(asdict(state), ensure_ascii=False, indent=1, default=str))
 
 
 def _reviewed(order: Order, store: Store, before: Run, state: State) -> None:
@@ -320,7 +234,3 @@ def copied(bundle: Bundle, root: Path, name: str, sign: Sign | None) -> Bundle:
 
 def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

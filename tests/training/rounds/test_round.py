@@ -18,7 +18,8 @@ from taxon.training.rounds import merge as merging
 from taxon.training.rounds import round as rounds
 from taxon.training.rounds import versions
 from taxon.training.rounds.merge import Wanted
-from taxon.training.rounds.round import AnotherRoundError, State, alone, hold
+from taxon.training.rounds.round import hold
+from taxon.training.rounds.state import AnotherRoundError, State, alone
 from taxon.training.runs.folder import Run
 from tests.training.rounds.conftest import accepted, picture, say
 
@@ -123,7 +124,7 @@ def test_a_round_that_is_killed_goes_on_where_it_was(order, store, tmp_path, mon
     accepted(store, tmp_path, 12)
     say(store, picture(tmp_path, 190, 77), "light")
     order = replace(order, rules=Rules(accept_agreed=1), wanted=Wanted(recent_share=0.2))
-    keep, counted = rounds._keep, []
+    keep, counted = rounds.keep, []
 
     def killed(folder, state):
         counted.append(state.number)
@@ -132,7 +133,7 @@ def test_a_round_that_is_killed_goes_on_where_it_was(order, store, tmp_path, mon
         keep(folder, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(rounds, "_keep", killed)
+        patch.setattr(rounds, "keep", killed)
         try:
             held(order, store)
         except KilledError:
