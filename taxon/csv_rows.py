@@ -1,9 +1,10 @@
-"""CSV files as text, and their rows → feature vectors in the order that a model takes them: by the names of their
-columns.
+"""CSV files as text, read and written, and their rows → feature vectors in the order that a model takes them: by the
+names of their columns.
 """
 
 import csv
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,15 @@ class Table:
     def line(self, row: int) -> str:
         """Where a row stands in the file, for messages."""
         return f"{self.file.name}, row {row + 1}"
+
+
+def as_text(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A header and its rows, with the line ends of Unix."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def read_table(path: Path) -> Table:

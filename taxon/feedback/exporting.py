@@ -2,14 +2,13 @@
 where each is from.
 """
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from taxon import csv_rows
 from taxon.bundle import atomic_files
 from taxon.feedback.records import Kept
 from taxon.feedback.review import Case
@@ -102,11 +101,7 @@ def write_rows(file: Path, columns: Iterable[str], rows: Iterable[Iterable[str]]
     Raises:
         OSError: It cannot be written.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    atomic_files.write(file, text.getvalue(), mode=0o600)
+    atomic_files.write(file, csv_rows.as_text(columns, rows), mode=0o600)
 
 
 def _cases(store: Store) -> list[Case]:

@@ -2,7 +2,7 @@ import unicodedata
 
 import pytest
 
-from taxon.csv_rows import label, read_rows, vector
+from taxon.csv_rows import as_text, label, read_rows, read_table, vector
 
 
 @pytest.fixture
@@ -59,3 +59,11 @@ def test_what_is_no_table_is_refused(tmp_path, content, complaint):
     (tmp_path / "rows.csv").write_bytes(content)
     with pytest.raises(ValueError, match=complaint):
         read_rows(tmp_path / "rows.csv")
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    rows = [['a "quoted" word', "two\nlines"], ["1,5", "grün"]]
+    (tmp_path / "list.csv").write_text(as_text(["one", "other"], rows), encoding="utf-8", newline="")
+    found = read_table(tmp_path / "list.csv")
+    assert (found.columns, found.rows) == (("one", "other"), rows)
+    assert as_text(["n"], [[1]]) == "n\n1\n"

@@ -1,7 +1,5 @@
 """What is wrong with labelled pictures, and a split in which nothing that looks alike is on both sides."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +8,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from taxon import csv_rows
 from taxon.bundle.atomic_files import write as write_atomically
 from taxon.picture_files import within
 from taxon.training.dataset import data
@@ -94,13 +93,11 @@ def write_split(diagnosis: Diagnosis, file: Path, fraction: float, seed: int) ->
     tests = {sample.group for sample in grouped if sample.split == "test"}
     free = tuple(replace(sample, split="test" if sample.group in tests else "") for sample in grouped)
     split = data.with_splits(replace(diagnosis.data, samples=free), fraction, seed)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "label", "split", "group"])
-    for sample in split.samples:
-        names = sample.names(split.labels)
-        writer.writerow([_listed(sample.path, file).as_posix(), SEPARATOR.join(names), sample.split, sample.group])
-    write_atomically(file, text.getvalue())
+    rows = (
+        (_listed(one.path, file).as_posix(), SEPARATOR.join(one.names(split.labels)), one.split, one.group)
+        for one in split.samples
+    )
+    write_atomically(file, csv_rows.as_text(("path", "label", "split", "group"), rows))
 
 
 def grouped_samples(facts: Sequence[Facts], prints: Fingerprints) -> list[Sample]:

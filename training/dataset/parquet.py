@@ -8,7 +8,6 @@ schema's metadata) is heeded, so that class numbers are those of the data set. N
 
 import csv
 import hashlib
-import io
 import json
 import os
 import re
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taxon import extras
+from taxon import csv_rows, extras
 from taxon.bundle import atomic_files
 from taxon.labelled_folder import split_named
 from taxon.picture_files import composed
@@ -214,13 +213,11 @@ def _write(new: Path, files: Sequence[Path], splits: Sequence[str], columns: Col
     if len({*classes}) != len(classes):
         raise TrainingError(f"{files[0]} has classes of one name: {sorted(classes)}")
     index = {name: number for number, name in enumerate(names)}
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "classes", "split"])
+    rows = []
     for path, labels, split in listed:
         numbers = sorted({label if columns.names else index[label] for label in labels})
-        writer.writerow([path, "|".join(map(str, numbers)), split])
-    atomic_files.write(new / INDEX, text.getvalue())
+        rows.append((path, "|".join(map(str, numbers)), split))
+    atomic_files.write(new / INDEX, csv_rows.as_text(("path", "classes", "split"), rows))
     atomic_files.write(new / LABELS, json.dumps({"labels": classes, "several": columns.several}, ensure_ascii=False))
 
 

@@ -14,7 +14,6 @@ Knows the files' names and formats. Decides nothing.
 """
 
 import csv
-import io
 import json
 import platform
 import subprocess
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
+from taxon import csv_rows
 from taxon.bundle.atomic_files import check_writable
 from taxon.bundle.atomic_files import write as write_atomically
 from taxon.picture_files import as_written, within
@@ -285,16 +285,14 @@ def _data_difference(run: Run, source: Labelled) -> str:
 
 
 def _samples_csv(source: Labelled) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     further = any(sample.columns for sample in source.samples)
-    writer.writerow([*SAMPLE_COLUMNS, "columns"] if further else SAMPLE_COLUMNS)
+    rows = []
     for sample in source.samples:
         path = within(sample.path, source.root) or as_written(sample.path)
         labels = SEPARATOR.join(sample.names(source.labels))
         row = [path.as_posix(), labels, sample.split, sample.sha256, sample.group, sample.row]
-        writer.writerow([*row, json.dumps(dict(sample.columns), ensure_ascii=False)] if further else row)
-    return text.getvalue()
+        rows.append([*row, json.dumps(dict(sample.columns), ensure_ascii=False)] if further else row)
+    return csv_rows.as_text([*SAMPLE_COLUMNS, "columns"] if further else SAMPLE_COLUMNS, rows)
 
 
 def _git_commit() -> str | None:
