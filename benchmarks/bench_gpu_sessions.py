@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.bundles import MEAN, STD
 from benchmarks.conditions import conditions, tell
 from taxon.bundle.manifest import BundleError
 from taxon.service.runtime.device import CUDA, CUDA_GRAPHS, TENSORRT, Options, choose_device
@@ -30,7 +31,6 @@ from taxon.service.runtime.session import Session, open_session, profile
 FAMILIES = ("resnet50", "resnet18", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "vit_b_16", "swin_t")
 QUICK_FAMILIES = ("mobilenet_v3_small",)
 SIDE = 224
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PRECISIONS = ("fp32", "tf32", "fp16")
 SEARCHES = ("EXHAUSTIVE", "HEURISTIC", "DEFAULT")
 

@@ -23,6 +23,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from benchmarks.bundles import MEAN, STD
 from benchmarks.conditions import conditions
 from taxon.bundle.manifest import PixelSpec, contract
 from taxon.training.dataset import data
@@ -43,7 +44,6 @@ FAMILIES = (
     "vit_b_16", "swin_t", "vgg16", "densenet121", "small_cnn", "cnn3", "resnet9_narrow", "mlp",
 )  # fmt: skip
 SIZES = {"small_cnn": 64, "cnn3": 64, "resnet9_narrow": 64}
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TRAINING = 128
 BUDGET = Budget(judged_by="estimate")
 

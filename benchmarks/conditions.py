@@ -1,6 +1,5 @@
 """What a result holds for: the command, the versions and the machine; and how it is told."""
 
-import importlib.metadata
 import json
 import platform
 import shlex
@@ -8,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from taxon import extras
 from taxon.service.machine import available_cores
 from taxon.tuning.evidence import processor
 
@@ -20,13 +20,9 @@ PACKAGES = (
 def conditions() -> dict[str, object]:
     """For the JSON of a result; folders are named without where they lie."""
     words = (Path(word).name if Path(word).is_absolute() else word for word in sys.orig_argv[1:])
-    installed = {(found.metadata["Name"] or "").lower() for found in importlib.metadata.distributions()}
     return {
         "command": shlex.join(["python", *words]),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in PACKAGES if name in installed},
-        },
+        "versions": {"python": platform.python_version(), **extras.versions(PACKAGES)},
         "cores": available_cores(),
         "processor": processor(),
     }

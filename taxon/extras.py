@@ -1,4 +1,19 @@
-"""How to install what is missing. Not by Taxon's name: on PyPI that is somebody else's package."""
+"""Which packages are installed, and how to install what is missing. Not by Taxon's name: on PyPI that is somebody
+else's package.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib import metadata
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Of those that are installed."""
+    found = {}
+    for package in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 def install(extra: str) -> str:

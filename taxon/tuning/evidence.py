@@ -4,13 +4,11 @@ import dataclasses
 import json
 import statistics
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from taxon import __version__
+from taxon import __version__, extras
 from taxon.tuning.search import Found, Measured
 from taxon.tuning.settings import Tried
 
@@ -110,14 +108,10 @@ def document(asked: Asked, found: Found) -> dict[str, Any]:
 
 def conditions() -> dict[str, Any]:
     """What it holds for."""
-    versions = {}
-    for name in RUNTIMES:
-        with suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "taxon": __version__,
-        **versions,
+        **extras.versions(RUNTIMES),
         "processor": processor(),
     }
 

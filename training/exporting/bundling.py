@@ -5,7 +5,6 @@ classifier came from: a run, a foreign checkpoint or a fusion all arrive as a `C
 """
 
 import dataclasses
-import importlib.metadata
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taxon import extras
 from taxon.bundle import atomic_files, store
 from taxon.bundle.answers import parted
 from taxon.bundle.manifest import Golden, Manifest, MapSpec, Provenance, Variant, check_name, contract
@@ -53,6 +53,7 @@ LIBRARIES = (
     *("taxon", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu"),
     *("numpy", "pillow", "simplejpeg", "cykooz-resizer"),
 )
+"""What decides about scores. Of the two builds of ONNX Runtime one is installed; a resizer is not everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +289,7 @@ def draft_manifest(
             seed=candidate.seed,
             git=candidate.git,
             recipe=dict(candidate.recipe),
-            libraries=library_versions(),
+            libraries=extras.versions(LIBRARIES),
             parents=candidate.parents,
             privacy=candidate.privacy,
         ),
@@ -299,14 +300,3 @@ def write_report(staged: Path, file: str, content: Any) -> None:
     """Writes `content` as JSON into the bundle's `report/`."""
     (staged / "report").mkdir(exist_ok=True)
     (staged / "report" / file).write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-
-
-def library_versions() -> dict[str, str]:
-    """The installed versions of what decides about scores."""
-    versions = {}
-    for library in LIBRARIES:
-        try:
-            versions[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            continue  # of the two builds of ONNX Runtime one is installed; a resizer is not everywhere
-    return versions
