@@ -1,8 +1,5 @@
 """A picture of none of the classes, from training to the answer: digits are told from what no digit is."""
 
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import BytesIO, StringIO
@@ -15,17 +12,9 @@ from PIL import Image, ImageDraw
 from taxon.client import Client
 from taxon.training.commands import export, train
 from taxon.v1 import classification_service_pb2 as pb
-
-ADDRESS_S = 60
+from tests.stories.commands import serving, taxon
 
 pytestmark = pytest.mark.slow
-
-
-def taxon(*words: object) -> str:
-    command = [sys.executable, "-m", "taxon.cli", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def printed(command: Callable[[list[str]], int], *words: object) -> str:
@@ -58,20 +47,8 @@ def served(tmp_path_factory: pytest.TempPathFactory):
     printed(train.main, *words, "--out", folder / "run", "--cache-folder", folder / "cache")
     words = ["--models", folder / "models", "--name", "digits", "--unknown-coverage", 0.95]
     said = printed(export.main, folder / "run", *words)
-    port_file = folder / "port"
-    serve = ["serve", "--models", folder / "models", "--listen", "127.0.0.1:0", "--port-file", port_file]
-    command = [sys.executable, "-m", "taxon.cli", *map(str, serve), "--device", "cpu", "--workers", "1"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            until = time.monotonic() + ADDRESS_S
-            while not port_file.exists() and process.poll() is None and time.monotonic() < until:
-                time.sleep(0.02)
-            assert process.poll() is None, process.stderr.read()
-            server = f"127.0.0.1:{port_file.read_text().strip()}"
-            taxon("health", "--server", server, "--wait-s", ADDRESS_S)
-            yield folder, server, said
-        finally:
-            process.kill()
+    with serving(folder / "models", "--device", "cpu", "--workers", 1) as (_, server):
+        yield folder, server, said
 
 
 def test_what_is_no_digit_is_unknown(served):
@@ -94,4 +71,4 @@ def test_what_is_no_digit_is_unknown(served):
 def test_the_command_says_unknown(served, tmp_path: Path):
     _, server, _ = served
     (tmp_path / "shape.png").write_bytes(foreign(0))
-    assert "unknown" in taxon("classify", tmp_path / "shape.png", "--server", server)
+    assert "unknown" in taxon("classify", tmp_path / "shape.png", "--server", server).stdout

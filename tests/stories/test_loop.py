@@ -6,11 +6,9 @@ On the handwritten digits; with TAXON_LOOP_DATA on a folder with `train` and `te
 import json
 import os
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,8 @@ from taxon.client import Client, feedback_request
 from taxon.feedback import review
 from taxon.feedback.store import Store
 from taxon.training.dataset.digits import write_digits
+from tests.stories import commands
+from tests.stories.commands import serving
 
 pytestmark = pytest.mark.slow
 GIVEN = os.environ.get("TAXON_LOOP_DATA", "")
@@ -43,40 +43,11 @@ THREADS = int(os.environ.get("OMP_NUM_THREADS") or (len(os.sched_getaffinity(0))
 PATIENCE_S = 1800
 """For a call: the machine may be asleep meanwhile."""
 BEGAN_S = time.monotonic()
-
-
-def taxon(*words, code=0):
-    command = [sys.executable, "-m", "taxon.cli", *map(str, words)]
-    threads = os.environ | {"OMP_NUM_THREADS": str(THREADS)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=4 * 3600, env=threads)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+taxon = partial(commands.taxon, timeout_s=4 * 3600, env=os.environ | {"OMP_NUM_THREADS": str(THREADS)})
 
 
 def told(what):
     print(f"{time.monotonic() - BEGAN_S:.0f} s: {what}", flush=True)  # noqa: T201 - figures for people, by `make loop`
-
-
-@contextmanager
-def serving(folder):
-    port_file, log = folder / "port", folder / "serve.log"
-    words = ["serve", "--models", folder / "models", "--listen", "127.0.0.1:0", "--port-file", port_file]
-    words += ["--feedback", folder / "store", "--feedback-max-per-hour", 10**6, "--watch-seconds", 1, "--device", "cpu"]
-    words += ["--max-call-seconds", PATIENCE_S]
-    command = [sys.executable, "-m", "taxon.cli", *map(str, words)]
-    with log.open("wb") as output, subprocess.Popen(command, stderr=output) as process:
-        try:
-            until = time.monotonic() + 60
-            while not port_file.exists():
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < until, log.read_text()
-                time.sleep(0.05)
-            server = f"127.0.0.1:{port_file.read_text().strip()}"
-            taxon("health", "--server", server, "--wait-s", 60)
-            yield process, server
-        finally:
-            process.terminate()
-            process.wait(60)
 
 
 def labelled(folder):
@@ -143,7 +114,13 @@ def test_the_loop_closes(tmp_path):
     order = ["round", name, "--models", models, "--store", store, "--runs", runs, "--data", tmp_path / "versions"]
     order += ["--rounds", tmp_path / "rounds", "--json", *ROUND]
     order += ["--set", f"machine.cache_folder={tmp_path / 'cache'}", "--set", f"machine.threads={THREADS}"]
-    with serving(tmp_path) as (process, server), Client(server, timeout_s=PATIENCE_S) as client:
+    flags = ["--feedback", store, "--feedback-max-per-hour", 10**6, "--watch-seconds", 1, "--device", "cpu"]
+    flags += ["--max-call-seconds", PATIENCE_S]
+    with (
+        (tmp_path / "serve.log").open("wb") as log,
+        serving(models, *flags, stderr=log) as (process, server),
+        Client(server, timeout_s=PATIENCE_S) as client,
+    ):
         labels = [*client.get_model().labels]
         truth, counts = speak(client, asked, labels)
         told(f"version 1 is right on {counts['right'] / len(asked):.2%} of the {len(asked)} pictures that it was asked")

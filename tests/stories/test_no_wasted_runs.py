@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import pytest
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1.classification_service_pb2_grpc import ClassificationServiceStub
 from tests.fakes import picture
+from tests.stories.commands import serving
 
 RED = pb.ClassifyRequest(image=picture())
 
@@ -54,21 +54,10 @@ class Served:
 
 @pytest.fixture
 def served(models):
-    flags = ["--listen", "127.0.0.1:0", "--port-file", models.parent / "port", "--metrics-port", 0, "--workers", 1]
-    words = [sys.executable, "-m", "taxon.cli", "serve", "--models", models, *flags]
-    with subprocess.Popen([*map(str, words)], stderr=subprocess.PIPE, text=True) as process:
-        try:
-            listening = next(line for line in map(json.loads, process.stderr) if line["event"] == "listening")
-            address = f"127.0.0.1:{listening['port']}"
-            subprocess.run(
-                [sys.executable, "-m", "taxon.cli", "health", "--server", address, "--wait-s", "30"],
-                check=True,
-                timeout=60,
-                stdout=subprocess.DEVNULL,
-            )
-            yield Served(process, address, listening["metrics_port"])
-        finally:
-            process.kill()
+    flags = ["--metrics-port", 0, "--workers", 1]
+    with serving(models, *flags, stderr=subprocess.PIPE) as (process, address):
+        listening = next(line for line in map(json.loads, process.stderr) if line["event"] == "listening")
+        yield Served(process, address, listening["metrics_port"])
 
 
 def test_expired_and_cancelled_calls_never_cost_a_run(served):

@@ -1,8 +1,5 @@
 """A table of numbers from its file to an answer: train, export, serve, ask."""
 
-import subprocess
-import sys
-
 import grpc
 import numpy as np
 import pytest
@@ -13,14 +10,8 @@ from taxon.inference import open_inference_service_pb2 as inference_pb
 from taxon.inference import open_inference_service_pb2_grpc as inference_grpc
 from taxon.training.commands import export, train
 from taxon.training.runs.folder import Run
+from tests.stories.commands import serving, taxon
 from tests.training.exporting.test_examples import COLUMNS, write_table
-
-
-def taxon(*words, expected=0):
-    command = [sys.executable, "-m", "taxon.cli", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert done.returncode == expected, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +25,9 @@ def product(tmp_path_factory):
 
 
 @pytest.fixture
-def server(product, tmp_path):
-    words = ["serve", "--models", product / "models", "--listen", "127.0.0.1:0", "--port-file", tmp_path / "port"]
-    command = [sys.executable, "-m", "taxon.cli", *map(str, words), "--device", "cpu"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        for line in process.stderr:
-            if '"serving"' in line:
-                break
-        yield f"127.0.0.1:{(tmp_path / 'port').read_text().strip()}"
-        process.terminate()
-        process.communicate(timeout=20)
+def server(product):
+    with serving(product / "models", "--device", "cpu") as (_, address):
+        yield address
 
 
 def test_a_row_is_answered_as_torch_answers_it(product, server, tmp_path):
@@ -72,6 +56,6 @@ def test_a_row_is_answered_as_torch_answers_it(product, server, tmp_path):
 
     # By the command, with columns in another order and the true label behind them.
     (tmp_path / "rows.csv").write_text("year,size,answer\n2020,3.9,large\n2015,-0.5,small\nnan,1,small\n")
-    printed = taxon("classify", tmp_path / "rows.csv", "--server", server, "--labelled", expected=1)
+    printed = taxon("classify", tmp_path / "rows.csv", "--server", server, "--labelled", code=1).stdout
     assert "accuracy 66.67% (2 of 3)" in printed
     assert "FIELD_INVALID" in printed

@@ -14,8 +14,6 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +23,7 @@ from taxon.bundle.pixels import decode
 from taxon.inference import model_config_pb2, open_inference_service_pb2
 from tests.export_text_and_audio import AUDIO_LABELS, TEXT_LABELS, export
 from tests.fakes import COLORS, TOY_PIXELS, picture, toy_bundle
+from tests.stories.commands import serving
 from tests.tensor_models import simple, strings
 from tests.walkthrough import ROOT, blocks
 
@@ -33,7 +32,6 @@ KSERVE = os.environ.get("TAXON_KSERVE", "")
 PERF_ANALYZER = os.environ.get("TAXON_PERF_ANALYZER", "")
 GRPCURL = os.environ.get("TAXON_GRPCURL", "") or shutil.which("grpcurl") or ""
 FLOWS = Path(__file__).parent / "clients" / "tritonclient_flows.py"
-START_S = 120
 # What we have and Triton has not: KServe's answers to loading and unloading, the protocol's own `properties`.
 OURS = {
     "inference.ModelMetadataResponse.properties",
@@ -65,22 +63,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(folder):
-    port_file = folder / "port"
-    words = ["serve", "--models", folder / "models", "--listen", "127.0.0.1:0", "--port-file", port_file]
     control = ["--model-control", "explicit", "--log-level", "warning"]
-    command = [sys.executable, "-m", "taxon.cli", *map(str, words), *control]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        try:
-            until = time.monotonic() + START_S
-            while not port_file.exists() and process.poll() is None and time.monotonic() < until:
-                time.sleep(0.01)
-            server = f"127.0.0.1:{port_file.read_text().strip()}"
-            health = [sys.executable, "-m", "taxon.cli", "health", "--server", server, "--wait-s", str(START_S)]
-            subprocess.run(health, check=True, timeout=2 * START_S, stdout=subprocess.DEVNULL)
-            yield server
-        finally:  # else leaving the process would wait for it for ever
-            process.terminate()
-        assert process.wait(40) == 0
+    with serving(folder / "models", *control, stderr=subprocess.DEVNULL) as (_, server):
+        yield server
 
 
 def flow(address, name, folder=".") -> dict:

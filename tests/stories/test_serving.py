@@ -3,8 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -14,32 +12,18 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1.classification_service_pb2_grpc import ClassificationServiceStub
 from tests.fakes import COLORS, picture
-
-
-def command(*words):
-    return [sys.executable, "-m", "taxon.cli", *map(str, words)]
+from tests.stories.commands import serving, taxon
 
 
 @pytest.fixture
 def started(models):
-    port_file = models.parent / "port"
-    words = command(
-        "serve", "--models", models, "--listen", "127.0.0.1:0", "--port-file", port_file, "--drain-delay-seconds", 0.3
-    )
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            until = time.monotonic() + 30
-            while not port_file.exists() and process.poll() is None and time.monotonic() < until:
-                time.sleep(0.01)
-            assert process.poll() is None, process.stderr.read()
-            yield process, f"127.0.0.1:{port_file.read_text().strip()}"
-        finally:
-            process.kill()
+    with serving(models, "--drain-delay-seconds", 0.3, stderr=subprocess.PIPE) as running:
+        yield running
 
 
 def test_serve_ask_drain(started):
     process, address = started
-    subprocess.run(command("health", "--server", address, "--wait-s", 30), check=True, timeout=60)
+    taxon("health", "--server", address, "--wait-s", 30)
     with grpc.insecure_channel(address) as channel, ThreadPoolExecutor(8) as callers:
         stub = ClassificationServiceStub(channel)
         reply = stub.Classify(pb.ClassifyRequest(image=picture(COLORS["green"])), timeout=10)
@@ -68,7 +52,5 @@ def test_cuda_without_cuda_does_not_start(models, device):
     onnxruntime = pytest.importorskip("onnxruntime")
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this wheel has CUDA")
-    words = command("serve", "--models", models, "--listen", "127.0.0.1:0", "--device", device)
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
+    done = taxon("serve", "--models", models, "--listen", "127.0.0.1:0", "--device", device, code=1)
     assert "--device cuda: this onnxruntime has no CUDA support" in done.stderr

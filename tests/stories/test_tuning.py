@@ -4,17 +4,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.stories.commands import command, serving, taxon
+
 pytestmark = pytest.mark.slow
-
-
-def command(*words):
-    return [sys.executable, "-m", "taxon.cli", *map(str, words)]
 
 
 def children(pid):
@@ -28,9 +25,7 @@ def children(pid):
 
 def test_tunes_and_serves_so(models, tmp_path):
     out = tmp_path / "tuned"
-    words = command("tune", models, "--p99-ms", 500, "--seconds", 0.3, "--out", out, "--", "--device", "cpu")
-    done = subprocess.run(words, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
+    taxon("tune", models, "--p99-ms", 500, "--seconds", 0.3, "--out", out, "--", "--device", "cpu", timeout_s=600)
     told = json.loads((out / "evidence.json").read_text())
     assert {one["stage"] for one in told["measured"]} >= {"screen", "final", "prediction"}
     assert told["predicted_calls_per_s"] > 10
@@ -39,18 +34,8 @@ def test_tunes_and_serves_so(models, tmp_path):
     )
     assert {name.removeprefix("TAXON_").lower(): value for name, value in variables.items()} == told["chosen"]
 
-    port_file = tmp_path / "port"
-    serve = command("serve", "--models", models, "--listen", "127.0.0.1:0", "--port-file", port_file, "--device", "cpu")
-    with subprocess.Popen([*serve, "--bind-when-ready", "true"], env={**os.environ, **variables}) as server:
-        try:
-            while not port_file.exists():
-                assert server.poll() is None
-                time.sleep(0.05)
-            address = f"127.0.0.1:{port_file.read_text().strip()}"
-            bench = command("bench", address, "--p99-ms", 500, "--seconds", 0.3, "--json")
-            seen = json.loads(subprocess.run(bench, capture_output=True, text=True, check=True, timeout=120).stdout)
-        finally:
-            server.terminate()
+    with serving(models, "--device", "cpu", env={**os.environ, **variables}) as (_, address):
+        seen = json.loads(taxon("bench", address, "--p99-ms", 500, "--seconds", 0.3, "--json").stdout)
     assert seen["highest"]["rate"] > told["predicted_calls_per_s"] / 3
 
 

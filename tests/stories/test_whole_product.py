@@ -2,9 +2,7 @@
 
 import json
 import os
-import subprocess
-import sys
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +15,12 @@ from torchvision.transforms import functional
 from taxon.client import Client
 from taxon.training.runs.checkpoint import Checkpoint
 from taxon.training.runs.folder import Run
+from tests.stories import commands
+from tests.stories.commands import serving
 
 pytestmark = pytest.mark.slow
 CLASSES = ("circle", "cross", "square")
-
-
-def taxon(*words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "taxon.cli", *map(str, words)]
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # so small a network is not worth more
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=one_thread)
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return done
+taxon = partial(commands.taxon, env=os.environ | {"OMP_NUM_THREADS": "1"})  # so small a network is not worth more
 
 
 def draw(kind: str, seed: int) -> Image.Image:
@@ -94,21 +87,8 @@ def torch_scores(folder: Path, path: Path) -> np.ndarray:
 @pytest.fixture(scope="module")
 def server(product: Path):
     """The address of a running `taxon serve`."""
-    port_file = product / "port"
-    # fmt: off
-    process = subprocess.Popen(
-        [sys.executable, "-m", "taxon.cli", "serve", "--models", str(product / "models"), "--device", "cpu",
-         "--listen", "127.0.0.1:0", "--port-file", str(port_file)],
-        stderr=subprocess.PIPE, text=True,
-    )
-    # fmt: on
-    for line in process.stderr:
-        if '"serving"' in line:
-            break
-    yield f"127.0.0.1:{port_file.read_text().strip()}"
-    process.terminate()
-    process.communicate(timeout=20)
-    assert process.returncode == 0
+    with serving(product / "models", "--device", "cpu") as (_, address):
+        yield address
 
 
 def test_the_service_answers_what_torch_answered(product, server):
@@ -128,9 +108,8 @@ def test_the_service_answers_what_torch_answered(product, server):
 
 
 def test_classify_prints_a_line_for_each_picture(product, server):
-    done = taxon("classify", product / "data", "--server", server, "--json", check=False)
+    done = taxon("classify", product / "data", "--server", server, "--json", code=1)
     lines = {Path(line["path"]).name: line for line in map(json.loads, done.stdout.splitlines())}
-    assert done.returncode == 1
     assert lines["broken.jpg"]["error"]["reason"] == "IMAGE_UNDECODABLE"
     assert all("response" in line for name, line in lines.items() if name != "broken.jpg")
     done = taxon("classify", product / "data" / "circle", "--server", server, "--labelled")
