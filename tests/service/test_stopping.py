@@ -2,40 +2,21 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1.classification_service_pb2_grpc import ClassificationServiceStub
 from tests.fakes import picture
 from tests.faults.callers import Callers
+from tests.faults.served import Served
 
-SERVING = health_pb2.HealthCheckResponse.SERVING
 
-
-class Started:
-    """`taxon serve` in a process of its own."""
-
-    def __init__(self, models, *flags):
-        port_file = models.parent / "port"
-        words = ["--models", str(models), "--listen", "127.0.0.1:0", "--port-file", str(port_file), "--device", "cpu"]
-        self.process = subprocess.Popen([sys.executable, "-m", "taxon.cli", "serve", *words, "--workers", "1", *flags])
-        ends = time.monotonic() + 30
-        while not port_file.exists() and time.monotonic() < ends:
-            time.sleep(0.01)
-        self.address = f"127.0.0.1:{port_file.read_text().strip()}"
-        self.channel = grpc.insecure_channel(self.address)
-        watch = health_pb2_grpc.HealthStub(self.channel).Watch(
-            health_pb2.HealthCheckRequest(), timeout=30, wait_for_ready=True
-        )
-        assert next(answer for answer in watch if answer.status == SERVING)
-        watch.cancel()
+class Started(Served):
+    """All of its processes matter here."""
 
     def children(self):
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
@@ -53,15 +34,12 @@ def start(models):
     started = []
 
     def begin(*flags):
-        started.append(Started(models, *flags))
+        started.append(Started(models, "--workers", "1", *flags))
         return started[-1]
 
     yield begin
     for one in started:
-        one.channel.close()
-        if one.process.poll() is None:
-            one.process.kill()
-            one.process.wait()
+        one.kill()
 
 
 def has_ended(pid):
