@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from taxon.client import Client
 from taxon.training.commands import export, train
 from taxon.v1 import classification_service_pb2 as pb
-from tests.stories.commands import serving, taxon
+from tests.commands import serving, taxon
 
 pytestmark = pytest.mark.slow
 

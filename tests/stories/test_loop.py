@@ -17,8 +17,8 @@ from taxon.client import Client, feedback_request
 from taxon.feedback import review
 from taxon.feedback.store import Store
 from taxon.training.dataset.digits import write_digits
-from tests.stories import commands
-from tests.stories.commands import serving
+from tests import commands
+from tests.commands import serving
 
 pytestmark = pytest.mark.slow
 GIVEN = os.environ.get("TAXON_LOOP_DATA", "")

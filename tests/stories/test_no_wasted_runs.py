@@ -18,8 +18,8 @@ import pytest
 
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1.classification_service_pb2_grpc import ClassificationServiceStub
+from tests.commands import serving
 from tests.fakes import picture
-from tests.stories.commands import serving
 
 RED = pb.ClassifyRequest(image=picture())
 

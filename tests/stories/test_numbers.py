@@ -10,7 +10,7 @@ from taxon.inference import open_inference_service_pb2 as inference_pb
 from taxon.inference import open_inference_service_pb2_grpc as inference_grpc
 from taxon.training.commands import export, train
 from taxon.training.runs.folder import Run
-from tests.stories.commands import serving, taxon
+from tests.commands import serving, taxon
 from tests.training.exporting.test_examples import COLUMNS, write_table
 
 

@@ -21,9 +21,9 @@ import pytest
 
 from taxon.bundle.pixels import decode
 from taxon.inference import model_config_pb2, open_inference_service_pb2
+from tests.commands import serving
 from tests.export_text_and_audio import AUDIO_LABELS, TEXT_LABELS, export
 from tests.fakes import COLORS, TOY_PIXELS, picture, toy_bundle
-from tests.stories.commands import serving
 from tests.tensor_models import simple, strings
 from tests.walkthrough import ROOT, blocks
 

@@ -11,8 +11,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from taxon.v1 import classification_service_pb2 as pb
 from taxon.v1.classification_service_pb2_grpc import ClassificationServiceStub
+from tests.commands import serving, taxon
 from tests.fakes import COLORS, picture
-from tests.stories.commands import serving, taxon
 
 
 @pytest.fixture

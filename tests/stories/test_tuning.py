@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stories.commands import command, serving, taxon
+from tests.commands import command, serving, taxon
 
 pytestmark = pytest.mark.slow
 

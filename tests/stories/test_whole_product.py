@@ -15,8 +15,8 @@ from torchvision.transforms import functional
 from taxon.client import Client
 from taxon.training.runs.checkpoint import Checkpoint
 from taxon.training.runs.folder import Run
-from tests.stories import commands
-from tests.stories.commands import serving
+from tests import commands
+from tests.commands import serving
 
 pytestmark = pytest.mark.slow
 CLASSES = ("circle", "cross", "square")
