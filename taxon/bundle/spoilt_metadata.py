@@ -5,27 +5,23 @@ picture that decodes is not sunk by what is written beside it.
 Everything else stays byte for byte, so that no other picture changes.
 """
 
-import struct
 import zlib
 
 from PIL.PngImagePlugin import MAX_TEXT_CHUNK, MAX_TEXT_MEMORY
 
-from taxon.bundle import png_chunks
+from taxon.bundle import png_chunks, webp_chunks
 from taxon.bundle.jpeg_markers import SOS, segments
 
 SHORTEST = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9}
 SHORTEST_SEGMENT = 7
 """Pillow reads so much of a JPEG's JFIF and Adobe segments, decoders nothing of shorter ones."""
-WEBP_PIXELS = (b"VP8 ", b"VP8L", b"ANMF")
-WEBP_FLAGS = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
-"""Bits of the header VP8X that announce metadata (RFC 9649, section 2.7.1)."""
 
 
 def mended(encoded: bytes) -> bytes:
     """A JPEG or WebP that Pillow did not open, without what may be the reason; or the same bytes."""
     if encoded.startswith(b"\xff\xd8"):
         return _mended_jpeg(encoded)
-    if encoded.startswith(b"RIFF") and encoded[8:12] == b"WEBP":
+    if webp_chunks.is_webp(encoded):
         return _mended_webp(encoded)
     return encoded
 
@@ -45,23 +41,15 @@ def _mended_jpeg(encoded: bytes) -> bytes:
 
 def _mended_webp(encoded: bytes) -> bytes:
     """Up to the first chunk that is not whole, if the pixels are."""
-    whole, at = [], 12
-    while at + 8 <= len(encoded):
-        kind, length = struct.unpack_from("<4sI", encoded, at)
-        if at + 8 + length > len(encoded):
-            break
-        whole.append((kind, encoded[at : at + 8 + length] + bytes(length % 2)))
-        at += 8 + length + length % 2
-    chunks = dict(whole)
-    if not any(kind in chunks for kind in WEBP_PIXELS):
+    whole = [*webp_chunks.chunks(encoded)]
+    contents = dict(whole)
+    if not any(kind in contents for kind in webp_chunks.PIXELS):
         return encoded
-    if len(header := chunks.get(b"VP8X", b"")) > 8:
-        flags = header[8] & ~sum(flag for kind, flag in WEBP_FLAGS.items() if kind not in chunks)
-        whole = [
-            (kind, header[:8] + bytes([flags]) + header[9:] if kind == b"VP8X" else chunk) for kind, chunk in whole
-        ]
-    content = b"WEBP" + b"".join(chunk for _, chunk in whole)
-    return b"RIFF" + struct.pack("<I", len(content)) + content
+    if header := contents.get(b"VP8X"):
+        flags = header[0] & ~sum(flag for kind, flag in webp_chunks.FLAGS.items() if kind not in contents)
+        header = bytes([flags]) + header[1:]
+        whole = [(kind, header if kind == b"VP8X" else content) for kind, content in whole]
+    return webp_chunks.joined(whole)
 
 
 def without_spoilt_metadata(encoded: bytes) -> bytes:

@@ -5,19 +5,16 @@ left out. Colour profiles go too: Taxon never applies them, and they name device
 Without Pillow, see `orientation`.
 """
 
-import struct
 from itertools import count
 from typing import NamedTuple
 
-from taxon.bundle import png_chunks
+from taxon.bundle import png_chunks, webp_chunks
 from taxon.feedback import orientation
 from taxon.feedback.stripped_jpeg import without_segments
 from taxon.feedback.stripped_png import without_chunks
 from taxon.feedback.unstrippable import UnstrippableError, counted
 
-WEBP_KEPT = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF")
-WEBP_ICC, WEBP_EXIF, WEBP_XMP = 0x20, 0x08, 0x04
-"""Bits of the header VP8X that announce metadata (RFC 9649, section 2.7.1)."""
+WEBP_KEPT = (b"VP8X", b"ALPH", b"ANIM", *webp_chunks.PIXELS)
 GIF_IMAGE, GIF_EXTENSION, GIF_TRAILER = 0x2C, 0x21, 0x3B
 MOST_BLOCKS = 200_000
 """Of a GIF, which has at most 255 bytes in each."""
@@ -43,7 +40,7 @@ def stripped(encoded: bytes) -> Stripped:
         return Stripped("jpg", without_segments(encoded))
     if encoded.startswith(png_chunks.SIGNATURE):
         return Stripped("png", without_chunks(encoded))
-    if encoded.startswith(b"RIFF") and encoded[8:12] == b"WEBP":
+    if webp_chunks.is_webp(encoded):
         return Stripped("webp", _webp(encoded))
     if encoded.startswith((b"GIF87a", b"GIF89a")):
         return Stripped("gif", _gif(encoded))
@@ -53,39 +50,29 @@ def stripped(encoded: bytes) -> Stripped:
 def _webp(encoded: bytes) -> bytes:
     kept: list[tuple[bytes, bytes]] = []
     metadata: dict[bytes, bytes] = {}
-    at = 12
-    for _ in counted(count()):
-        if at + 8 > len(encoded):
-            break
-        kind, length = struct.unpack_from("<4sI", encoded, at)
-        content = encoded[at + 8 : at + 8 + length]
-        if len(content) < length:
-            break  # a tail that broke off; if it held pixels, the picture was never decoded
+    # A tail that broke off is left out: if it held pixels, the picture was never decoded.
+    for kind, content in counted(webp_chunks.chunks(encoded)):
         if kind in WEBP_KEPT:
             kept.append((kind, content))
         else:
             metadata.setdefault(kind, content)
-        at += 8 + length + length % 2
-    if not any(kind in (b"VP8 ", b"VP8L", b"ANMF") for kind, _ in kept):
+    if not any(kind in webp_chunks.PIXELS for kind, _ in kept):
         raise UnstrippableError("the WebP picture has no whole pixels")
     if kept[0][0] == b"VP8X" and kept[0][1]:
         kept = _webp_announced(kept, metadata)
-    body = b"WEBP" + b"".join(
-        kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2) for kind, content in kept
-    )
-    return b"RIFF" + struct.pack("<I", len(body)) + body
+    return webp_chunks.joined(kept)
 
 
 def _webp_announced(kept: list[tuple[bytes, bytes]], metadata: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
     """With a header that announces what is there. What it did not announce, decoders did not see."""
     header = kept[0][1]
-    exif = metadata.get(b"EXIF") if header[0] & WEBP_EXIF else None
-    xmp = metadata.get(b"XMP ") if header[0] & WEBP_XMP else None
+    exif, xmp = (metadata.get(kind) if header[0] & webp_chunks.FLAGS[kind] else None for kind in (b"EXIF", b"XMP "))
     turned = orientation.stated(exif, xmp)
-    flags = header[0] & ~(WEBP_ICC | WEBP_EXIF | WEBP_XMP)
-    if turned == orientation.UPRIGHT:
-        return [(b"VP8X", bytes([flags]) + header[1:]), *kept[1:]]
-    return [(b"VP8X", bytes([flags | WEBP_EXIF]) + header[1:]), *kept[1:], (b"EXIF", orientation.tiff(turned))]
+    flags = header[0] & ~sum(webp_chunks.FLAGS.values())
+    if turned != orientation.UPRIGHT:
+        flags |= webp_chunks.FLAGS[b"EXIF"]
+        kept = [*kept, (b"EXIF", orientation.tiff(turned))]
+    return [(b"VP8X", bytes([flags]) + header[1:]), *kept[1:]]
 
 
 def _gif(encoded: bytes) -> bytes:
