@@ -14,13 +14,10 @@ import re
 import shlex
 import statistics
 import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.bench_service import CLASSIFY, load, served
 from benchmarks.processes import memory
 from taxon.bench.made_pictures import photo
 from taxon.bundle import store
@@ -31,28 +28,7 @@ from taxon.v1.classification_service_pb2 import ClassifyRequest
 
 PICTURE_COUNT = 40
 CALLERS = 16
-CLASSIFY, MODEL_INFER = "/taxon.v1.ClassificationService/Classify", "/inference.GRPCInferenceService/ModelInfer"
-
-
-@contextmanager
-def serving(models: Path, folder: Path) -> Iterator[tuple[str, int]]:
-    """A server of its own; yields its address and process id."""
-    port_file = folder / "port"
-    words = ["serve", "--models", str(models), "--listen", "127.0.0.1:0", "--port-file", str(port_file)]
-    with subprocess.Popen([sys.executable, "-m", "taxon.cli", *words, "--log-level", "warning"]) as process:
-        while not port_file.exists():
-            if process.poll() is not None:
-                raise RuntimeError("the server did not start")
-            time.sleep(0.05)
-        address = f"127.0.0.1:{port_file.read_text().strip()}"
-        subprocess.run(
-            [sys.executable, "-m", "taxon.cli", "health", "--server", address, "--wait-s", "60"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        yield address, process.pid
-        process.terminate()
-        process.wait(60)
+MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 
 def bodies(models: Path, name: str, folder: Path) -> dict[str, tuple[str, list[str]]]:
@@ -80,13 +56,10 @@ def bodies(models: Path, name: str, folder: Path) -> dict[str, tuple[str, list[s
     return {way: (CLASSIFY if way == "Classify" else MODEL_INFER, named) for way, named in files.items()}
 
 
-def load(address: str, way: tuple[str, list[str]], seconds: float) -> dict:
-    """One run of the load generator, in a process of its own."""
+def asked(address: str, way: tuple[str, list[str]], seconds: float) -> dict:
+    """One run of the load generator."""
     path, files = way
-    plan = {"address": address, "path": path, "bodies": files, "seconds": seconds, "callers": CALLERS, "deadline_s": 10}
-    words = [sys.executable, "-m", "benchmarks.load", json.dumps(plan)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return load(address, files, path=path, seconds=seconds, callers=CALLERS, deadline_s=10.0)
 
 
 def flatness(address: str, pid: int, ways: dict[str, tuple[str, list[str]]], count: int, rate: float) -> dict:
@@ -95,7 +68,7 @@ def flatness(address: str, pid: int, ways: dict[str, tuple[str, list[str]]], cou
     megabytes = []
     for _ in range(10):
         for way in ("BYTES", "UINT8"):
-            load(address, ways[way], share)
+            asked(address, ways[way], share)
         megabytes.append(round(memory(pid).pss_mb, 1))
     return {"mb": megabytes, "growth": round(megabytes[-1] / megabytes[0] - 1, 4)}
 
@@ -117,17 +90,14 @@ def main() -> None:
     parser.add_argument("--perf-analyzer", default="")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        one_model = folder / "models"
-        one_model.mkdir()
-        (one_model / arguments.model).symlink_to((arguments.models / arguments.model).resolve())
-        ways = bodies(one_model, arguments.model, folder)
+        ways = bodies(arguments.models, arguments.model, Path(made))
         rates: dict[str, list[float]] = {way: [] for way in ways}
         found: dict[str, object] = {"model": arguments.model, "rounds": arguments.rounds, "callers": CALLERS}
-        with serving(one_model, folder) as (address, pid):
+        flags = ["--device", "auto", "--log-level", "warning"]
+        with served(arguments.models, arguments.model, flags) as (pid, address, _):
             for _ in range(arguments.rounds):
                 for way, sent in ways.items():
-                    said = load(address, sent, arguments.seconds)
+                    said = asked(address, sent, arguments.seconds)
                     if set(said["statuses"]) != {"OK"}:
                         raise RuntimeError(f"{way}: {said['statuses']}")
                     rates[way].append(said["answered_per_s"])
