@@ -58,27 +58,29 @@ OPEN_FIGURES = (
 
 @contextmanager
 def served(
-    models: Path, model: str, flags: list[str], checkout: Path | None = None
+    models: Path, model: str, flags: list[str], checkout: Path | None = None, program: str = "taxon.cli"
 ) -> Iterator[tuple[int, str, float]]:
     """A server of one model; yields its process, its address, and its seconds from start to SERVING. The code is that
-    of `checkout` if one is given.
+    of `checkout` if one is given; `program` is the module that is run.
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "models")
         root.mkdir()
         (root / model).symlink_to((models / model).resolve())
-        with serving(root, flags, checkout) as server:
+        with serving(root, flags, checkout, program) as server:
             yield server
 
 
 @contextmanager
-def serving(root: Path, flags: list[str], checkout: Path | None = None) -> Iterator[tuple[int, str, float]]:
+def serving(
+    root: Path, flags: list[str], checkout: Path | None = None, program: str = "taxon.cli"
+) -> Iterator[tuple[int, str, float]]:
     """A server of all models of a folder; the same otherwise."""
     with tempfile.TemporaryDirectory() as folder:
         port_file = Path(folder, "port")
         words = ["serve", "--models", str(root), "--listen", "127.0.0.1:0", "--port-file", str(port_file)]
         started = time.perf_counter()
-        command = [sys.executable, "-m", "taxon.cli", *words, "--device", "cpu", "--log-level", "error", *flags]
+        command = [sys.executable, "-m", program, *words, "--device", "cpu", "--log-level", "error", *flags]
         environment = os.environ if checkout is None else {**os.environ, "PYTHONPATH": str(checkout)}
         with subprocess.Popen(command, cwd=checkout, env=environment) as process:
             while not port_file.exists():
