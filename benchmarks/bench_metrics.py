@@ -19,10 +19,10 @@ import urllib.request
 from pathlib import Path
 
 from benchmarks import bundles
-from benchmarks.bench_gpu import free_port
 from benchmarks.bench_limit import pictures
+from benchmarks.bench_peers import free_port
 from benchmarks.bench_service import served, watched, write_requests
-from benchmarks.conditions import conditions
+from benchmarks.conditions import conditions, tell
 
 KINDS = ("unmetered", "metered", "scraped")
 SCRAPE_S = 1.0
@@ -91,9 +91,7 @@ def main() -> None:
             "models": {model: compared(options, model, Path(folder)) for model in models},
             **conditions(),
         }
-    if options.out:
-        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(report))
+    tell(report, options.out)
 
 
 if __name__ == "__main__":
