@@ -99,8 +99,7 @@ def main(argv: list[str]) -> int:
         console = Console()
         console.print(to_table(rows, labelled=options.labelled))
         if options.labelled:
-            correct = sum(row.correct for row in rows)
-            console.print(f"accuracy {correct / len(rows):.2%} ({correct} of {len(rows)})")
+            console.print(accuracy(rows))
     return 1 if any(row.error for row in rows) else 0
 
 
@@ -251,6 +250,17 @@ def to_table(rows: Iterable[Row], *, labelled: bool) -> Table:
         next_best = ", ".join(f"{other.label} {other.score:.3f}" for other in others[:2])
         table.add_row(path, *truth, mark + escape(answer or "none"), f"{best.score:.4f}", escape(next_best))
     return table
+
+
+def accuracy(rows: Sequence[Row]) -> str:
+    """A line for people. What was declined, or not answered at all, is wrong in another way than a mistake."""
+    correct = sum(row.correct for row in rows)
+    unknown = sum(row.answer is not None and row.answer.unknown for row in rows)
+    failed = sum(row.answer is None for row in rows)
+    others = "".join(
+        f", {count} {what}" for count, what in ((unknown, "unknown"), (failed, "without an answer")) if count
+    )
+    return f"accuracy {correct / len(rows):.2%} ({correct} of {len(rows)}{others})"
 
 
 def to_json(row: Row, *, labelled: bool = False) -> dict[str, object]:

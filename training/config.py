@@ -72,8 +72,11 @@ class DataOptions(_Section):
 class ModelOptions(_Section):
     """What learns."""
 
-    name: str = Field("resnet50", description="torchvision classification model, or small_cnn, cnn2, cnn3, resnet9, "
-        "resnet9_narrow, airbench, airbench_mirrored, airbench_wide, mlp")  # fmt: skip
+    name: str = Field(
+        "resnet50",
+        description="torchvision classification model, timm/ and a name of timm's, or small_cnn, cnn2, cnn3, resnet9, "
+        "resnet9_narrow, airbench, airbench_mirrored, airbench_wide, mlp",
+    )
     weights: str = Field(
         "auto",
         description="torchvision weights name, a .pth, .pt or .safetensors file, or `none`; auto: torchvision's best, "

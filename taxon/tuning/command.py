@@ -62,6 +62,7 @@ def _tune(argv: list[str], start: Start) -> int:
     console = Console()
     try:
         pictures = made_pictures.of(options.pictures)
+        _check_named(options.models, options.model)
         with start(options.models, options.model, behind) as usual:
             model, layout = usual.model, usual.layout
             asking = ask(Connection(usual.address), "taxon", model.name, "", pictures)
@@ -87,6 +88,20 @@ def _tune(argv: list[str], start: Start) -> int:
     console.print(f"\n{evidence.conclusion(asked, found)}", highlight=False)
     console.print(f"{options.out / evidence.CONFIGURATION}, and beside it why", highlight=False)
     return 0 if found.rate else 1
+
+
+def _check_named(models: Path, name: str) -> None:
+    """Before a server has loaded them all.
+
+    Raises:
+        ValueError: There is no such bundle, or there are several and none is named.
+        OSError: The folder cannot be read.
+    """
+    names = store.names(models)
+    if name and name not in names:
+        raise ValueError(f"{models} has no bundle {name}; it has {names}")
+    if not name and len(names) > 1:
+        raise ValueError(f"{models} has {len(names)} models: name one of {names} by --model")
 
 
 class Measuring:

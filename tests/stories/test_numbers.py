@@ -57,5 +57,5 @@ def test_a_row_is_answered_as_torch_answers_it(product, server, tmp_path):
     # By the command, with columns in another order and the true label behind them.
     (tmp_path / "rows.csv").write_text("year,size,answer\n2020,3.9,large\n2015,-0.5,small\nnan,1,small\n")
     printed = taxon("classify", tmp_path / "rows.csv", "--server", server, "--labelled", code=1).stdout
-    assert "accuracy 66.67% (2 of 3)" in printed
+    assert "accuracy 66.67% (2 of 3, 1 without an answer)" in printed
     assert "FIELD_INVALID" in printed

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from taxon.choice import Choice
-from taxon.classify import Input, Row, classify_inputs, find_inputs, main, to_json, to_table
+from taxon.classify import Input, Row, accuracy, classify_inputs, find_inputs, main, to_json, to_table
 from taxon.client import AsyncClient
 from taxon.connection import Connection
 from taxon.v1 import classification_service_pb2 as pb
@@ -144,8 +144,15 @@ def test_the_accuracy_counts_what_was_not_answered_as_wrong(cats, folder, capsys
     for name in ("cat/b.JPG", "dog/more/c.jfif"):
         (folder / name).write_bytes(b"something")
     assert main([str(folder), "--labelled", "--server", cats]) == 1  # cat/a.png is empty
-    assert "accuracy 33.33% (1 of 3)" in capsys.readouterr().out
+    assert "accuracy 33.33% (1 of 3, 1 without an answer)" in capsys.readouterr().out
     assert not Row(Path("a"), None, OSError("gone")).correct
+
+
+def test_the_accuracy_says_what_is_wrong_by_no_mistake():
+    right, mistaken, declined = answer("cat"), answer("dog"), answer("cat", unknown=True)
+    rows = [Row(Path("a"), given, true_label="cat") for given in (right, mistaken, declined, declined)]
+    assert accuracy(rows) == "accuracy 25.00% (1 of 4, 2 unknown)"
+    assert accuracy(rows[:2]) == "accuracy 50.00% (1 of 2)"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])

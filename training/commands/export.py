@@ -75,7 +75,7 @@ def add_foreign(parser: argparse.ArgumentParser) -> None:
     """Adds the options for weights that were trained elsewhere."""
     group = parser.add_argument_group("weights that Taxon did not train")
     group.add_argument("--checkpoint", type=Path, help=".pth, .pt or .safetensors file")
-    group.add_argument("--model", help="architecture, for example resnet50")
+    group.add_argument("--model", help="architecture, for example resnet50, or timm/resnet50 of timm")
     group.add_argument("--labels", type=Path, help="text file, one label a line, in the order of the logits")
     group.add_argument(
         "--data", type=Path, help="labelled folder of validation pictures; if it has splits: val, or else test"

@@ -83,6 +83,11 @@ def _compare(options: argparse.Namespace, current: int, candidate: Bundle) -> Co
             ) from error
         sys.stderr.write(f"taxon promote: compared with nothing: {error}\n")
         return None
+    if default.manifest.thresholds.unknown is not None and candidate.manifest.thresholds.unknown is None:
+        sys.stderr.write(
+            f"taxon promote: version {candidate.manifest.version} never answers unknown, as version {current} does: "
+            "it was exported without --unknown-coverage\n"
+        )
     held_out = from_data(options.data, candidate.manifest) if options.data else from_run(options.run)
     for note in held_out.notes:
         sys.stderr.write(f"taxon promote: {note}\n")

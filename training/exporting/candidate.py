@@ -100,14 +100,14 @@ def target_matrix(answers: Sequence[Sequence[str]], labels: Sequence[str]) -> ND
 
 
 def check_measured_again(measured: float, expected: float | None, file_count: int) -> None:
-    """Compares the network's accuracy with what training measured on the same files. A checkpoint whose labels,
-    weights, mean or pixels were changed after training agrees with its own graph, but not with its past.
+    """Compares the network's accuracy with what training measured on the same files, or the user knows. A checkpoint
+    whose labels, weights, mean or pixels were changed after training agrees with its own graph, but not with its past.
 
     Raises:
         ExportError: They differ by more than half a point, or by more than one picture if that is more.
     """
     if expected is not None and abs(measured - expected) > max(MEASURED_AGAIN, 1.0 / file_count) + 1e-9:
         raise ExportError(
-            f"training measured an accuracy of {expected:.2%} on the validation pictures, the checkpoint now gives "
-            f"{measured:.2%}: its labels, weights or preprocessing are not those that were trained"
+            f"the accuracy on the validation pictures is known to be {expected:.2%}, but is {measured:.2%} here: the "
+            "labels, weights or preprocessing are not those that were trained"
         )

@@ -59,12 +59,24 @@ def test_tries_each_change_beside_the_defaults_and_writes_down_what_it_found(tmp
 
 @pytest.mark.parametrize(
     ("more", "reason"),
-    [(["--min-accuracy", "1.0"], "no variant of colors 1 has an accuracy of 1.0"), (["--pictures", "none"], "none")],
+    [
+        (["--min-accuracy", "1.0"], "no variant of colors 1 has an accuracy of 1.0"),
+        (["--pictures", "none"], "none"),
+        (["--model", "shapes"], "has no bundle shapes; it has ['colors']"),
+    ],
 )
 def test_what_cannot_be_tuned_is_told(models, tmp_path, more, reason, capsys):
     assert main(words(models, tmp_path, *more), starting([])) == 2
     assert reason in capsys.readouterr().err
     assert not (tmp_path / "tuned").exists()
+
+
+def test_which_of_several_is_asked_before_a_server_loads_them(models, tmp_path, capsys):
+    toy_bundle(models, "shapes")
+    seen = []
+    assert main(words(models, tmp_path), starting(seen)) == 2
+    assert "name one of ['colors', 'shapes'] by --model" in capsys.readouterr().err
+    assert seen == []
 
 
 def test_without_a_server_there_is_nothing_to_tune(models, tmp_path, capsys):

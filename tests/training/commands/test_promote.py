@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import shutil
 
 import pytest
@@ -163,6 +164,18 @@ def test_the_label_stable_is_not_set_by_hand(repository, capsys):
     assert catalog.label_main(["toy", "2", "stable", "--models", str(repository)]) == 2
     assert "taxon promote" in capsys.readouterr().err
     assert store.versions(repository, "toy") == [1, 2, 3]
+
+
+def test_a_version_that_never_answers_unknown_is_told(repository, capsys):
+    """No figure of the comparison shows it."""
+    file = repository / "toy/1/manifest.json"
+    manifest = json.loads(file.read_text())
+    assert manifest["thresholds"]["unknown"] is None
+    file.write_text(json.dumps(manifest | {"thresholds": manifest["thresholds"] | {"unknown": 0.5}}))
+    call(repository, 1)
+    assert "unknown" not in capsys.readouterr().err
+    assert call(repository, 3) == 0
+    assert "version 3 never answers unknown, as version 1 does" in capsys.readouterr().err
 
 
 def damage(repository, version):
