@@ -2,9 +2,12 @@
 
 import argparse
 import json
+import os
+import stat
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TextIO
 
 from pydantic import ValidationError
 
@@ -48,6 +51,17 @@ def _add(options: argparse.Namespace) -> None:
     if key:
         sys.stdout.write(f"{key}\n")
         sys.stderr.write("taxon keys: this is the only time that the key is shown; the file holds its hash\n")
+        if _others_may_read(sys.stdout):
+            sys.stderr.write("taxon keys: others on this machine may read the file that it went into: chmod 600 FILE\n")
+
+
+def _others_may_read(stream: TextIO) -> bool:
+    """Whether what is written goes into a file that not only its owner may read."""
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except OSError:  # nothing that the system knows is behind it
+        return False
+    return stat.S_ISREG(mode) and bool(mode & (stat.S_IRGRP | stat.S_IROTH))
 
 
 def _revoke(options: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from taxon import ranges
 from taxon.bundle import store, version_labels
 from taxon.bundle.manifest import BundleError
 from taxon.training.releases.listing import entries
+
+MAY_FOLD = ("model", "labels", "from")
+"""Columns of names, which may be long; the others always hold their headings."""
 
 
 def main(argv: list[str]) -> int:
@@ -37,7 +41,11 @@ def main(argv: list[str]) -> int:
     if options.json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
     else:
-        Console().print(to_table(rows))
+        console = Console()
+        console.print(to_table(rows))
+        for row in filter(itemgetter("error"), rows):
+            message = f"{row['name']}/{row['version']}: {row['error']}"
+            console.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
     return 1 if any(row["error"] for row in rows) else 0
 
 
@@ -62,13 +70,13 @@ def label_main(argv: list[str]) -> int:
 
 def to_table(rows: list[dict[str, Any]]) -> Table:
     """The most telling columns; `--json` has all."""
-    table = Table()
-    for column in ("model", "version", "labels", "accuracy", "calibration", "unknown below", "variants", "from"):
-        table.add_column(column, no_wrap=column in ("model", "labels"))
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for column in ("model", "version", "labels", "accuracy", "calibration", "unknown\nbelow", "variants", "from"):
+        table.add_column(column, no_wrap=column not in MAY_FOLD, overflow="fold")
     for row in rows:
-        roles = " ".join([*row["labels"], *(f"{role} {share:.3g}" for role, share in row["trials"].items())])
+        roles = "\n".join([*row["labels"], *(f"{role} {share:.3g}" for role, share in row["trials"].items())])
         if row["error"]:
-            table.add_row(row["name"], str(row["version"]), roles, f"[red]{escape(row['error'])}[/]")
+            table.add_row(row["name"], str(row["version"]), roles, "[red]damaged[/]")
             continue
         table.add_row(
             row["name"],
@@ -77,8 +85,8 @@ def to_table(rows: list[dict[str, Any]]) -> Table:
             _percent(row["accuracy"]),
             "" if row["calibration_error"] is None else f"{row['calibration_error']:.3f}",
             "" if row["unknown_threshold"] is None else f"{row['unknown_threshold']:.2f}",
-            " ".join(row["variants"]),
-            escape(" ".join(row["parents"]) or row["run_id"]),
+            "\n".join(row["variants"]),
+            escape("\n".join(row["parents"]) or row["run_id"]),
         )
     return table
 

@@ -78,8 +78,11 @@ def main(argv: list[str]) -> int:
             check_can_be_listed(found, arguments.out)
         diagnosis = diagnose(found)
         if arguments.command == "split":
-            write_split(diagnosis, arguments.out, arguments.val_fraction, arguments.seed)
-            console.print(f"written: {arguments.out}", markup=False)
+            written = write_split(diagnosis, arguments.out, arguments.val_fraction, arguments.seed)
+            console.print(_counted(written))
+            if written.faults:
+                console.print(f"left out, see `taxon data inspect`: {len(written.faults)}", highlight=False)
+            console.print(f"written: {arguments.out}", markup=False, highlight=False, soft_wrap=True)
             return 0
         show(diagnosis, console)
         if arguments.json is not None:
@@ -213,13 +216,7 @@ def _open(source: str, task: AutoTask) -> Labelled:
 
 def show(diagnosis: Diagnosis, console: Console) -> None:
     """The findings for a person."""
-    found = diagnosis.data
-    splits = [split for split in (*data.SPLITS, "") if found.split(split)]
-    table = Table("class", *(split or "samples" for split in splits), box=None, header_style="bold")
-    counts = {split: found.counts(split) for split in splits}
-    for label in found.labels:
-        table.add_row(escape(label), *(str(counts[split][label]) for split in splits))
-    console.print(table)
+    console.print(_counted(diagnosis.data))
     sides = sorted(min(fact.size) for fact in diagnosis.facts)
     if sides:
         forms = ", ".join(f"{form} {count}" for form, count in Counter(f.form for f in diagnosis.facts).most_common())
@@ -235,6 +232,16 @@ def show(diagnosis: Diagnosis, console: Console) -> None:
             console.print(f"  and {len(findings) - SHOWN} more")
     if diagnosis.sound:
         console.print("[green]no errors[/]")
+
+
+def _counted(found: Labelled) -> Table:
+    """Pictures of each class, by split."""
+    splits = [split for split in (*data.SPLITS, "") if found.split(split)]
+    table = Table("class", *(split or "samples" for split in splits), box=None, header_style="bold")
+    counts = {split: found.counts(split) for split in splits}
+    for label in found.labels:
+        table.add_row(escape(label), *(str(counts[split][label]) for split in splits))
+    return table
 
 
 def as_json(diagnosis: Diagnosis) -> str:
