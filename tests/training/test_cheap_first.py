@@ -50,10 +50,16 @@ class TestBeforeDecoding:
         assert "--weights FILE" in refused(capfd, "--model", "resnet18")
         assert time.monotonic() - started < 5
 
-    def test_a_weights_file_is_looked_for_before_the_data_is_read(self, capfd, tmp_path):
+    @pytest.mark.parametrize("weights", ["w.pth", "DEFAULT"])
+    def test_weights_are_looked_for_before_the_data_is_read(self, capfd, tmp_path, monkeypatch, weights):
         """A data set in its published files is written as tens of thousands of pictures first."""
         (tmp_path / "pictures").rename(tmp_path / "moved")
-        assert "w.pth does not exist" in refused(capfd, "--model", "resnet18", "--weights", "w.pth")
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+        monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        error = refused(capfd, "--model", "resnet18", "--weights", weights)
+        assert ("could not be downloaded" if weights == "DEFAULT" else "w.pth does not exist") in error
 
     def test_a_network_that_never_answers_is_given_up(self, capfd, tmp_path, monkeypatch):
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))

@@ -76,7 +76,8 @@ def find_data(options: DataOptions, network: ModelOptions, *, only_plan: bool = 
     Raises:
         TrainingError: See `open_source`, `split_source`, `choose_preprocessing` and `published.check_weights`.
     """
-    if is_file(network.weights):
+    # Before the data: a data set in its published files, or in Parquet, is written as thousands of pictures first.
+    if is_file(network.weights) or not (only_plan or network.weights == "none"):
         published.check_weights(network.name, network.weights)
     found, values = open_source(
         options.source,
@@ -85,8 +86,6 @@ def find_data(options: DataOptions, network: ModelOptions, *, only_plan: bool = 
         download=options.download,
         task=options.task,
     )
-    if not (only_plan or network.weights == "none" or is_file(network.weights)):
-        published.check_weights(network.name, network.weights)
     if values is None and not only_plan:
         found = data.with_digests(found)
     found = split_source(found, fraction=options.val_fraction, seed=options.split_seed, validate_on=options.validate_on)
