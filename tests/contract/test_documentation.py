@@ -71,6 +71,11 @@ def test_configuration_is_what_help_says():
     assert CONFIGURATION.read_text() == rendered()
 
 
+def test_no_command_writes_into_the_folder_of_pictures_by_default():
+    """On all pages that is `data`, where every folder is a class: that of the rounds became one."""
+    assert "(default: data/" not in " ".join(CONFIGURATION.read_text().split())
+
+
 def test_the_page_of_messages_is_what_the_files_say():
     page, made = ROOT / "docs/reference/proto.md", reference(ROOT / "proto/taxon/v1")
     if os.environ.get("TAXON_WRITE_DOCS"):

@@ -31,7 +31,7 @@ from taxon.training.dataset.sources import open_source
 from taxon.training.errors import TrainingError
 from taxon.training.reporting.inspect_page import write_page
 from taxon.training.rounds import versions
-from taxon.training.rounds.merge import Wanted, merge
+from taxon.training.rounds.merge import Unchanged, Wanted, merge
 from taxon.training.rounds.next_to_label import By, next_to_label
 from taxon.training.rounds.suspects import suspects
 from taxon.training.runs.folder import Run
@@ -175,8 +175,8 @@ def _merge(arguments: argparse.Namespace) -> None:
     wanted = Wanted(arguments.model, arguments.share, arguments.recent_share, arguments.new_class_from)
     with opened(arguments) as store:
         made = merge(store, arguments.out, basis, wanted)
-    if made is None:
-        _print({"version": None, "counts": {}})
+    if isinstance(made, Unchanged):
+        _print({"version": None, "counts": dict(made.counts)})
         return
     kinds = {kind: len(findings) for kind, findings in made.diagnosis.by_kind.items()}
     _print({"version": made.about.version, "folder": str(made.folder), "counts": made.about.counts, "doctor": kinds})
