@@ -130,7 +130,7 @@ def add_load_options(parser: argparse.ArgumentParser, seconds: float) -> None:
     """What `taxon tune` has too."""
     parser.add_argument("--model", default="", help="name of the model; empty for the only one")
     parser.add_argument(
-        "--pictures", type=Path, metavar="PATH", help="a folder of pictures, or one; default: made ones of 115 kB"
+        "--pictures", type=Path, metavar="PATH", help="a folder of pictures, or one; default: made ones of some 100 kB"
     )
     parser.add_argument(
         "--seconds", type=ranges.seconds, default=seconds, help="of each run, after its warm-up (default: %(default)g)"
