@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import sys
 import threading
 import time
 
@@ -73,6 +74,11 @@ class TestBeforeDecoding:
     def test_weights_of_another_architecture(self, capfd):
         torch.save(model.build("resnet34", 2).state_dict(), "w.pth")
         assert "not of the architecture" in refused(capfd, "--model", "resnet18", "--weights", "w.pth")
+
+    @pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
+    def test_packages_of_those_who_are_told_of_epochs(self, capfd, monkeypatch, name):
+        monkeypatch.setitem(sys.modules, name, None)
+        assert f"pip install -e '.[{name}]'" in refused(capfd, "--model", "small_cnn", f"--{name}")
 
     def test_pictures_too_small_for_the_network(self, capfd):
         assert "another --image-size" in refused(capfd, "--model", "alexnet", "--weights", "none", "--image-size", "16")
