@@ -12,6 +12,7 @@ from typing import TextIO
 from pydantic import ValidationError
 
 from taxon import ranges
+from taxon.mistaken import in_words
 from taxon.service.access import callers
 from taxon.service.access.callers import GROUPS, MOST_A_SECOND, MOST_CALLS, Caller
 from taxon.service.errors import StartError
@@ -28,7 +29,7 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(f"taxon keys: {error.errors()[0]['msg']}: {error.errors()[0]['input']!r}\n")
         return 2
     except (OSError, StartError, ValueError) as error:
-        sys.stderr.write(f"taxon keys: {error}\n")
+        sys.stderr.write(f"taxon keys: {in_words(error)}\n")
         return 2
     return 0
 

@@ -20,6 +20,7 @@ from taxon.bench.load import Plan
 from taxon.bench.running import Runs
 from taxon.bench.wire import peer
 from taxon.errors import TaxonError
+from taxon.mistaken import in_words
 
 CALLERS = (1, 16, 64)
 FRACTIONS = (0.5, 0.8, 0.95, 1.2)
@@ -39,7 +40,7 @@ def main(argv: list[str]) -> int:
         to = peer(options.server, _tls(options), options.tls_server_name)
         asking = ask(server, options.protocol, options.model, options.version, pictures)
     except (TaxonError, OSError, ValueError) as error:
-        sys.stderr.write(f"taxon bench: {error}\n")
+        sys.stderr.write(f"taxon bench: {in_words(error)}\n")
         return 2
     target = Target(to, options.tls_server_name or options.server, asking.path, server.metadata)
     plan = Plan(

@@ -14,6 +14,7 @@ from rich.table import Table
 from taxon import ranges
 from taxon.bundle import store, version_labels
 from taxon.bundle.manifest import BundleError
+from taxon.mistaken import in_words
 from taxon.training.releases.listing import entries
 
 MAY_FOLD = ("model", "labels", "from")
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> int:
             for row in entries(options.models, name)
         ]
     except (OSError, BundleError) as error:
-        sys.stderr.write(f"taxon models: {error}\n")
+        sys.stderr.write(f"taxon models: {in_words(error)}\n")
         return 2
     if options.json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
@@ -63,7 +64,7 @@ def label_main(argv: list[str]) -> int:
         store.read(options.models, options.name, options.version)
         version_labels.write(options.models, options.name, options.label, options.version)
     except (OSError, BundleError, ValueError) as error:
-        sys.stderr.write(f"taxon label: {error}\n")
+        sys.stderr.write(f"taxon label: {in_words(error)}\n")
         return 2
     return 0
 
