@@ -13,6 +13,7 @@ from PIL import Image
 from taxon.training.commands.train import main
 from taxon.training.dataset import pictures
 from taxon.training.errors import TrainingError
+from taxon.training.loop import prepare
 from taxon.training.network import model, published
 from tests.training.folders import write_folder, write_picture
 
@@ -54,7 +55,7 @@ class TestBeforeDecoding:
     @pytest.mark.parametrize("weights", ["w.pth", "DEFAULT"])
     def test_weights_are_looked_for_before_the_data_is_read(self, capfd, tmp_path, monkeypatch, weights):
         """A data set in its published files is written as tens of thousands of pictures first."""
-        (tmp_path / "pictures").rename(tmp_path / "moved")
+        monkeypatch.setattr(prepare, "open_source", lambda *_, **__: pytest.fail("the data was opened"))
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))
         monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
         for name in ("no_proxy", "NO_PROXY"):
