@@ -22,6 +22,7 @@ from taxon.client import DEFAULT_TIMEOUT_S, AsyncClient
 from taxon.connection import Connection
 from taxon.csv_rows import Fields
 from taxon.errors import TaxonError
+from taxon.mistaken import in_words
 from taxon.picture_files import EXTENSIONS, check_name, composed, printable
 from taxon.table import command
 from taxon.v1 import classification_service_pb2 as pb
@@ -89,7 +90,7 @@ def main(argv: list[str]) -> int:
             classify_inputs(inputs, server, choice, options.timeout_s, options.concurrency, labelled=options.labelled)
         )
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"taxon classify: {error}\n")
+        sys.stderr.write(f"taxon classify: {in_words(error)}\n")
         return 2
     if options.json:
         shows_all = codecs.lookup(sys.stdout.encoding).name == "utf-8"
@@ -114,7 +115,7 @@ def _to_file(options: argparse.Namespace) -> int:
         sys.stderr.write("taxon classify: stopped; the same command goes on\n")
         return INTERRUPTED
     except (OSError, ValueError, TaxonError) as error:
-        sys.stderr.write(f"taxon classify: {error}\n")
+        sys.stderr.write(f"taxon classify: {in_words(error)}\n")
         return 2
 
 

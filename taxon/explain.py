@@ -19,6 +19,7 @@ from taxon.bundle.thumbnails import MEDIA_TYPE, MOST_NEIGHBORS
 from taxon.client import DEFAULT_TIMEOUT_S, Client
 from taxon.errors import TaxonError
 from taxon.explanation import overlay
+from taxon.mistaken import in_words
 from taxon.picture_files import check_name, printable
 from taxon.requests import EXPLANATION_METHODS
 
@@ -75,7 +76,7 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(f"taxon explain: {error}; install it with: {extras.install('cpu')}\n")
         return 2
     except (BundleError, OSError, ValueError) as error:
-        sys.stderr.write(f"taxon explain: {error}\n")
+        sys.stderr.write(f"taxon explain: {in_words(error)}\n")
         return 2
     failed = False
     for path, target in zip(options.paths, targets, strict=True):
@@ -86,7 +87,8 @@ def main(argv: list[str]) -> int:
                 page = target.with_name(path.stem + PAGE_SUFFIX)
                 page.write_text(_page(path.name, told), encoding="utf-8")
         except (TaxonError, BundleError, PictureError, OSError, ValueError) as error:
-            sys.stderr.write(f"taxon explain: {printable(path)}: {error}\n")
+            where = "" if isinstance(error, OSError) else f"{printable(path)}: "
+            sys.stderr.write(f"taxon explain: {where}{in_words(error)}\n")
             failed = True
             continue
         runs = f"{told.run_count} runs" if told.run_count > 1 else "1 run"

@@ -28,6 +28,13 @@ def mistaken_for(beginning: bytes) -> str:
     return ""
 
 
+def in_words(error: BaseException) -> str:
+    """What an error says, for people: of the system's the file and its words, without the number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
 def first_line(error: BaseException) -> str:
     """What a library says of its failure, without the advice and the traces that follow, and without passwords."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -8,6 +8,7 @@ from taxon import ranges
 from taxon.bundle import signing, store
 from taxon.bundle.manifest import BundleError
 from taxon.bundle.signing import KeyFileError
+from taxon.mistaken import in_words
 
 
 def main(argv: list[str]) -> int:
@@ -24,6 +25,6 @@ def main(argv: list[str]) -> int:
         sign = signing.signer(options.sign_key)
         signing.write(store.read(options.models, options.name, options.version).folder, sign)
     except (KeyFileError, BundleError, OSError) as error:
-        sys.stderr.write(f"taxon sign: {error}\n")
+        sys.stderr.write(f"taxon sign: {in_words(error)}\n")
         return 2
     return 0

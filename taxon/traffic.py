@@ -12,6 +12,7 @@ from taxon import ranges
 from taxon.bundle import store, traffic
 from taxon.bundle.manifest import BundleError, check_name
 from taxon.bundle.traffic import Bounds, Canary, Shadow, Traffic
+from taxon.mistaken import in_words
 
 USUAL = Bounds()
 
@@ -27,7 +28,7 @@ def main(argv: list[str]) -> int:
         else:
             declared = traffic.read(options.models, options.name)
     except (OSError, BundleError, ValueError) as error:
-        sys.stderr.write(f"taxon traffic: {error}\n")
+        sys.stderr.write(f"taxon traffic: {in_words(error)}\n")
         return 2
     Console().print_json(declared.model_dump_json(exclude_none=True))
     return 0

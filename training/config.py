@@ -35,9 +35,9 @@ class DataOptions(_Section):
         "labels (extra `parquet`); cifar10:, cifar100:, mnist: or fashionmnist:FOLDER; or `digits`, the handwritten "
         "digits of scikit-learn",
     )
-    digits_folder: Path = Field(Path("data/digits"), description="where `digits` is written as a labelled folder")
+    digits_folder: Path = Field(Path("digits"), description="where `digits` is written as a labelled folder")
     prepared_folder: Path = Field(
-        Path("data/prepared"),
+        Path("prepared"),
         description="where pictures of other formats are written as files",
     )
     task: AutoTask = Field(

@@ -28,7 +28,7 @@ from taxon.training.loop.machine import choose_machine
 from taxon.training.loop.prepare import find_data, prepare
 from taxon.training.loop.privacy import private_steps
 from taxon.training.loop.progress import Display
-from taxon.training.loop.tracking import tracking
+from taxon.training.loop.tracking import check_trackers, tracking
 from taxon.training.network import model, networks, stages
 from taxon.training.network.weights import restore
 from taxon.training.plan import Position, check_parts, check_task, frozen_norms, phases, trainable_in
@@ -63,6 +63,7 @@ def finetune(recipe: Recipe, folder: Path, goes_on: Callable[[Mapping[str, objec
     # has downloaded and written.
     with machine.first_alone():
         check_recipe(folder, recipe)
+        check_trackers(recipe.run)
         found = find_data(recipe.data, recipe.model)
         labels, preprocessing, task = found.data.labels, found.preprocessing, found.data.task
         check_task(recipe, task)

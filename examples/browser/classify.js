@@ -1,6 +1,7 @@
-// Classifies a picture that somebody chooses, by gRPC-Web:
-//   npm install && npm run build, then serve this folder and open index.html?server=http://localhost:8081
-// A browser speaks no gRPC itself: deploy/envoy/grpc_web.yaml translates.
+// Classifies a picture that somebody chooses, by gRPC-Web. A browser speaks no gRPC itself: Envoy translates.
+//   npm install && npm run build && python3 -m http.server 8000
+//   envoy -c ../../deploy/envoy/grpc_web.yaml        # from a second terminal; asks the server on localhost:50051
+// and open http://localhost:8000/index.html, or …/index.html?server=URL where Envoy is elsewhere than on localhost:8081.
 
 import { fromBinary, createFileRegistry } from "@bufbuild/protobuf";
 import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";

@@ -6,17 +6,11 @@ const path = require("node:path");
 const grpc = require("@grpc/grpc-js");
 const protoLoader = require("@grpc/proto-loader");
 
-const PROTO = path.join(__dirname, "../../proto/taxon/v1/classification_service.proto");
+const CONTRACT = path.join(__dirname, "../../proto/released/v1.binpb"); // the API as it was released: no code is generated
 const MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
 const DEADLINE_MS = 10_000;
 
-const definition = protoLoader.loadSync(PROTO, {
-  keepCase: true,
-  includeDirs: [
-    path.join(__dirname, "../../proto"),
-    path.dirname(require.resolve("google-proto-files/package.json")),
-  ],
-});
+const definition = protoLoader.loadFileDescriptorSetFromBuffer(fs.readFileSync(CONTRACT), { keepCase: true });
 const { ClassificationService } = grpc.loadPackageDefinition(definition).taxon.v1;
 
 function classify(client, image) {

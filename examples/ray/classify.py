@@ -2,7 +2,7 @@
 
 python classify.py MODELS MODEL VERSION FOLDER OUT        (pip install -e '.[ray]' in Taxon's checkout)
 
-Every node needs the same MODELS folder. OUT becomes a folder of Parquet files with the columns of
+Every node needs the same MODELS folder, by the same path. OUT becomes a folder of Parquet files with the columns of
 `taxon classify --out`.
 """
 
@@ -26,4 +26,6 @@ def main(models: str, model: str, version: str, folder: str, out: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 6:
+        sys.exit("usage: python classify.py MODELS MODEL VERSION FOLDER OUT")
     main(*sys.argv[1:])

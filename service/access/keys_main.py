@@ -2,13 +2,17 @@
 
 import argparse
 import json
+import os
+import stat
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TextIO
 
 from pydantic import ValidationError
 
 from taxon import ranges
+from taxon.mistaken import in_words
 from taxon.service.access import callers
 from taxon.service.access.callers import GROUPS, MOST_A_SECOND, MOST_CALLS, Caller
 from taxon.service.errors import StartError
@@ -25,7 +29,7 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(f"taxon keys: {error.errors()[0]['msg']}: {error.errors()[0]['input']!r}\n")
         return 2
     except (OSError, StartError, ValueError) as error:
-        sys.stderr.write(f"taxon keys: {error}\n")
+        sys.stderr.write(f"taxon keys: {in_words(error)}\n")
         return 2
     return 0
 
@@ -48,6 +52,17 @@ def _add(options: argparse.Namespace) -> None:
     if key:
         sys.stdout.write(f"{key}\n")
         sys.stderr.write("taxon keys: this is the only time that the key is shown; the file holds its hash\n")
+        if _others_may_read(sys.stdout):
+            sys.stderr.write("taxon keys: others on this machine may read the file that it went into: chmod 600 FILE\n")
+
+
+def _others_may_read(stream: TextIO) -> bool:
+    """Whether what is written goes into a file that not only its owner may read."""
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except OSError:  # nothing that the system knows is behind it
+        return False
+    return stat.S_ISREG(mode) and bool(mode & (stat.S_IRGRP | stat.S_IROTH))
 
 
 def _revoke(options: argparse.Namespace) -> None:

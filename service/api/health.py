@@ -15,6 +15,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from taxon import connection, ranges
+from taxon.mistaken import in_words
 
 SERVICES = (
     "",
@@ -122,7 +123,7 @@ def main(argv: list[str]) -> int:
     try:
         server = connection.from_options(arguments)
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"taxon health: {error}\n")
+        sys.stderr.write(f"taxon health: {in_words(error)}\n")
         return 2
     request = health_pb2.HealthCheckRequest(service=arguments.service)
     with server.channel([]) as channel:

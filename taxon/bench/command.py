@@ -20,6 +20,7 @@ from taxon.bench.load import Plan
 from taxon.bench.running import Runs
 from taxon.bench.wire import peer
 from taxon.errors import TaxonError
+from taxon.mistaken import in_words
 
 CALLERS = (1, 16, 64)
 FRACTIONS = (0.5, 0.8, 0.95, 1.2)
@@ -39,7 +40,7 @@ def main(argv: list[str]) -> int:
         to = peer(options.server, _tls(options), options.tls_server_name)
         asking = ask(server, options.protocol, options.model, options.version, pictures)
     except (TaxonError, OSError, ValueError) as error:
-        sys.stderr.write(f"taxon bench: {error}\n")
+        sys.stderr.write(f"taxon bench: {in_words(error)}\n")
         return 2
     target = Target(to, options.tls_server_name or options.server, asking.path, server.metadata)
     plan = Plan(
@@ -130,7 +131,7 @@ def add_load_options(parser: argparse.ArgumentParser, seconds: float) -> None:
     """What `taxon tune` has too."""
     parser.add_argument("--model", default="", help="name of the model; empty for the only one")
     parser.add_argument(
-        "--pictures", type=Path, metavar="PATH", help="a folder of pictures, or one; default: made ones of 115 kB"
+        "--pictures", type=Path, metavar="PATH", help="a folder of pictures, or one; default: made ones of some 100 kB"
     )
     parser.add_argument(
         "--seconds", type=ranges.seconds, default=seconds, help="of each run, after its warm-up (default: %(default)g)"

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from taxon.bundle.pixels import open_picture
 from taxon.picture_files import EXTENSIONS, pictures
 
 MOST_PICTURES = 64
@@ -31,7 +32,7 @@ def photo(seed: int, size: tuple[int, int] = SIZE, noise: float = 20.0) -> Image
 
 
 def jpegs(count: int = MOST_PICTURES, size: tuple[int, int] = SIZE) -> list[bytes]:
-    """Made pictures, encoded: of the usual size 115 kB each."""
+    """Made pictures, encoded: of the usual size about 100 kB each."""
     made = []
     for seed in range(count):
         file = io.BytesIO()
@@ -44,7 +45,7 @@ def of(path: Path | None) -> Callable[[], list[bytes]]:
     """Gives the pictures of a folder, read now; or, of no folder, made ones, made when they are asked for.
 
     Raises:
-        OSError, FolderError: See `own`.
+        OSError, ValueError: See `own`.
     """
     if path is None:
         return jpegs
@@ -57,10 +58,16 @@ def own(path: Path) -> list[bytes]:
 
     Raises:
         OSError: A file cannot be read, or there is no picture.
-        FolderError: A name is not UTF-8.
+        ValueError: A file is no picture, by its header: a server would refuse it. Or a name is not UTF-8.
     """
     files = pictures(path)[0] if path.is_dir() else [path]
     if not files:
         raise FileNotFoundError(f"{path} holds no file that ends in {', '.join(EXTENSIONS)}")
     step = max(1, len(files) // MOST_PICTURES)
-    return [file.read_bytes() for file in files[::step][:MOST_PICTURES]]
+    read = {file: file.read_bytes() for file in files[::step][:MOST_PICTURES]}
+    for file, encoded in read.items():
+        try:
+            open_picture(io.BytesIO(encoded)).close()
+        except Exception as error:  # Pillow's parsers raise anything
+            raise ValueError(f"{file} is not a JPEG, PNG, WebP or GIF picture: leave it out") from error
+    return [*read.values()]

@@ -101,8 +101,7 @@ def decide(
         StoreError: The store cannot be written.
     """
     decision = decided(case, verdict, reviewer, labels, why)
-    store.decide([decision])
-    return decision
+    return decision._replace(decided_at=store.decide([decision]))
 
 
 def decided(case: Case, verdict: Verdict, reviewer: str, labels: Sequence[str] = (), why: str = "") -> Decision:

@@ -126,14 +126,15 @@ class Store:
         """(picture, extension, answer) of what was captured and nobody has spoken of, the oldest first."""
         return reading.unsaid(self._index)
 
-    def decide(self, decided: Sequence[Decision]) -> None:
-        """Records what was decided, all or nothing; see `review` for what may be.
+    def decide(self, decided: Sequence[Decision]) -> float:
+        """Records what was decided, all or nothing; see `review` for what may be. Returns the time, as `decided_at`.
 
         Raises:
             StoreError: As for `add`.
         """
         with self._index.writing():
-            decisions.add(self._index, decided, self._clock())
+            decisions.add(self._index, decided, now := self._clock())
+        return now
 
     def undo(self, pictures: Sequence[str], decided_by: str, reviewer: str) -> list[Decision]:
         """Takes decisions back, see `decisions.undo`. Returns them.

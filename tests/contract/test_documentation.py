@@ -6,6 +6,7 @@
 
 import argparse
 import io
+import itertools
 import os
 import re
 import shlex
@@ -24,7 +25,9 @@ from tests.walkthrough import blocks
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = ROOT / "docs/configuration.md"
-WRITTEN = sorted({ROOT / "README.md", *(ROOT / "docs").rglob("*.md")} - {CONFIGURATION})
+FOLDERS = ("docs", "deploy", "examples")
+WRITTEN = sorted({*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))})
+WRITTEN.remove(CONFIGURATION)
 """The pages that people write, and that of messages, which has no commands."""
 HEAD = """# Configuration
 
@@ -71,6 +74,11 @@ def test_configuration_is_what_help_says():
     assert CONFIGURATION.read_text() == rendered()
 
 
+def test_no_command_writes_into_the_folder_of_pictures_by_default():
+    """On all pages that is `data`, where every folder is a class: that of the rounds became one."""
+    assert "(default: data/" not in " ".join(CONFIGURATION.read_text().split())
+
+
 def test_the_page_of_messages_is_what_the_files_say():
     page, made = ROOT / "docs/reference/proto.md", reference(ROOT / "proto/taxon/v1")
     if os.environ.get("TAXON_WRITE_DOCS"):
@@ -81,23 +89,50 @@ def test_the_page_of_messages_is_what_the_files_say():
             assert re.search(rf"^### {message.name}\n(?:(?!###).*\n)*\\| `{field.name}` \\|", made, flags=re.MULTILINE)
 
 
-def commands_in(text: str) -> Iterator[list[str]]:
-    """The words of each `taxon …` in a block, without what only a shell reads."""
-    for line in text.replace("\\\n", " ").splitlines():
-        if (typed := line.removeprefix("$ ")).startswith("taxon "):
-            yield shlex.split(typed, comments=True)[1:]
+def commands_in(page: Path) -> Iterator[list[str]]:
+    """The words of each `taxon …`, in blocks without what only a shell reads, and in running text."""
+    fenced = "\n".join(text for _, text in blocks(page))
+    for line in fenced.replace("\\\n", " ").splitlines():
+        words = line.removeprefix("$ ")
+        for called in re.findall(r"(?:^|&& |; |\()(taxon [a-z#-].*)", words):
+            lexer = shlex.shlex(called, posix=True, punctuation_chars=True)
+            lexer.whitespace_split = True
+            typed = [*itertools.takewhile(lambda word: word not in (";", "&", "&&", "|", ">", "<", ")"), lexer)]
+            yield typed[1:]
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for span in re.findall(r"`taxon\s([a-z-][^`]*)`", prose):
+        yield span.replace("…", "").split()
 
 
-@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.relative_to(ROOT).with_suffix("").as_posix())
 def test_every_command_on_a_page_exists_with_its_options(page):
     known = CONFIGURATION.read_text()
-    for _, text in blocks(page):
-        for name, *words in commands_in(text):
-            section = known.partition(f"\n## taxon {name}\n")[2].partition("\n## ")[0]
-            assert section, f"{page.name}: there is no taxon {name}"
-            own = words[: words.index("--")] if "--" in words else words
-            for option in (word.partition("=")[0] for word in own if word.startswith("--")):
-                assert re.search(rf"{option}\b", section), f"{page.name}: taxon {name} has no {option}"
+    for name, *words in commands_in(page):
+        if name in ("--help", "--version"):
+            continue
+        section = known.partition(f"\n## taxon {name}\n")[2].partition("\n## ")[0]
+        assert section, f"{page.name}: there is no taxon {name}"
+        own = words[: words.index("--")] if "--" in words else words
+        verbs = re.findall(rf"^### taxon {name} (.*)$", section, flags=re.MULTILINE)
+        if verbs and own and not own[0].startswith("-"):
+            assert {*own[0].split("|")} <= {*verbs}, f"{page.name}: there is no taxon {name} {own[0]}"
+            section = section.partition(f"\n### taxon {name} {own[0]}\n")[2].partition("\n### ")[0]
+        options = {*re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", section)}
+        for option in (word.partition("=")[0].rstrip(".,;:") for word in own if word.startswith("-")):
+            assert option in options, f"{page.name}: taxon {name} has no {option}"
+
+
+def test_commands_are_found_wherever_a_page_has_them(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "By `taxon promote pets\n2` or so.\n\n```sh\n$ cd pets && taxon round pets --quiet > log  # every night\n"
+        "(umask 077; taxon keys add a \\\n    --groups admin)\nmake taxon --odd\n```\n"
+    )
+    assert [*commands_in(page)] == [
+        ["round", "pets", "--quiet"],
+        ["keys", "add", "a", "--groups", "admin"],
+        ["promote", "pets", "2"],
+    ]
 
 
 def test_the_readme_names_every_room():

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import sys
 import threading
 import time
 
@@ -12,6 +13,7 @@ from PIL import Image
 from taxon.training.commands.train import main
 from taxon.training.dataset import pictures
 from taxon.training.errors import TrainingError
+from taxon.training.loop import prepare
 from taxon.training.network import model, published
 from tests.training.folders import write_folder, write_picture
 
@@ -50,10 +52,16 @@ class TestBeforeDecoding:
         assert "--weights FILE" in refused(capfd, "--model", "resnet18")
         assert time.monotonic() - started < 5
 
-    def test_a_weights_file_is_looked_for_before_the_data_is_read(self, capfd, tmp_path):
+    @pytest.mark.parametrize("weights", ["w.pth", "DEFAULT"])
+    def test_weights_are_looked_for_before_the_data_is_read(self, capfd, tmp_path, monkeypatch, weights):
         """A data set in its published files is written as tens of thousands of pictures first."""
-        (tmp_path / "pictures").rename(tmp_path / "moved")
-        assert "w.pth does not exist" in refused(capfd, "--model", "resnet18", "--weights", "w.pth")
+        monkeypatch.setattr(prepare, "open_source", lambda *_, **__: pytest.fail("the data was opened"))
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+        monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        error = refused(capfd, "--model", "resnet18", "--weights", weights)
+        assert ("could not be downloaded" if weights == "DEFAULT" else "w.pth does not exist") in error
 
     def test_a_network_that_never_answers_is_given_up(self, capfd, tmp_path, monkeypatch):
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -67,6 +75,11 @@ class TestBeforeDecoding:
     def test_weights_of_another_architecture(self, capfd):
         torch.save(model.build("resnet34", 2).state_dict(), "w.pth")
         assert "not of the architecture" in refused(capfd, "--model", "resnet18", "--weights", "w.pth")
+
+    @pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
+    def test_packages_of_those_who_are_told_of_epochs(self, capfd, monkeypatch, name):
+        monkeypatch.setitem(sys.modules, name, None)
+        assert f"pip install -e '.[{name}]'" in refused(capfd, "--model", "small_cnn", f"--{name}")
 
     def test_pictures_too_small_for_the_network(self, capfd):
         assert "another --image-size" in refused(capfd, "--model", "alexnet", "--weights", "none", "--image-size", "16")

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from rich.table import Table
 from taxon import ranges
 from taxon.bundle import store, version_labels
 from taxon.bundle.manifest import BundleError
+from taxon.mistaken import in_words
 from taxon.training.releases.listing import entries
+
+MAY_FOLD = ("model", "labels", "from")
+"""Columns of names, which may be long; the others always hold their headings."""
 
 
 def main(argv: list[str]) -> int:
@@ -32,12 +37,16 @@ def main(argv: list[str]) -> int:
             for row in entries(options.models, name)
         ]
     except (OSError, BundleError) as error:
-        sys.stderr.write(f"taxon models: {error}\n")
+        sys.stderr.write(f"taxon models: {in_words(error)}\n")
         return 2
     if options.json:
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
     else:
-        Console().print(to_table(rows))
+        console = Console()
+        console.print(to_table(rows))
+        for row in filter(itemgetter("error"), rows):
+            message = f"{row['name']}/{row['version']}: {row['error']}"
+            console.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
     return 1 if any(row["error"] for row in rows) else 0
 
 
@@ -55,20 +64,20 @@ def label_main(argv: list[str]) -> int:
         store.read(options.models, options.name, options.version)
         version_labels.write(options.models, options.name, options.label, options.version)
     except (OSError, BundleError, ValueError) as error:
-        sys.stderr.write(f"taxon label: {error}\n")
+        sys.stderr.write(f"taxon label: {in_words(error)}\n")
         return 2
     return 0
 
 
 def to_table(rows: list[dict[str, Any]]) -> Table:
     """The most telling columns; `--json` has all."""
-    table = Table()
-    for column in ("model", "version", "labels", "accuracy", "calibration", "unknown below", "variants", "from"):
-        table.add_column(column, no_wrap=column in ("model", "labels"))
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for column in ("model", "version", "labels", "accuracy", "calibration", "unknown\nbelow", "variants", "from"):
+        table.add_column(column, no_wrap=column not in MAY_FOLD, overflow="fold")
     for row in rows:
-        roles = " ".join([*row["labels"], *(f"{role} {share:.3g}" for role, share in row["trials"].items())])
+        roles = "\n".join([*row["labels"], *(f"{role} {share:.3g}" for role, share in row["trials"].items())])
         if row["error"]:
-            table.add_row(row["name"], str(row["version"]), roles, f"[red]{escape(row['error'])}[/]")
+            table.add_row(row["name"], str(row["version"]), roles, "[red]damaged[/]")
             continue
         table.add_row(
             row["name"],
@@ -77,8 +86,8 @@ def to_table(rows: list[dict[str, Any]]) -> Table:
             _percent(row["accuracy"]),
             "" if row["calibration_error"] is None else f"{row['calibration_error']:.3f}",
             "" if row["unknown_threshold"] is None else f"{row['unknown_threshold']:.2f}",
-            " ".join(row["variants"]),
-            escape(" ".join(row["parents"]) or row["run_id"]),
+            "\n".join(row["variants"]),
+            escape("\n".join(row["parents"]) or row["run_id"]),
         )
     return table
 

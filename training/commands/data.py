@@ -31,7 +31,7 @@ from taxon.training.dataset.sources import open_source
 from taxon.training.errors import TrainingError
 from taxon.training.reporting.inspect_page import write_page
 from taxon.training.rounds import versions
-from taxon.training.rounds.merge import Wanted, merge
+from taxon.training.rounds.merge import Unchanged, Wanted, merge
 from taxon.training.rounds.next_to_label import By, next_to_label
 from taxon.training.rounds.suspects import suspects
 from taxon.training.runs.folder import Run
@@ -78,8 +78,11 @@ def main(argv: list[str]) -> int:
             check_can_be_listed(found, arguments.out)
         diagnosis = diagnose(found)
         if arguments.command == "split":
-            write_split(diagnosis, arguments.out, arguments.val_fraction, arguments.seed)
-            console.print(f"written: {arguments.out}", markup=False)
+            written = write_split(diagnosis, arguments.out, arguments.val_fraction, arguments.seed)
+            console.print(_counted(written))
+            if written.faults:
+                console.print(f"left out, see `taxon data inspect`: {len(written.faults)}", highlight=False)
+            console.print(f"written: {arguments.out}", markup=False, highlight=False, soft_wrap=True)
             return 0
         show(diagnosis, console)
         if arguments.json is not None:
@@ -172,8 +175,8 @@ def _merge(arguments: argparse.Namespace) -> None:
     wanted = Wanted(arguments.model, arguments.share, arguments.recent_share, arguments.new_class_from)
     with opened(arguments) as store:
         made = merge(store, arguments.out, basis, wanted)
-    if made is None:
-        _print({"version": None, "counts": {}})
+    if isinstance(made, Unchanged):
+        _print({"version": None, "counts": dict(made.counts)})
         return
     kinds = {kind: len(findings) for kind, findings in made.diagnosis.by_kind.items()}
     _print({"version": made.about.version, "folder": str(made.folder), "counts": made.about.counts, "doctor": kinds})
@@ -213,13 +216,7 @@ def _open(source: str, task: AutoTask) -> Labelled:
 
 def show(diagnosis: Diagnosis, console: Console) -> None:
     """The findings for a person."""
-    found = diagnosis.data
-    splits = [split for split in (*data.SPLITS, "") if found.split(split)]
-    table = Table("class", *(split or "samples" for split in splits), box=None, header_style="bold")
-    counts = {split: found.counts(split) for split in splits}
-    for label in found.labels:
-        table.add_row(escape(label), *(str(counts[split][label]) for split in splits))
-    console.print(table)
+    console.print(_counted(diagnosis.data))
     sides = sorted(min(fact.size) for fact in diagnosis.facts)
     if sides:
         forms = ", ".join(f"{form} {count}" for form, count in Counter(f.form for f in diagnosis.facts).most_common())
@@ -235,6 +232,16 @@ def show(diagnosis: Diagnosis, console: Console) -> None:
             console.print(f"  and {len(findings) - SHOWN} more")
     if diagnosis.sound:
         console.print("[green]no errors[/]")
+
+
+def _counted(found: Labelled) -> Table:
+    """Pictures of each class, by split."""
+    splits = [split for split in (*data.SPLITS, "") if found.split(split)]
+    table = Table("class", *(split or "samples" for split in splits), box=None, header_style="bold")
+    counts = {split: found.counts(split) for split in splits}
+    for label in found.labels:
+        table.add_row(escape(label), *(str(counts[split][label]) for split in splits))
+    return table
 
 
 def as_json(diagnosis: Diagnosis) -> str:

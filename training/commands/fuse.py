@@ -10,6 +10,7 @@ from rich.table import Table
 
 from taxon import ranges
 from taxon.bundle.manifest import BundleError
+from taxon.mistaken import in_words
 from taxon.training.commands.export_summary import print_summary
 from taxon.training.errors import TrainingError
 from taxon.training.exporting import bundling, fusion
@@ -76,7 +77,7 @@ def main(argv: list[str]) -> int:
     try:
         return _fuse_contributions(options) if together else _fuse_runs(options)
     except (TrainingError, BundleError, OSError) as error:
-        sys.stderr.write(f"taxon fuse: {error}\n")
+        sys.stderr.write(f"taxon fuse: {in_words(error)}\n")
         return 2
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from taxon import ranges
 from taxon.bundle.manifest import BundleError
+from taxon.mistaken import in_words
 from taxon.training.commands.export_summary import print_summary
 from taxon.training.errors import TrainingError
 from taxon.training.exporting import bundling, foreign, original
@@ -61,7 +62,7 @@ def main(argv: list[str]) -> int:
             check_logits=original.check_logits if graph.gives == "logits" else lambda _: None,
         )
     except (TrainingError, BundleError, OSError) as error:
-        sys.stderr.write(f"taxon import-onnx: {error}\n")
+        sys.stderr.write(f"taxon import-onnx: {in_words(error)}\n")
         return 2
     print_summary(published)
     return 0

@@ -12,6 +12,7 @@ from rich.table import Table
 from taxon import ranges
 from taxon.bundle.manifest import BundleError
 from taxon.bundle.store import Bundle
+from taxon.mistaken import in_words
 from taxon.training.errors import TrainingError
 from taxon.training.releases import promotions
 from taxon.training.releases.compare import Comparison, compared
@@ -66,7 +67,7 @@ def main(argv: list[str]) -> int:
         figures = None if comparison is None else dataclasses.asdict(comparison)
         promotions.promote(options.models, options.name, options.version, current, figures, options.force)
     except (TrainingError, BundleError, OSError) as error:
-        sys.stderr.write(f"taxon promote: {error}\n")
+        sys.stderr.write(f"taxon promote: {in_words(error)}\n")
         return 2
     console.print(f"{options.name} version {options.version} is the default now", highlight=False)
     return 0
@@ -104,7 +105,7 @@ def rollback_main(argv: list[str]) -> int:
     try:
         version = promotions.rollback(options.models, options.name, options.reason)
     except (TrainingError, BundleError, OSError) as error:
-        sys.stderr.write(f"taxon rollback: {error}\n")
+        sys.stderr.write(f"taxon rollback: {in_words(error)}\n")
         return 2
     Console().print(f"{options.name} version {version} is the default again", highlight=False)
     return 0

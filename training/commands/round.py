@@ -86,7 +86,7 @@ def _order(options: argparse.Namespace) -> Order:
         options.name,
         options.models,
         options.runs,
-        options.data,
+        options.data or options.rounds / "data",
         options.rounds,
         rules.from_options(options),
         not options.no_suspects,
@@ -114,7 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     add_store(parser)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where `taxon train` wrote (default: runs)")
     parser.add_argument(
-        "--data", type=Path, default=Path("data/rounds"), help="versions of the data (default: data/rounds)"
+        "--data",
+        type=Path,
+        help="versions of the data, not among the pictures (default: data in --rounds)",
     )
     parser.add_argument("--rounds", type=Path, default=Path("rounds"), help="folder of the rounds (default: rounds)")
     parser.add_argument(

@@ -75,7 +75,7 @@ def _listed(picture: Path, file: Path) -> Path:
     return path
 
 
-def write_split(diagnosis: Diagnosis, file: Path, fraction: float, seed: int) -> None:
+def write_split(diagnosis: Diagnosis, file: Path, fraction: float, seed: int) -> Labelled:
     """Writes `path,label,split,group`: pictures that are equal or look alike form a group and stay together. What is
     to test with, and what it looks like, is kept for that.
 
@@ -84,6 +84,9 @@ def write_split(diagnosis: Diagnosis, file: Path, fraction: float, seed: int) ->
         file: To write.
         fraction: Share of each class that validates.
         seed: Another one gives another split.
+
+    Returns:
+        What was written.
 
     Raises:
         TrainingError: A class cannot be split, or a picture lies outside the file's folder.
@@ -98,6 +101,7 @@ def write_split(diagnosis: Diagnosis, file: Path, fraction: float, seed: int) ->
         for one in split.samples
     )
     write_atomically(file, csv_rows.as_text(("path", "label", "split", "group"), rows))
+    return split
 
 
 def grouped_samples(facts: Sequence[Facts], prints: Fingerprints) -> list[Sample]:

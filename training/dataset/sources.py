@@ -14,6 +14,21 @@ from taxon.training.dataset.published import FORMATS, read_published, write_part
 from taxon.training.errors import TrainingError
 
 
+def check_there(source: str) -> None:
+    """Opens nothing.
+
+    Raises:
+        TrainingError: There is no such source.
+    """
+    kind, _, place = source.partition(":")
+    path = Path(source)
+    if not (source == "digits" or (kind in FORMATS and place) or path.is_dir() or path.is_file() or _parquet(source)):
+        raise TrainingError(
+            f"there is no data {source!r}: give a folder with one folder of pictures per class, a CSV or "
+            f"Parquet file, {', '.join(f'{name}:FOLDER' for name in FORMATS)}, or digits"
+        )
+
+
 def open_source(
     source: str, *, digits_folder: Path, prepared_folder: Path, download: bool, task: AutoTask
 ) -> tuple[Labelled, NDArray[np.float32] | None]:
@@ -33,6 +48,7 @@ def open_source(
     Raises:
         TrainingError: There is no such source, or it cannot be used.
     """
+    check_there(source)
     kind, _, place = source.partition(":")
     if source == "digits":
         found = data.scan(write_digits(digits_folder))
@@ -43,7 +59,7 @@ def open_source(
         found = parquet.read(*columned, prepared_folder, task)
     elif Path(source).is_dir():
         found = data.scan(Path(source))
-    elif Path(source).is_file():
+    else:
         table = tables.read_table(Path(source))
         table_kind = tables.kind_of(table)
         if table_kind == "features":
@@ -53,11 +69,6 @@ def open_source(
         else:
             pictures, labels = tables.pixel_arrays(table)
             found = data.scan(write_parts([("", pictures, labels)], prepared_folder, Path(source).stem))
-    else:
-        raise TrainingError(
-            f"there is no data {source!r}: give a folder with one folder of pictures per class, a CSV or "
-            f"Parquet file, {', '.join(f'{name}:FOLDER' for name in FORMATS)}, or digits"
-        )
     if task == "multi_label" and found.task != task:
         raise TrainingError(f"{source} cannot hold several labels per picture: give a CSV file with path,label")
     return found, None

@@ -10,7 +10,6 @@ import tomllib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from taxon import extras
 from taxon.mistaken import first_line, without_userinfo
 from taxon.training.errors import TrainingError
 from taxon.training.runs.folder import Run
@@ -38,18 +37,14 @@ class MlflowRun:
             say: Tells a person.
 
         Raises:
-            TrainingError: The package is missing, no server is named, or it cannot be used.
+            TrainingError: The server cannot be used.
         """
         for name, value in PATIENCE.items():
             os.environ.setdefault(name, value)
-        try:
-            from mlflow import MlflowClient
-            from mlflow.entities import Metric, Param
-            from mlflow.exceptions import MlflowException
-        except ImportError as error:
-            raise TrainingError(f"--mlflow needs its package: {extras.install('mlflow')}") from error
-        if not os.environ.get("MLFLOW_TRACKING_URI"):
-            raise TrainingError("--mlflow needs to know where: set MLFLOW_TRACKING_URI, such as http://localhost:5000")
+        from mlflow import MlflowClient
+        from mlflow.entities import Metric, Param
+        from mlflow.exceptions import MlflowException
+
         self._metric, self._error, self._say = Metric, MlflowException, say
         self._waiting: list[Any] = []
         try:

@@ -13,7 +13,7 @@ from taxon.training.config import DataOptions, MachineOptions, ModelOptions
 from taxon.training.dataset import data
 from taxon.training.dataset.data import Labelled, Sample
 from taxon.training.dataset.pictures import Arrays, check_room, decode_all, training_spec
-from taxon.training.dataset.sources import open_source, split_source
+from taxon.training.dataset.sources import check_there, open_source, split_source
 from taxon.training.errors import TrainingError
 from taxon.training.loop.augment import Augmentation, centered
 from taxon.training.loop.batches import LabelledArrays, targets_of
@@ -74,9 +74,12 @@ def find_data(options: DataOptions, network: ModelOptions, *, only_plan: bool = 
             names; and asks nobody for published weights.
 
     Raises:
-        TrainingError: See `open_source`, `split_source`, `choose_preprocessing` and `published.check_weights`.
+        TrainingError: See `check_there`, `published.check_weights`, `open_source`, `split_source` and
+            `choose_preprocessing`.
     """
-    if is_file(network.weights):
+    check_there(options.source)
+    # Before it is opened: a data set in its published files, or in Parquet, is written as thousands of pictures first.
+    if is_file(network.weights) or not (only_plan or network.weights == "none"):
         published.check_weights(network.name, network.weights)
     found, values = open_source(
         options.source,
@@ -85,8 +88,6 @@ def find_data(options: DataOptions, network: ModelOptions, *, only_plan: bool = 
         download=options.download,
         task=options.task,
     )
-    if not (only_plan or network.weights == "none" or is_file(network.weights)):
-        published.check_weights(network.name, network.weights)
     if values is None and not only_plan:
         found = data.with_digests(found)
     found = split_source(found, fraction=options.val_fraction, seed=options.split_seed, validate_on=options.validate_on)

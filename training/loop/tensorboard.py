@@ -4,18 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from taxon import extras
-from taxon.training.errors import TrainingError
-
 
 class Events:
     """Writes one point per figure and epoch below `<run>/tensorboard`."""
 
     def __init__(self, folder: Path, epochs_done: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise TrainingError(f"--tensorboard needs its package: {extras.install('tensorboard')}") from error
+        from torch.utils.tensorboard import SummaryWriter
+
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=epochs_done + 1)
 
     def write(self, line: Mapping[str, Any]) -> None:

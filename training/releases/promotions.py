@@ -129,5 +129,6 @@ def existing(root: Path, name: str, version: int) -> Bundle:
         BundleError: It is damaged.
     """
     if version not in store.versions(root, name):
-        raise PromotionError(f"{root} has no version {version} of {name}; it has {store.versions(root, name)}")
+        there = ", ".join(map(str, store.versions(root, name))) or "none"
+        raise PromotionError(f"{root} has no version {version} of {name}; it has {there}")
     return store.read(root, name, version)

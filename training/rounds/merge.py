@@ -67,8 +67,16 @@ class Merged:
     """Of all that was looked at, with what was left out."""
 
 
-def merge(store: Store, root: Path, basis: Basis, wanted: Wanted = Wanted(), made_for: str = "") -> Merged | None:
-    """Writes the next version below a folder; None if nothing has changed since what it is made from.
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """There is nothing new to learn from."""
+
+    counts: Mapping[str, int]
+    """What became of what people say."""
+
+
+def merge(store: Store, root: Path, basis: Basis, wanted: Wanted = Wanted(), made_for: str = "") -> Merged | Unchanged:
+    """Writes the next version below a folder, unless nothing has changed since what it is made from.
 
     Args:
         store: What people say, and what was decided of it. It remembers the folder, so that `forget` finds it.
@@ -94,7 +102,7 @@ def merge(store: Store, root: Path, basis: Basis, wanted: Wanted = Wanted(), mad
             if case and picture not in there
         ]
         if not new and kept == list(basis.rows):
-            return None
+            return Unchanged(dict(+counts))
         number = versions.next_number(root)
         folder = root / str(number)
         store.exported_to(folder.resolve())  # first: what is not finished must be found too
@@ -114,7 +122,7 @@ def merge(store: Store, root: Path, basis: Basis, wanted: Wanted = Wanted(), mad
         counts["merged"] = len(new)
         if not new and kept == list(basis.rows):
             versions.remove(folder, store)
-            return None
+            return Unchanged(dict(+counts))
         placed = [_placed(row, basis, wanted) for row in new]
         recent = [row for row in placed if not row.split]
         rows = [*kept, *(row for row in placed if row.split)]

@@ -28,7 +28,7 @@ from taxon.training.finetune import finetune
 from taxon.training.releases import held_out, promotions
 from taxon.training.releases.promotions import PromotionError
 from taxon.training.rounds import page, start, verdict, versions
-from taxon.training.rounds.merge import Wanted, merge
+from taxon.training.rounds.merge import Unchanged, Wanted, merge
 from taxon.training.rounds.state import State, held, keep, now, unfinished
 from taxon.training.rounds.suspects import suspects
 from taxon.training.rounds.versions import Basis
@@ -143,8 +143,8 @@ def _merged(order: Order, store: Store, before: Run, state: State) -> str:
             break
     else:
         made = merge(store, order.data, _basis(order, before), order.wanted, state.id)
-        if made is None:
-            return "nothing new was decided"
+        if isinstance(made, Unchanged):
+            return ": ".join(["nothing new to learn from", *([_counted(made.counts)] if made.counts else [])])
         about = made.about
     changed = sum(about.counts.get(key, 0) for key in ("merged", "relabelled", "withdrawn"))
     same = [

@@ -1,6 +1,7 @@
 """The command `taxon keys` and its file."""
 
 import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -46,6 +47,19 @@ def test_add_list_revoke(file, capsys):
 
     assert run(file, "revoke", "app") == 0
     assert [caller.name for caller in callers.read(file).callers] == ["ops"]
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o640, True), (0o600, False)])
+def test_a_key_in_a_file_that_others_may_read_is_warned_of(file, tmp_path, monkeypatch, capsys, mode, warned):
+    """As `taxon keys add … > app.key` leaves it under the usual umask."""
+    kept = tmp_path / "app.key"
+    kept.touch(mode)
+    kept.chmod(mode)
+    with kept.open("w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert run(file, "add", "app", "--groups", "classify") == 0
+    assert kept.read_text().startswith("taxon_")
+    assert ("chmod 600" in capsys.readouterr().err) == warned
 
 
 def test_two_keys_are_never_the_same(file, capsys):

@@ -47,9 +47,10 @@ def test_a_case_shows_the_models_answer_beside_what_people_say(store):
 
 def test_what_is_decided_waits_no_more_until_somebody_says_something_else(store, clock):
     case = say(store, 0, ("blue",))
-    review.decide(store, case, "accept", "ann")
+    told = review.decide(store, case, "accept", "ann")
     assert review.cases(store) == []
     decided = case_of(store, case.picture).decision
+    assert decided == told
     assert (decided.verdict, decided.labels, decided.reviewer, decided.decided_at) == ("accept", ("blue",), "ann", 1000)
     clock.now += 1
     store.add([entry(0, who="late", labels=("blue",))])

@@ -2,7 +2,9 @@ import csv
 import errno
 import json
 import os
+import re
 import shutil
+from collections import Counter
 
 import pytest
 
@@ -88,7 +90,7 @@ def test_a_source_that_cannot_be_used_is_exit_code_two(tmp_path, capsys):
     assert "there is no data" in capsys.readouterr().err
 
 
-def test_a_written_split_keeps_what_looks_alike_together_and_trains(faulty, tmp_path, monkeypatch):
+def test_a_written_split_keeps_what_looks_alike_together_and_trains(faulty, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.rmtree(faulty / "val")
     assert main(["split", str(faulty / "train"), "--out", str(tmp_path / "list.csv"), "--val-fraction", "0.3"]) == 0
@@ -101,6 +103,11 @@ def test_a_written_split_keeps_what_looks_alike_together_and_trains(faulty, tmp_
     assert rows["cat/05.png"]["group"] == rows["cat/brighter.png"]["group"]
     assert rows["dog/same-as-dog.png"]["group"] == rows["cat/01.png"]["group"]
     assert {row["split"] for row in rows.values()} == {"train", "val"}
+    counts = Counter((path.partition("/")[0], row["split"]) for path, row in rows.items())
+    said = capsys.readouterr().out
+    for label in ("cat", "dog"):
+        assert re.search(rf"^ *{label} +{counts[label, 'train']} +{counts[label, 'val']} *$", said, flags=re.MULTILINE)
+    assert "left out, see `taxon data inspect`: 3" in said
     words = ["--data", "list.csv", "--model", "small_cnn", "--image-size", "16", "--epochs", "1", "--no-report"]
     assert train([*words, "--out", "run"]) == 0
 

@@ -60,7 +60,7 @@ def test_idx_files_train(tmp_path, kind, folder):
 
 
 def test_without_the_files_the_message_says_how_to_get_them(capfd):
-    assert main(["--data", "mnist:nowhere", *TRAIN]) == 2
+    assert main(["--data", "mnist:nowhere", "--model", "small_cnn", *TRAIN]) == 2
     error = capfd.readouterr().err
     assert "Dataset not found; put its official files there, or pass --download" in error
     assert "download=True" not in error
@@ -106,8 +106,8 @@ def test_only_download_fetches_and_what_fails_is_one_sentence(tmp_path, monkeypa
         raise URLError("no route to host")
 
     monkeypatch.setitem(published.FORMATS, "mnist", offline)
-    assert main(["--data", "mnist:root", *TRAIN]) == 2
-    assert main(["--data", "mnist:root", "--download", *TRAIN]) == 2
+    assert main(["--data", "mnist:root", "--model", "small_cnn", *TRAIN]) == 2
+    assert main(["--data", "mnist:root", "--download", "--model", "small_cnn", *TRAIN]) == 2
     assert asked == [False, True]
     error = capfd.readouterr().err
     assert "no route to host" in error
@@ -148,7 +148,7 @@ def test_pixel_columns_train(tmp_path):
 
 def test_a_compressed_csv_is_no_csv(tmp_path, capfd):
     (tmp_path / "pixels.csv").write_bytes(gzip.compress(b"label,pixel0\n1,2\n"))
-    assert main(["--data", "pixels.csv", *TRAIN]) == 2
+    assert main(["--data", "pixels.csv", "--model", "small_cnn", *TRAIN]) == 2
     assert "cannot be read as CSV" in capfd.readouterr().err
 
 

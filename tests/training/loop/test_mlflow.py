@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 from typing import NamedTuple
 
@@ -84,6 +85,7 @@ def server(tmp_path, monkeypatch):
         "mlflow.exceptions": {"MlflowException": MlflowException},
     }.items():
         module = ModuleType(name)
+        module.__spec__ = ModuleSpec(name, None)
         module.__dict__.update(content)
         monkeypatch.setitem(sys.modules, name, module)
     write_folder(tmp_path / "p", 10)

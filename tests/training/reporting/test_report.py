@@ -165,7 +165,7 @@ def test_a_model_card_of_many_classes_stays_short(run, tmp_path):
 
 def test_without_tensorboard_the_message_says_how_to_install_it(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     write_folder(tmp_path / "p", 10)
     assert main(["--data", "p", "--model", "small_cnn", "--epochs", "1", "--tensorboard", "--out", "run"]) == 2
     assert "pip install -e '.[tensorboard]'" in capfd.readouterr().err

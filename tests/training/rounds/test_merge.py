@@ -12,7 +12,7 @@ from taxon.training.dataset import tables
 from taxon.training.errors import TrainingError
 from taxon.training.rounds import merge as merging
 from taxon.training.rounds import versions
-from taxon.training.rounds.merge import Wanted, merge
+from taxon.training.rounds.merge import Unchanged, Wanted, merge
 from taxon.training.runs.folder import Run
 from tests.training.rounds.conftest import accepted, picture, say
 
@@ -60,7 +60,9 @@ def test_what_was_accepted_joins_the_training_split_with_its_provenance(store, b
     assert row["request_id"] == case.answer.request_id
     assert (rows[corrected.picture]["label"], rows[corrected.picture]["why"]) == ("dark", "plainly")
     assert json.loads((made.folder / "doctor.json").read_text()) is not None
-    assert merge(store, tmp_path / "versions", versions.from_version(tmp_path / "versions", 1), ALL) is None
+    again = merge(store, tmp_path / "versions", versions.from_version(tmp_path / "versions", 1), ALL)
+    assert isinstance(again, Unchanged)
+    assert again.counts == {"pending": 1, "rejected": 1, "none of the classes": 1}
 
 
 def test_pictures_that_the_doctor_would_refuse_are_left_out(store, basis, template, tmp_path):

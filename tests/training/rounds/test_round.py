@@ -61,7 +61,7 @@ def test_what_people_say_becomes_the_next_version_with_a_new_class_and_who_was_i
     page = (order.rounds / "1" / "report.html").read_text()
     assert "Version 2 took the place of version 1" in page
     again = held(longer, store)
-    assert (again.outcome, again.reasons) == ("nothing", ["nothing new was decided"])
+    assert (again.outcome, again.reasons) == ("nothing", ["nothing new to learn from"])
     assert [entry.name for entry in order.rounds.iterdir() if entry.name.isdecimal()] == ["1"]
     gone = forget(store, "ann", [order.runs, order.rounds], order.models)
     assert gone.versions == ["shades/2"]
@@ -83,7 +83,7 @@ def test_bad_data_is_refused_and_not_tried_again(order, store, tmp_path):
     assert versions.numbers(order.data) == [1]
     assert store.exports() == [order.data / "1"]
     review.undo(store, "rex", decided_by="rex")
-    assert held(longer, store).reasons == ["nothing new was decided"]
+    assert held(longer, store).reasons == ["nothing new to learn from"]
 
 
 def test_too_little_is_nothing_to_do(order, store, tmp_path):
@@ -108,7 +108,7 @@ def test_two_at_once_are_one(order, store, tmp_path, capsys):
     assert cli.main([*words, "--quiet", "--no-suspects"]) == 0
     told = capsys.readouterr()
     assert (told.out, told.err) == ("", "")
-    assert "nothing new was decided" in (order.rounds / "log.txt").read_text()
+    assert "nothing new to learn from" in (order.rounds / "log.txt").read_text()
     assert cli.main([*words, "--abandon"]) == 0
     assert "no round is under way" in capsys.readouterr().out
 
