@@ -6,7 +6,7 @@ import asyncio
 import re
 import threading
 import time
-from collections.abc import Callable, Container, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class ModelControl:
         repository: Repository,
         pool: WorkerPool,
         on_batch: Callable[[str, int], OnBatch],
+        heard: Callable[[int], Awaitable[None]],
     ) -> None:
         """Loads nothing yet.
 
@@ -48,11 +49,14 @@ class ModelControl:
             repository: Where proven models are published.
             pool: What proves and runs them.
             on_batch: Makes what is told of the batches of one version of a model.
+            heard: Returns once every front knows what the repository knows, and no call holds this model any more; 0:
+                none.
         """
         self._root = root
         self._repository = repository
         self._pool = pool
         self._on_batch = on_batch
+        self._heard = heard
         self._turn = asyncio.Lock()
         self._traffic_seen: dict[str, tuple[int, ...]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -74,6 +78,7 @@ class ModelControl:
         if not re.fullmatch(NAME_PATTERN, name):
             raise FieldInvalidError("model_name", f"must match {NAME_PATTERN}")
         await self._finish(self._load_in_turn([name]))
+        await self._heard(0)
         mine = [state for state in self._repository.index() if state.name == name]
         if not mine:
             raise ModelNotFoundError(name, "", f"failed to load {name!r}: the repository has no such model")
@@ -89,6 +94,7 @@ class ModelControl:
             ModelNotFoundError: There is no such model.
         """
         await self._finish(self._unload_in_turn(name))
+        await self._heard(0)
 
     async def load_versions(self, name: str, versions: Container[int]) -> None:
         """Loads some versions of a model, beside what is served of it; refusals are logged. Versions of a graph that
@@ -130,7 +136,7 @@ class ModelControl:
             for model in retired:
                 repository.retire(model, "unloaded")
                 repository.note(VersionState(model.name, model.version, "UNLOADING"))
-            await asyncio.gather(*(self._pool.unload(model.number) for model in retired))
+            await asyncio.gather(*(self._end(model) for model in retired))
             for state in mine:
                 repository.note(VersionState(state.name, state.version, "UNAVAILABLE", "unloaded"))
             log.info("unloaded", model=name, versions=[model.version for model in retired])
@@ -141,9 +147,14 @@ class ModelControl:
             if model is None:
                 return
             self._repository.retire(model, "it is not in the folder any more")
-            await self._pool.unload(model.number)
+            await self._end(model)
             self._repository.forget(name, version)
             log.info("version has left", model=name, version=version)
+
+    async def _end(self, model: Model) -> None:
+        """Has workers forget what nobody finds any more, once nobody runs it."""
+        await self._heard(model.number)
+        await self._pool.unload(model.number)
 
     def lose(self, number: int, reason: str) -> None:
         """A model that was served can be run no more."""
@@ -241,14 +252,20 @@ class ModelControl:
         if one.refused:
             self._refuse(one, one.refused)
             return
-        loaded = await self._pool.load(one.name, one.version, one.config, self._on_batch(one.name, one.version))
+        loaded = await self._pool.load(
+            one.name,
+            one.version,
+            one.config,
+            self._on_batch(one.name, one.version),
+            lambda: self._repository.takes_over(one.name, one.version),
+        )
         if loaded.refused:
             self._refuse(one, loaded.refused)
             return
         _tell(loaded)
         replaced = self._repository.publish(model_of(loaded))
         if replaced:
-            await self._pool.unload(replaced.number)
+            await self._end(replaced)
 
     def _refuse(self, one: Found, reason: str) -> None:
         log.error("model refused", model=one.name, version=one.version, reason=reason)

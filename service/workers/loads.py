@@ -29,6 +29,8 @@ class Known:
     order: Load
     answer: "asyncio.Future[Loaded]"
     """Set once it may be served and a worker has it, or once it is refused."""
+    takes_over: Callable[[], bool]
+    """Whether callers whom another version answers now will be its own from the moment it is answered."""
     proven: Loaded | None = None
     deaths: int = 0
     apart: bool = False
@@ -56,10 +58,15 @@ class Loads:
         self._on_lost = on_lost
         self._known: dict[int, Known] = {}
 
-    def add(self, order: Load) -> "asyncio.Future[Loaded]":
-        """Takes on a model; the future has the answer. Call `orders` then."""
+    def add(self, order: Load, takes_over: Callable[[], bool] = lambda: False) -> "asyncio.Future[Loaded]":
+        """Takes on a model; the future has the answer. Call `orders` then.
+
+        Args:
+            order: Of the model.
+            takes_over: See `Known`.
+        """
         answer: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
-        self._known[order.model] = Known(order, answer)
+        self._known[order.model] = Known(order, answer, takes_over)
         return answer
 
     def remove(self, model: int) -> None:
@@ -186,10 +193,10 @@ class Loads:
         """Whether a worker has it; of a version that takes over another one's callers, all at the same time, whether
         every worker has it that serves.
         """
-        model, others = known.order.model, (other for other in self._known.values() if other is not known)
+        model = known.order.model
         if all(model not in slot.models for slot in regular):
             return False
-        if known.withheld or not any(other.order.name == known.order.name and other.answer.done() for other in others):
+        if known.withheld or not known.takes_over():
             return True
         return all(model in slot.models or model in slot.refused for slot in regular if slot.serves)
 

@@ -7,19 +7,27 @@ stays what it was.
 import os
 import shutil
 import sys
+import threading
 import time
+from collections import Counter
 
+import grpc
 import numpy as np
 import pytest
 
 from taxon.client import Client
+from taxon.inference import open_inference_service_pb2 as oip
+from taxon.inference.open_inference_service_pb2_grpc import GRPCInferenceServiceStub
 from taxon.service.machine import private_bytes
 from tests.fakes import COLORS, toy_bundle, toy_scores
 from tests.faults.callers import Callers
 from tests.faults.served import until
+from tests.inference_requests import pair
+from tests.tensor_models import simple
 
 pytestmark = pytest.mark.faults
 
+PLAIN = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
 VERSIONS = int(os.environ.get("TAXON_FAULT_VERSIONS", "12"))
 MIB = 2**20
 
@@ -66,3 +74,35 @@ def test_versions_come_and_go(serve, models):
     assert callers.lost == []
     assert callers.answered > 20 * VERSIONS
     assert used[-1] - used[2] < 32 * MIB
+
+
+@pytest.mark.parametrize("fronts", [1, 4])
+def test_a_graph_is_read_again_and_again_under_load(serve, models, fronts):
+    """Also beside calls of many inputs, and of fronts that have not heard of it yet."""
+    simple(models)
+    server = serve("--workers", "2", "--fronts", str(fronts), "--model-control", "explicit")
+    over, answered, lost = threading.Event(), Counter(), []
+
+    def call(row_count):
+        rows = np.zeros((row_count, 16))
+        with grpc.insecure_channel(server.address, PLAIN) as channel:
+            stub = GRPCInferenceServiceStub(channel)
+            while not over.is_set():
+                try:
+                    stub.ModelInfer(pair(rows, rows), timeout=20)
+                    answered[row_count] += 1
+                except grpc.RpcError as error:
+                    lost.append(f"{row_count}: {error.code().name}: {error.details()}")
+
+    callers = [threading.Thread(target=call, args=(row_count,)) for row_count in (1, 1, 1, 1, 120, 120)]
+    for caller in callers:
+        caller.start()
+    for _ in range(30):
+        request = oip.RepositoryModelLoadRequest(model_name="simple")
+        GRPCInferenceServiceStub(server.channel).RepositoryModelLoad(request, timeout=60)
+    over.set()
+    for caller in callers:
+        caller.join()
+    assert lost == []
+    assert answered[1] > 100
+    assert answered[120] > 20

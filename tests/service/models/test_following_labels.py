@@ -22,7 +22,7 @@ async def followed(tmp_path, monkeypatch):
     repository.publish(model("colors", 2))
     (tmp_path / "colors").mkdir()
     version_labels.write(tmp_path, "colors", "stable", 1)
-    following = asyncio.create_task(ModelControl(tmp_path, repository, None, None).watch_traffic())
+    following = asyncio.create_task(ModelControl(tmp_path, repository, None, None, None).watch_traffic())
     await until(lambda: repository.default_version("colors") == 1)
     yield repository
     following.cancel()

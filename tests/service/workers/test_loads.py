@@ -354,7 +354,7 @@ async def test_a_version_takes_over_callers_when_all_who_serve_have_it(told):
     told.prove(1, workers[0])
     told.loads.settle(workers, 3)
     assert first.done()  # nobody was answered before
-    second, other = told.loads.add(version(2, 2)), told.add(3)
+    second, other = told.loads.add(version(2, 2), lambda: True), told.add(3)
     for worker in workers[:2]:
         worker.models.add(1)
         told.prove(2, worker)
@@ -364,13 +364,24 @@ async def test_a_version_takes_over_callers_when_all_who_serve_have_it(told):
     assert other.done()  # it has no callers
 
 
+async def test_a_version_whose_callers_have_been_given_to_another_meanwhile_waits_for_nobody(told):
+    workers, takes_over = [slot(number, 1) for number in range(3)], [True]
+    waiting = told.loads.add(version(2, 2), lambda: takes_over[0])
+    told.prove(2, workers[0])
+    told.loads.settle(workers, 3)
+    assert not waiting.done()
+    takes_over[0] = False
+    told.loads.settle(workers, 3)
+    assert waiting.done()
+
+
 @pytest.mark.parametrize("why", ["has it", "refuses it", "has died", "is withheld"])
 async def test_a_version_waits_for_the_last_worker_that_serves(told, why):
     told.loads.add(version(1, 1))
     workers = [slot(number, 1) for number in range(2)]
     told.prove(1, workers[0])
     told.loads.settle(workers, 2)
-    second = told.loads.add(version(2, 2))
+    second = told.loads.add(version(2, 2), lambda: True)
     told.prove(2, workers[0])
     told.loads.settle(workers, 2)
     assert not second.done()
