@@ -34,7 +34,9 @@ class Known:
     proven: Loaded | None = None
     deaths: int = 0
     apart: bool = False
-    """Whether a worker that loads it must have nothing else to do: one has died of this, or of a batch beside it."""
+    """Whether a worker that loads it must have nothing else to do: one has died of this or of a batch beside it, or has
+    found no time.
+    """
     withheld: str = ""
     """Why no further worker gets it."""
 
@@ -100,8 +102,8 @@ class Loads:
 
     def _order(self, slot: WorkerSlot, known: Known) -> tuple[WorkerSlot, Load]:
         slot.loading = known.order.model
-        slot.beside = bool(slot.models) and not known.apart
-        return slot, known.order._replace(gently=slot.beside or slot.extra)
+        slot.beside = (bool(slot.models) or slot.extra) and not known.apart
+        return slot, known.order._replace(gently=slot.beside)
 
     def _prover(self, runners: list[WorkerSlot]) -> WorkerSlot | None:
         """A worker that may die without any model being missed: others have all its models. Who loads does not count,

@@ -48,7 +48,7 @@ class WorkerSlot:
     loading: int | None = None
     """Which it proves now."""
     beside: bool = False
-    """Whether it does so beside its batches."""
+    """Whether it does so beside batches, its own or others'."""
     loading_since: float = 0.0
     """Point of `time.monotonic()`."""
     trying: str = ""
@@ -74,8 +74,13 @@ class WorkerSlot:
 
     def away(self, now: float) -> bool:
         """Whether it takes no batch before its load is done; on a CPU also if its batches leave no time for that."""
-        starved = self.role == "whole" and now >= self.loading_since + BESIDE_S
+        starved = self.takes_idle_time and now >= self.loading_since + BESIDE_S
         return self.loading is not None and (starved or not self.beside)
+
+    @property
+    def takes_idle_time(self) -> bool:
+        """Whether its load takes only time that nobody else wants."""
+        return self.beside and self.role == "whole"
 
     def has_room(self, depth: int, now: float) -> bool:
         """Whether it can be given another batch: it has fewer than `depth`, or the one that it has is nearly done. Then

@@ -13,7 +13,7 @@ from taxon.service.workers.layout import Layout
 from taxon.service.workers.places import Places
 from taxon.service.workers.worker_process import StartWorker
 from taxon.service.workers.worker_protocol import Role
-from taxon.service.workers.worker_slot import WorkerSlot
+from taxon.service.workers.worker_slot import BESIDE_S, WorkerSlot
 
 # After which a worker for a proof is tried again, if it cannot be started.
 EXTRA_PAUSE_S = 3.0
@@ -108,8 +108,11 @@ class WorkerSlots:
         slot.watch(self._loop.call_later(self._patience.run_s, self._kill, slot, "a batch"))
 
     def watch_load(self, slot: WorkerSlot) -> None:
-        """Kills a worker that takes too long over a load, from now on."""
-        slot.watch_load(self._loop.call_later(self._patience.load_s, self._kill, slot, "a load"))
+        """Kills a worker that takes too long over a load, from now on. One for proofs that takes only idle time begins
+        again soon: others get more by taking no batches, it has none.
+        """
+        most_s = BESIDE_S if slot.extra and slot.takes_idle_time else self._patience.load_s
+        slot.watch_load(self._loop.call_later(min(most_s, self._patience.load_s), self._kill, slot, "a load"))
 
     def watch_next(self, slot: WorkerSlot) -> None:
         """Watches the batch that a worker does next, if any."""
@@ -155,7 +158,10 @@ class WorkerSlots:
         self._on_start()
 
     def _kill(self, slot: WorkerSlot, over: Literal["a batch", "a load"]) -> None:
-        log.error("worker hangs, killing it", worker=slot.number, over=over)
+        if slot.extra and slot.takes_idle_time:
+            log.warning("load finds no idle time, beginning it again among batches", worker=slot.number)
+        else:
+            log.error("worker hangs, killing it", worker=slot.number, over=over)
         slot.hangs = over
         slot.handle.kill()
 
@@ -170,7 +176,7 @@ class WorkerSlots:
         if out_of_memory:
             log.error("the container's memory was exceeded", worker=slot.number)
         self._on_death(slot, status, status != KILLED or out_of_memory)
-        if slot.extra:
+        if slot.extra and not slot.hangs:
             log.error("worker died while proving a model", status=status)
-        elif not self.places.closing:
+        elif not slot.extra and not self.places.closing:
             self.places.replace(slot.number, status)

@@ -299,8 +299,24 @@ async def test_an_extra_worker_that_hangs_is_ended(opened):
     one.pool._slots._patience = Patience(60, 0.01)
     bad = await one.begin_load("bad")
     assert "ended twice" in bad.refused
+    assert len(one.workers.extras) == 3  # the first may have found no idle time
     assert all(extra.killed for extra in one.workers.extras)
     assert one.workers[0].models == {1}
+
+
+async def test_a_proof_that_finds_no_idle_time_begins_again_among_batches(opened, monkeypatch):
+    """Else a server of one worker that is always asked would refuse what it has no time to load."""
+    monkeypatch.setattr(worker_slots, "BESIDE_S", 0.01)
+    one = opened(workers=1)
+    await one.load("healthy")
+    loading = one.begin_load("heavy")
+    await until(lambda: len(one.workers.extras) == 2)
+    assert [extra.told(Load)[0].gently for extra in one.workers.extras] == [True, False]
+    await asyncio.sleep(0.05)
+    one.workers.extras[1].prove()
+    await settled()
+    one.workers[0].prove()
+    assert not (await loading).refused
 
 
 async def test_extra_workers_that_cannot_be_started_are_tried_again_but_not_more_and_more_often(opened, monkeypatch):
