@@ -6,7 +6,7 @@ import asyncio
 import re
 import threading
 import time
-from collections.abc import Awaitable, Callable, Container, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Coroutine, Iterable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ class ModelControl:
         self._heard = heard
         self._turn = asyncio.Lock()
         self._traffic_seen: dict[str, tuple[int, ...]] = {}
+        self._named: set[tuple[str, int]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def load_all(self) -> None:
@@ -107,7 +108,7 @@ class ModelControl:
                 await self.remove(name, version)
 
     async def remove(self, name: str, version: int) -> None:
-        """Ends the serving of a version that the folder has no more; what has come in is answered."""
+        """Forgets a version that the folder has no more, and ends its serving; what has come in is answered."""
         await self._finish(self._remove_in_turn(name, version))
 
     def close(self) -> None:
@@ -144,10 +145,9 @@ class ModelControl:
     async def _remove_in_turn(self, name: str, version: int) -> None:
         async with self._turn:
             model = self._repository.known.models.get(name, {}).get(version)
-            if model is None:
-                return
-            self._repository.retire(model, "it is not in the folder any more")
-            await self._end(model)
+            if model is not None:
+                self._repository.retire(model, "it is not in the folder any more")
+                await self._end(model)
             self._repository.forget(name, version)
             log.info("version has left", model=name, version=version)
 
@@ -168,11 +168,22 @@ class ModelControl:
         """
         over = threading.Event()
         try:
-            while True:
-                await asyncio.to_thread(self._await_traffic, over)
-                await self.look_at_traffic()
+            async with asyncio.TaskGroup() as loads:
+                while True:
+                    await asyncio.to_thread(self._await_traffic, over)
+                    for name, versions in (await self._look_at_traffic()).items():
+                        loads.create_task(self._load_named(name, versions))
         finally:
             over.set()
+
+    async def _load_named(self, name: str, versions: Set[int]) -> None:
+        """Loads what a declaration names; meanwhile others are followed."""
+        orders = {(name, version) for version in versions}
+        self._named |= orders
+        try:
+            await self._finish(self._load_in_turn([name], versions))
+        finally:
+            self._named -= orders
 
     def _await_traffic(self, over: threading.Event) -> None:
         """Blocks until something may have changed. On one thread: handing each look to another costs ten times what
@@ -183,15 +194,17 @@ class ModelControl:
             if any(self._traffic_seen.get(name, (0,)) != folder.traffic_print(self._root, name) for name in names):
                 return
 
-    async def look_at_traffic(self) -> None:
-        """Looks once."""
+    async def _look_at_traffic(self) -> dict[str, Set[int]]:
+        """Looks once. Returns versions that are named and that nobody has tried, by model."""
         names = sorted({state.name for state in self._repository.index()})
+        untried: dict[str, Set[int]] = {}
         for name, traffic in (await asyncio.to_thread(self._changed_traffic, names)).items():
             self._repository.declare(name, traffic)
-            missing = traffic.versions - set(self._repository.versions(name))
             tried = {state.version for state in self._repository.index() if state.name == name}
-            if missing - tried:
-                await self._finish(self._load_in_turn([name], missing - tried))
+            tried |= {version for other, version in self._named if other == name}
+            if traffic.versions - tried:
+                untried[name] = traffic.versions - tried
+        return untried
 
     def _changed_traffic(self, names: Iterable[str]) -> dict[str, Traffic]:
         changed = {}
