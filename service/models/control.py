@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Container, Coroutine, Iterable, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -27,6 +27,8 @@ MOST_AT_ONCE = 2
 TRAFFIC_PERIOD_S = 0.2
 # A file can change twice within one tick of its file system's clock: what is so young is read again.
 SETTLED_NS = 1_000_000_000
+
+Done = TypeVar("Done")
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +62,7 @@ class ModelControl:
         self._turn = asyncio.Lock()
         self._traffic_seen: dict[str, tuple[int, ...]] = {}
         self._named: set[tuple[str, int]] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def load_all(self) -> None:
         """Loads every version of every model; each is served as soon as it is proven. Refusals are logged."""
@@ -78,9 +80,8 @@ class ModelControl:
         """
         if not re.fullmatch(NAME_PATTERN, name):
             raise FieldInvalidError("model_name", f"must match {NAME_PATTERN}")
-        await self._finish(self._load_in_turn([name]))
+        mine = await self._finish(self._load_in_turn([name]))
         await self._heard(0)
-        mine = [state for state in self._repository.index() if state.name == name]
         if not mine:
             raise ModelNotFoundError(name, "", f"failed to load {name!r}: the repository has no such model")
         numbered = [state for state in mine if state.version != NO_VERSION]
@@ -116,16 +117,18 @@ class ModelControl:
         for task in self._tasks:
             task.cancel()
 
-    async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _finish(self, work: Coroutine[Any, Any, Done]) -> Done:
         """Does work to its end, even if the caller leaves: a model half loaded would stay so."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
 
-    async def _load_in_turn(self, names: Sequence[str], only: Container[int] | None = None) -> None:
+    async def _load_in_turn(self, names: Sequence[str], only: Container[int] | None = None) -> list[VersionState]:
+        """Returns what the models' versions are then: whose turn is next may change it."""
         async with self._turn:
             await self._load(names, only)
+            return [state for state in self._repository.index() if state.name in names]
 
     async def _unload_in_turn(self, name: str) -> None:
         async with self._turn:

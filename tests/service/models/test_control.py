@@ -71,6 +71,16 @@ async def test_a_graph_is_read_again_under_load(serve, tmp_path):
             assert all(response.outputs for response in await asyncio.gather(*calls))
 
 
+async def test_a_load_is_answered_by_what_came_of_it_though_an_unload_follows_at_once(serve, models):
+    async with serve(models, *CONTROL) as running:
+        stub = stub_of(running)
+        for _ in range(5):
+            load = stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="colors"))
+            unload = stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="colors"))
+            assert (await load).is_loaded
+            assert (await unload).is_unloaded
+
+
 async def test_who_loads_and_unloads_is_answered_once_every_front_knows(serve, models, monkeypatch):
     """And no model ends before: who has not heard of it would send callers there."""
     async with serve(models, *CONTROL) as running:
