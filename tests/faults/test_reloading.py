@@ -4,8 +4,10 @@ stays what it was.
 `TAXON_FAULT_VERSIONS=200 make test-faults` has so many; by default there are a few.
 """
 
+import contextlib
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -106,3 +108,35 @@ def test_a_graph_is_read_again_and_again_under_load(serve, models, fronts):
     assert lost == []
     assert answered[1] > 100
     assert answered[120] > 20
+
+
+@pytest.mark.parametrize("stopped_s", [0.5, 5.0])
+def test_a_load_is_answered_when_every_front_knows_unless_one_hangs(serve, models, stopped_s):
+    toy_bundle(models, "other")
+    server = serve("--workers", "2", "--fronts", "2", "--model-control", "explicit")
+    with contextlib.ExitStack() as stack:
+        channels = [stack.enter_context(grpc.insecure_channel(server.address, PLAIN)) for _ in range(16)]
+        for channel in channels:
+            grpc.channel_ready_future(channel).result(20)
+        stubs = [GRPCInferenceServiceStub(channel) for channel in channels]
+        stubs[0].RepositoryModelUnload(oip.RepositoryModelUnloadRequest(model_name="other"), timeout=20)
+        ready = oip.ModelReadyRequest(name="other")
+        assert not any(stub.ModelReady(ready, timeout=20).ready for stub in stubs)
+        stopped = server.fronts()[0]
+        os.kill(stopped, signal.SIGSTOP)
+        calls = [stub.ModelReady.future(ready, timeout=20) for stub in stubs]
+        time.sleep(0.2)
+        free = [stub for stub, call in zip(stubs, calls, strict=True) if call.done()]
+        assert 0 < len(free) < len(stubs)
+        began = time.monotonic()
+        resumed = threading.Timer(stopped_s, os.kill, (stopped, signal.SIGCONT))
+        resumed.start()
+        free[0].RepositoryModelLoad(oip.RepositoryModelLoadRequest(model_name="other"), timeout=20)
+        took = time.monotonic() - began
+        if stopped_s < 1:
+            assert stopped_s <= took
+            assert all(stub.ModelReady(ready, timeout=20).ready for stub in stubs)
+        else:
+            assert took < stopped_s - 1
+            assert all(stub.ModelReady(ready, timeout=20).ready for stub in free)
+        resumed.join()
