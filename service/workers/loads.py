@@ -149,7 +149,7 @@ class Loads:
         known = None if slot.loading is None else self._known.get(slot.loading)
         if known is None or (known.proven and not (of_its_work or slot.hangs)):
             return
-        if slot.beside and (slot.batches or slot.hangs == "a load"):
+        if slot.beside and (slot.batches or slot.hangs in ("a load", "a wait for idle time")):
             known.apart = True
             return
         if slot.batches and slot.hangs != "a load":

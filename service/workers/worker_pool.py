@@ -142,7 +142,7 @@ class WorkerPool:
             return
         for slot, load in self._loads.orders(self._slots):
             slot.handle.send(load)
-            slot.loading_since = time.monotonic()
+            slot.loading_since, slot.busy_s = time.monotonic(), 0.0
             self._slots.watch_load(slot)
 
     def _receive(self, slot: WorkerSlot, message: Any) -> None:

@@ -13,7 +13,7 @@ from taxon.service.workers.layout import Layout
 from taxon.service.workers.places import Places
 from taxon.service.workers.worker_process import StartWorker
 from taxon.service.workers.worker_protocol import Role
-from taxon.service.workers.worker_slot import BESIDE_S, WorkerSlot
+from taxon.service.workers.worker_slot import BESIDE_S, BUSY_SHARE, WorkerSlot
 
 # After which a worker for a proof is tried again, if it cannot be started.
 EXTRA_PAUSE_S = 3.0
@@ -108,11 +108,19 @@ class WorkerSlots:
         slot.watch(self._loop.call_later(self._patience.run_s, self._kill, slot, "a batch"))
 
     def watch_load(self, slot: WorkerSlot) -> None:
-        """Kills a worker that takes too long over a load, from now on. One for proofs that takes only idle time begins
-        again soon: others get more by taking no batches, it has none.
-        """
-        most_s = BESIDE_S if slot.extra and slot.takes_idle_time else self._patience.load_s
-        slot.watch_load(self._loop.call_later(min(most_s, self._patience.load_s), self._kill, slot, "a load"))
+        """Kills a worker that takes too long over a load, from now on."""
+        patience_s = self._patience.load_s
+        if slot.extra and slot.takes_idle_time and patience_s > BESIDE_S:
+            slot.watch_load(self._loop.call_later(BESIDE_S, self._watch_proof, slot))
+        else:
+            slot.watch_load(self._loop.call_later(patience_s, self._kill, slot, "a load"))
+
+    def _watch_proof(self, slot: WorkerSlot) -> None:
+        """Has a proof that found no idle time begin again; others get it by taking no batches, who proves has none."""
+        if slot.handle.cpu_s() < BUSY_SHARE * BESIDE_S:
+            self._kill(slot, "a wait for idle time")
+        else:
+            slot.watch_load(self._loop.call_later(self._patience.load_s - BESIDE_S, self._kill, slot, "a load"))
 
     def watch_next(self, slot: WorkerSlot) -> None:
         """Watches the batch that a worker does next, if any."""
@@ -157,11 +165,8 @@ class WorkerSlots:
         self._retrying = False
         self._on_start()
 
-    def _kill(self, slot: WorkerSlot, over: Literal["a batch", "a load"]) -> None:
-        if slot.extra and slot.takes_idle_time:
-            log.warning("load finds no idle time, beginning it again among batches", worker=slot.number)
-        else:
-            log.error("worker hangs, killing it", worker=slot.number, over=over)
+    def _kill(self, slot: WorkerSlot, over: Literal["a batch", "a load", "a wait for idle time"]) -> None:
+        log.error("worker hangs, killing it", worker=slot.number, over=over)
         slot.hangs = over
         slot.handle.kill()
 

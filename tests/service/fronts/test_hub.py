@@ -342,11 +342,13 @@ async def test_a_front_finds_its_own_program_wherever_the_server_was_started(tmp
         assert await messages.get() == Listening()
         front.send(Ask(4, "statistics"))
         assert await messages.get() == Told(4, {})
+        assert 0.05 < front.cpu_s() < 60
         os.kill(front.pid, 15)  # to the whole group: only its owner drains
         front.send(Drain())
         await ended.wait()
     front.close()
     assert front.wait() == 0
+    assert front.cpu_s() == 0.0
     arena.close()
 
 

@@ -239,13 +239,16 @@ async def test_workers_with_models_load_beside_their_batches(told):
     (ordered,) = told.loads.orders([serving, other])
     assert ordered[1].gently
     assert serving.has_room(1, 0.0)
-    serving.loading_since = 5.0
+    serving.loading_since, serving.busy_s = 5.0, 0.9 * BESIDE_S
     assert serving.has_room(1, 5.0 + BESIDE_S - 1)
     assert not serving.has_room(1, 5.0 + BESIDE_S)  # its batches have left the load no time
+    serving.busy_s = 0.1 * BESIDE_S
+    assert serving.has_room(1, 5.0 + BESIDE_S)  # they have left it some: it is long
     serving.loading = None
     (ordered, *_) = told.loads.orders([running, serving])
     assert ordered[0] is running
     assert ordered[1].gently
+    running.busy_s = BESIDE_S
     assert running.has_room(1, BESIDE_S)  # on a GPU a load need not wait for idle time
 
 
