@@ -155,7 +155,13 @@ class Server:
             lambda number, reason: self._control.lose(number, reason),
             memory.decoding_bytes,
         )
-        self._control = ModelControl(settings.models, self.repository, self.pool, self.metrics.on_batch)
+        self._control = ModelControl(
+            settings.models,
+            self.repository,
+            self.pool,
+            self.metrics.on_batch,
+            lambda model: self.fronts.heard(model),
+        )
         self.fronts = self._speak(board, arenas, memory)
         self._let_in(self._entry_files.entry)
         self._readings = self._page_registry()
@@ -192,7 +198,7 @@ class Server:
         stopped = asyncio.create_task(self._stop.wait())
         try:
             if settings.admin_port is not None:
-                self._admin = admin_front(settings, self.repository, self._control, self.metrics)
+                self._admin = admin_front(settings, self.repository, self._control, self.metrics, self.fronts.heard)
                 self._admin.let_in(self._entry_files.entry)
                 self.admin_port = await self._admin.start(f"{settings.admin_host}:{settings.admin_port}")
             working = [asyncio.create_task(self._load()), asyncio.create_task(self._control.watch_traffic())]

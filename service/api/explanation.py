@@ -51,15 +51,16 @@ class ExplanationService(pb_grpc.ExplanationServiceServicer):
             raise PictureTooLargeError(len(request.image), self._limits)
         model = self._repository.find_classifier(request.model_name, request.model_version)
         calls.found(model.name, model.version)
-        told = await self._explaining.explain(
-            request.image,
-            model,
-            request.label,
-            METHODS[request.method],
-            until,
-            draw=request.include_overlay,
-            max_neighbors=request.max_neighbors,
-        )
+        with self._repository.holds.held(model.number):
+            told = await self._explaining.explain(
+                request.image,
+                model,
+                request.label,
+                METHODS[request.method],
+                until,
+                draw=request.include_overlay,
+                max_neighbors=request.max_neighbors,
+            )
         call = calls.current.get()
         rows, columns = told.heat.shape
         return pb.ExplainResponse(

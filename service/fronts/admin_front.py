@@ -1,5 +1,7 @@
 """The port of operators: `taxon.v1.ModelAdminService`, in the process that owns the workers, apart from callers."""
 
+from collections.abc import Awaitable, Callable
+
 import grpc
 
 from taxon.service.access.door import Door
@@ -68,10 +70,16 @@ class AdminFront:
         await self._server.stop(None)
 
 
-def admin_front(settings: Settings, repository: Repository, control: Control, metrics: Metrics) -> AdminFront:
+def admin_front(
+    settings: Settings,
+    repository: Repository,
+    control: Control,
+    metrics: Metrics,
+    heard: Callable[[], Awaitable[None]],
+) -> AdminFront:
     """The admin port of a server, in the process that owns its models."""
     calls = Calls(AccessLog(settings.access_log_sample), metrics.count_request)
-    service = ModelAdminService(repository, control, Declaring(settings.models, repository))
+    service = ModelAdminService(repository, control, Declaring(settings.models, repository, heard))
     # A board of its own: what operators do counts for nothing at the port of callers.
     own_door = door(settings, metrics, calls, Board(1), 0)
     return AdminFront(service, calls, own_door, reflects=settings.reflection)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from taxon.service.errors import NotServingError
 from taxon.service.fronts.front_protocol import Ask, Told
 
-What = Literal["load", "unload", "statistics", "metrics", "recall"]
+What = Literal["load", "unload", "statistics", "metrics", "recall", "heard"]
 Answer = Callable[[Ask], Awaitable[Any]]
 
 

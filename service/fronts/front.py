@@ -197,6 +197,10 @@ class Front:
         self.metrics.keep_versions({(model.name, model.version) for model in models})
         self.readiness.set_serving(serving)
 
+    async def heard(self, model: int = 0) -> None:
+        """Returns once calls go by what `update` told last, and none holds this model any more."""
+        await self._repository.holds.let_go(model)
+
     def recall(self, request_id: str) -> Subject | None:
         """What this front remembers of an answer."""
         return self._keeper.recall(request_id) if self._keeper else None

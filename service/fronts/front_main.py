@@ -91,6 +91,8 @@ class FrontProcess:
             return dict(self._metrics.statistics.all)
         if ask.what == "recall":
             return self._front.recall(ask.name)
+        if ask.what == "heard":
+            return await self._front.heard(int(ask.name))
         return list(self._metrics.registry.collect())
 
 

@@ -63,7 +63,7 @@ class Ask(NamedTuple):
 
     number: int
     """Of the asker's own."""
-    what: Literal["load", "unload", "statistics", "metrics", "recall"]
+    what: Literal["load", "unload", "statistics", "metrics", "recall", "heard"]
     name: str = ""
 
 

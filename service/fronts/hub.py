@@ -142,6 +142,8 @@ class Hub:
             self._loop.call_soon(self._tell)
 
     def _tell(self) -> None:
+        if not self._telling:
+            return
         self._telling = False
         for front in self._fronts.values():
             front.process.send(self._update)
@@ -158,9 +160,16 @@ class Hub:
         """What any front remembers of an answer; None if none does."""
         return next((found for found in await self._all("recall", request_id) if found is not None), None)
 
-    async def _all(self, what: Any, name: str = "") -> list[Any]:
+    async def heard(self, model: int = 0) -> None:
+        """Returns once all calls go by what `update` told last, and none holds this model any more. A front that does
+        not answer is not waited for longer than a call may last.
+        """
+        self._tell()  # questions come behind it
+        await self._all("heard", str(model), TELL_S + (self._settings.max_call_seconds if model else 0.0))
+
+    async def _all(self, what: Any, name: str = "", within_s: float = TELL_S) -> list[Any]:
         async def one(front: FrontHandle) -> Any:
-            async with asyncio.timeout(TELL_S):
+            async with asyncio.timeout(within_s):
                 return await front.asking.ask(what, name)
 
         asked = await asyncio.gather(*(one(front) for front in self._fronts.values()), return_exceptions=True)

@@ -6,9 +6,9 @@ import asyncio
 import re
 import threading
 import time
-from collections.abc import Callable, Container, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Coroutine, Iterable, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -28,6 +28,8 @@ TRAFFIC_PERIOD_S = 0.2
 # A file can change twice within one tick of its file system's clock: what is so young is read again.
 SETTLED_NS = 1_000_000_000
 
+Done = TypeVar("Done")
+
 log = structlog.get_logger(__name__)
 
 
@@ -40,6 +42,7 @@ class ModelControl:
         repository: Repository,
         pool: WorkerPool,
         on_batch: Callable[[str, int], OnBatch],
+        heard: Callable[[int], Awaitable[None]],
     ) -> None:
         """Loads nothing yet.
 
@@ -48,14 +51,18 @@ class ModelControl:
             repository: Where proven models are published.
             pool: What proves and runs them.
             on_batch: Makes what is told of the batches of one version of a model.
+            heard: Returns once every front knows what the repository knows, and no call holds this model any more; 0:
+                none.
         """
         self._root = root
         self._repository = repository
         self._pool = pool
         self._on_batch = on_batch
+        self._heard = heard
         self._turn = asyncio.Lock()
         self._traffic_seen: dict[str, tuple[int, ...]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._named: set[tuple[str, int]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def load_all(self) -> None:
         """Loads every version of every model; each is served as soon as it is proven. Refusals are logged."""
@@ -73,8 +80,8 @@ class ModelControl:
         """
         if not re.fullmatch(NAME_PATTERN, name):
             raise FieldInvalidError("model_name", f"must match {NAME_PATTERN}")
-        await self._finish(self._load_in_turn([name]))
-        mine = [state for state in self._repository.index() if state.name == name]
+        mine = await self._finish(self._load_in_turn([name]))
+        await self._heard(0)
         if not mine:
             raise ModelNotFoundError(name, "", f"failed to load {name!r}: the repository has no such model")
         numbered = [state for state in mine if state.version != NO_VERSION]
@@ -89,6 +96,7 @@ class ModelControl:
             ModelNotFoundError: There is no such model.
         """
         await self._finish(self._unload_in_turn(name))
+        await self._heard(0)
 
     async def load_versions(self, name: str, versions: Container[int]) -> None:
         """Loads some versions of a model, beside what is served of it; refusals are logged. Versions of a graph that
@@ -101,7 +109,7 @@ class ModelControl:
                 await self.remove(name, version)
 
     async def remove(self, name: str, version: int) -> None:
-        """Ends the serving of a version that the folder has no more; what has come in is answered."""
+        """Forgets a version that the folder has no more, and ends its serving; what has come in is answered."""
         await self._finish(self._remove_in_turn(name, version))
 
     def close(self) -> None:
@@ -109,16 +117,18 @@ class ModelControl:
         for task in self._tasks:
             task.cancel()
 
-    async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _finish(self, work: Coroutine[Any, Any, Done]) -> Done:
         """Does work to its end, even if the caller leaves: a model half loaded would stay so."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
 
-    async def _load_in_turn(self, names: Sequence[str], only: Container[int] | None = None) -> None:
+    async def _load_in_turn(self, names: Sequence[str], only: Container[int] | None = None) -> list[VersionState]:
+        """Returns what the models' versions are then: whose turn is next may change it."""
         async with self._turn:
             await self._load(names, only)
+            return [state for state in self._repository.index() if state.name in names]
 
     async def _unload_in_turn(self, name: str) -> None:
         async with self._turn:
@@ -130,7 +140,7 @@ class ModelControl:
             for model in retired:
                 repository.retire(model, "unloaded")
                 repository.note(VersionState(model.name, model.version, "UNLOADING"))
-            await asyncio.gather(*(self._pool.unload(model.number) for model in retired))
+            await asyncio.gather(*(self._end(model) for model in retired))
             for state in mine:
                 repository.note(VersionState(state.name, state.version, "UNAVAILABLE", "unloaded"))
             log.info("unloaded", model=name, versions=[model.version for model in retired])
@@ -138,12 +148,16 @@ class ModelControl:
     async def _remove_in_turn(self, name: str, version: int) -> None:
         async with self._turn:
             model = self._repository.known.models.get(name, {}).get(version)
-            if model is None:
-                return
-            self._repository.retire(model, "it is not in the folder any more")
-            await self._pool.unload(model.number)
+            if model is not None:
+                self._repository.retire(model, "it is not in the folder any more")
+                await self._end(model)
             self._repository.forget(name, version)
             log.info("version has left", model=name, version=version)
+
+    async def _end(self, model: Model) -> None:
+        """Has workers forget what nobody finds any more, once nobody runs it."""
+        await self._heard(model.number)
+        await self._pool.unload(model.number)
 
     def lose(self, number: int, reason: str) -> None:
         """A model that was served can be run no more."""
@@ -157,11 +171,22 @@ class ModelControl:
         """
         over = threading.Event()
         try:
-            while True:
-                await asyncio.to_thread(self._await_traffic, over)
-                await self.look_at_traffic()
+            async with asyncio.TaskGroup() as loads:
+                while True:
+                    await asyncio.to_thread(self._await_traffic, over)
+                    for name, versions in (await self._look_at_traffic()).items():
+                        loads.create_task(self._load_named(name, versions))
         finally:
             over.set()
+
+    async def _load_named(self, name: str, versions: Set[int]) -> None:
+        """Loads what a declaration names; meanwhile others are followed."""
+        orders = {(name, version) for version in versions}
+        self._named |= orders
+        try:
+            await self._finish(self._load_in_turn([name], versions))
+        finally:
+            self._named -= orders
 
     def _await_traffic(self, over: threading.Event) -> None:
         """Blocks until something may have changed. On one thread: handing each look to another costs ten times what
@@ -172,15 +197,17 @@ class ModelControl:
             if any(self._traffic_seen.get(name, (0,)) != folder.traffic_print(self._root, name) for name in names):
                 return
 
-    async def look_at_traffic(self) -> None:
-        """Looks once."""
+    async def _look_at_traffic(self) -> dict[str, Set[int]]:
+        """Looks once. Returns versions that are named and that nobody has tried, by model."""
         names = sorted({state.name for state in self._repository.index()})
+        untried: dict[str, Set[int]] = {}
         for name, traffic in (await asyncio.to_thread(self._changed_traffic, names)).items():
             self._repository.declare(name, traffic)
-            missing = traffic.versions - set(self._repository.versions(name))
             tried = {state.version for state in self._repository.index() if state.name == name}
-            if missing - tried:
-                await self._finish(self._load_in_turn([name], missing - tried))
+            tried |= {version for other, version in self._named if other == name}
+            if traffic.versions - tried:
+                untried[name] = traffic.versions - tried
+        return untried
 
     def _changed_traffic(self, names: Iterable[str]) -> dict[str, Traffic]:
         changed = {}
@@ -241,14 +268,20 @@ class ModelControl:
         if one.refused:
             self._refuse(one, one.refused)
             return
-        loaded = await self._pool.load(one.name, one.version, one.config, self._on_batch(one.name, one.version))
+        loaded = await self._pool.load(
+            one.name,
+            one.version,
+            one.config,
+            self._on_batch(one.name, one.version),
+            lambda: self._repository.takes_over(one.name, one.version),
+        )
         if loaded.refused:
             self._refuse(one, loaded.refused)
             return
         _tell(loaded)
         replaced = self._repository.publish(model_of(loaded))
         if replaced:
-            await self._pool.unload(replaced.number)
+            await self._end(replaced)
 
     def _refuse(self, one: Found, reason: str) -> None:
         log.error("model refused", model=one.name, version=one.version, reason=reason)

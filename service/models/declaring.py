@@ -3,7 +3,7 @@ repository, so that it outlives this server and holds for others.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import structlog
@@ -28,15 +28,17 @@ class Declaring:
     changed.
     """
 
-    def __init__(self, root: Path, repository: Repository) -> None:
+    def __init__(self, root: Path, repository: Repository, heard: Callable[[], Awaitable[None]]) -> None:
         """Changes nothing yet.
 
         Args:
             root: The folder.
             repository: What is served, which is told at once.
+            heard: Returns once every front knows what the repository knows.
         """
         self._root = root
         self._repository = repository
+        self._heard = heard
 
     async def set_default(self, name: str, version: str, reason: str) -> None:
         """Makes a version the default, and records it. One that is the default already stays so."""
@@ -119,6 +121,7 @@ class Declaring:
             log.warning("traffic was not changed", model=name, reason=str(error))
             raise RepositoryUnusableError(f"the repository cannot be changed: {_why(error)}") from error
         self._repository.declare(name, declared)
+        await self._heard()
         log.info("traffic was changed by call", model=name, **declared.model_dump(exclude_none=True))
 
 

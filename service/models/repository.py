@@ -11,6 +11,7 @@ import structlog
 
 from taxon.bundle.traffic import STABLE, Traffic
 from taxon.service.errors import FieldInvalidError, ModelNotFoundError, NotServingError
+from taxon.service.models.holds import Holds
 from taxon.service.models.model import NO_VERSION, Model, VersionState
 from taxon.service.models.trials import Role, Stopped, TrafficTrial, trial_of
 
@@ -47,6 +48,8 @@ class Repository:
             on_change: Told after every change.
         """
         self.known = Known()
+        self.holds = Holds()
+        """Which of them calls are not done with; in a front of its own, its calls."""
         self._on_change = on_change
 
     def __len__(self) -> int:
@@ -135,6 +138,19 @@ class Repository:
             log.info("default version", model=name, version=after, before=before)
         elif stable is not None and after != stable and stable not in served and after is not None:
             log.warning("the label names a version that is not served", model=name, version=stable, serving=after)
+
+    def takes_over(self, name: str, version: int) -> bool:
+        """Whether calls that are answered now would go to this version instead, were it served from now on: all that
+        name none or this one, or the canary's share.
+        """
+        known = self.known
+        default = known.defaults.get(name)
+        if default is None or known.loading:  # whoever has a model first begins to answer
+            return False
+        declared, stable = known.traffic.get(name, Traffic()), self._labels(name).get(STABLE)
+        is_canary = declared.canary is not None and declared.canary.version == version
+        is_default = version == stable if stable is not None else version > default
+        return is_default or is_canary or version in known.models[name]
 
     def find(self, name: str, version: str) -> Model:
         """The model that a call names.

@@ -82,7 +82,8 @@ class Watch:
             mine = {version for version in changed if version[0] == name}
             self._tried |= {version: now.versions[version] for version in mine}
             await self._control.load_versions(name, {number for _, number in mine})
-        for name, number in sorted(served - now.versions.keys() - before.versions.keys()):
+        known = served | {(state.name, state.version) for state in self._repository.refused()}
+        for name, number in sorted(known - now.versions.keys() - before.versions.keys()):
             if name not in now.unreadable:
                 await self._control.remove(name, number)
 

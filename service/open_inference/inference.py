@@ -119,8 +119,9 @@ class Inference:
                 return await pipeline.run(model, payload, deadline, priority)
 
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(run(payload)) for payload in payloads]
+            with self._repository.holds.held(model.number):
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(run(payload)) for payload in payloads]
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
         return [task.result() for task in tasks]

@@ -1,10 +1,12 @@
 """A process of a server and the channel to it: how it is started and ended, and how it begins."""
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from taxon.service.workers.channel import Channel, socket_pair
@@ -57,6 +59,15 @@ class ChildProcess:
             theirs.close()
         self.channel = Channel(ours, on_message, on_end)
         self.pid = self._popen.pid
+
+    def cpu_s(self) -> float:
+        """What it has computed, on all cores together; 0 if it has ended."""
+        try:
+            facts = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return 0.0
+        user, system = facts.rpartition(")")[2].split()[11:13]  # see proc(5); the name before may hold spaces
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def send(self, message: object) -> None:
         """Tells it something."""

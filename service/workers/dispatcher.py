@@ -105,8 +105,10 @@ class Dispatcher:
         batch = slot.batches.popleft()
         self._slots.places.works(slot.number)
         self._slots.watch_next(slot)
+        now = time.monotonic()
+        slot.busy_s += now - batch.began_at
         if slot.batches:
-            following, now = slot.batches[0], time.monotonic()
+            following = slot.batches[0]
             following.began_at, following.ends_at = now, following.ends_at + now - following.began_at
         if isinstance(done, Done):
             self._deliver(batch, done)

@@ -29,10 +29,14 @@ class Known:
     order: Load
     answer: "asyncio.Future[Loaded]"
     """Set once it may be served and a worker has it, or once it is refused."""
+    takes_over: Callable[[], bool]
+    """Whether callers whom another version answers now will be its own from the moment it is answered."""
     proven: Loaded | None = None
     deaths: int = 0
     apart: bool = False
-    """Whether a worker that loads it must have nothing else to do: one has died of this, or of a batch beside it."""
+    """Whether a worker that loads it must have nothing else to do: one has died of this or of a batch beside it, or has
+    found no time.
+    """
     withheld: str = ""
     """Why no further worker gets it."""
 
@@ -56,10 +60,15 @@ class Loads:
         self._on_lost = on_lost
         self._known: dict[int, Known] = {}
 
-    def add(self, order: Load) -> "asyncio.Future[Loaded]":
-        """Takes on a model; the future has the answer. Call `orders` then."""
+    def add(self, order: Load, takes_over: Callable[[], bool] = lambda: False) -> "asyncio.Future[Loaded]":
+        """Takes on a model; the future has the answer. Call `orders` then.
+
+        Args:
+            order: Of the model.
+            takes_over: See `Known`.
+        """
         answer: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
-        self._known[order.model] = Known(order, answer)
+        self._known[order.model] = Known(order, answer, takes_over)
         return answer
 
     def remove(self, model: int) -> None:
@@ -93,8 +102,8 @@ class Loads:
 
     def _order(self, slot: WorkerSlot, known: Known) -> tuple[WorkerSlot, Load]:
         slot.loading = known.order.model
-        slot.beside = bool(slot.models) and not known.apart
-        return slot, known.order._replace(gently=slot.beside or slot.extra)
+        slot.beside = (bool(slot.models) or slot.extra) and not known.apart
+        return slot, known.order._replace(gently=slot.beside)
 
     def _prover(self, runners: list[WorkerSlot]) -> WorkerSlot | None:
         """A worker that may die without any model being missed: others have all its models. Who loads does not count,
@@ -140,7 +149,7 @@ class Loads:
         known = None if slot.loading is None else self._known.get(slot.loading)
         if known is None or (known.proven and not (of_its_work or slot.hangs)):
             return
-        if slot.beside and (slot.batches or slot.hangs == "a load"):
+        if slot.beside and (slot.batches or slot.hangs in ("a load", "a wait for idle time")):
             known.apart = True
             return
         if slot.batches and slot.hangs != "a load":
@@ -186,10 +195,10 @@ class Loads:
         """Whether a worker has it; of a version that takes over another one's callers, all at the same time, whether
         every worker has it that serves.
         """
-        model, others = known.order.model, (other for other in self._known.values() if other is not known)
+        model = known.order.model
         if all(model not in slot.models for slot in regular):
             return False
-        if known.withheld or not any(other.order.name == known.order.name and other.answer.done() for other in others):
+        if known.withheld or not known.takes_over():
             return True
         return all(model in slot.models or model in slot.refused for slot in regular if slot.serves)
 

@@ -78,7 +78,14 @@ class WorkerPool:
         """Of the processes that live."""
         return [slot.handle.pid for slot in self._slots]
 
-    async def load(self, name: str, version: int, config: GraphConfig | None, on_batch: OnBatch) -> Loaded:
+    async def load(
+        self,
+        name: str,
+        version: int,
+        config: GraphConfig | None,
+        on_batch: OnBatch,
+        takes_over: Callable[[], bool] = lambda: False,
+    ) -> Loaded:
         """Has a model proved by one worker, then by the others; returns once it may be asked, or is refused.
 
         Args:
@@ -86,9 +93,10 @@ class WorkerPool:
             version: Of the model.
             config: Of a graph without a manifest; None: it is a bundle.
             on_batch: Told the size of each of its batches, and of inputs dropped before their run.
+            takes_over: See `Known`.
         """
         model = next(self._models)
-        answer = self._loads.add(Load(model, name, version, config))
+        answer = self._loads.add(Load(model, name, version, config), takes_over)
         self._give_loads()
         try:
             loaded = await answer
@@ -134,7 +142,7 @@ class WorkerPool:
             return
         for slot, load in self._loads.orders(self._slots):
             slot.handle.send(load)
-            slot.loading_since = time.monotonic()
+            slot.loading_since, slot.busy_s = time.monotonic(), 0.0
             self._slots.watch_load(slot)
 
     def _receive(self, slot: WorkerSlot, message: Any) -> None:

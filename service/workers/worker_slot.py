@@ -17,6 +17,9 @@ AHEAD_S = 0.003
 BESIDE_S = 30.0
 """Of a load that takes only idle time. On a machine that is asked for more than it can do, there is none."""
 
+BUSY_SHARE = 0.5
+"""Of that time, above which it is a worker's batches that leave none: else the load is a long one."""
+
 
 @dataclass(eq=False)
 class Batch:
@@ -48,9 +51,11 @@ class WorkerSlot:
     loading: int | None = None
     """Which it proves now."""
     beside: bool = False
-    """Whether it does so beside its batches."""
+    """Whether it does so beside batches, its own or others'."""
     loading_since: float = 0.0
     """Point of `time.monotonic()`."""
+    busy_s: float = 0.0
+    """What its batches have taken since."""
     trying: str = ""
     """The variant of it that it tries."""
     batches: deque[Batch] = field(default_factory=deque)
@@ -59,7 +64,7 @@ class WorkerSlot:
     """Kills it if the batch that it works on takes too long."""
     load_watchdog: asyncio.TimerHandle | None = None
     """Kills it if its load takes too long."""
-    hangs: Literal["", "a batch", "a load"] = ""
+    hangs: Literal["", "a batch", "a load", "a wait for idle time"] = ""
     """Over what it was killed by a watchdog."""
 
     @property
@@ -74,8 +79,16 @@ class WorkerSlot:
 
     def away(self, now: float) -> bool:
         """Whether it takes no batch before its load is done; on a CPU also if its batches leave no time for that."""
-        starved = self.role == "whole" and now >= self.loading_since + BESIDE_S
-        return self.loading is not None and (starved or not self.beside)
+        if self.loading is None:
+            return False
+        took_s = now - self.loading_since
+        starved = self.takes_idle_time and took_s >= BESIDE_S and self.busy_s >= BUSY_SHARE * took_s
+        return starved or not self.beside
+
+    @property
+    def takes_idle_time(self) -> bool:
+        """Whether its load takes only time that nobody else wants."""
+        return self.beside and self.role == "whole"
 
     def has_room(self, depth: int, now: float) -> bool:
         """Whether it can be given another batch: it has fewer than `depth`, or the one that it has is nearly done. Then

@@ -13,7 +13,7 @@ from taxon.service.workers.layout import Layout
 from taxon.service.workers.places import Places
 from taxon.service.workers.worker_process import StartWorker
 from taxon.service.workers.worker_protocol import Role
-from taxon.service.workers.worker_slot import WorkerSlot
+from taxon.service.workers.worker_slot import BESIDE_S, BUSY_SHARE, WorkerSlot
 
 # After which a worker for a proof is tried again, if it cannot be started.
 EXTRA_PAUSE_S = 3.0
@@ -109,7 +109,18 @@ class WorkerSlots:
 
     def watch_load(self, slot: WorkerSlot) -> None:
         """Kills a worker that takes too long over a load, from now on."""
-        slot.watch_load(self._loop.call_later(self._patience.load_s, self._kill, slot, "a load"))
+        patience_s = self._patience.load_s
+        if slot.extra and slot.takes_idle_time and patience_s > BESIDE_S:
+            slot.watch_load(self._loop.call_later(BESIDE_S, self._watch_proof, slot))
+        else:
+            slot.watch_load(self._loop.call_later(patience_s, self._kill, slot, "a load"))
+
+    def _watch_proof(self, slot: WorkerSlot) -> None:
+        """Has a proof that found no idle time begin again; others get it by taking no batches, who proves has none."""
+        if slot.handle.cpu_s() < BUSY_SHARE * BESIDE_S:
+            self._kill(slot, "a wait for idle time")
+        else:
+            slot.watch_load(self._loop.call_later(self._patience.load_s - BESIDE_S, self._kill, slot, "a load"))
 
     def watch_next(self, slot: WorkerSlot) -> None:
         """Watches the batch that a worker does next, if any."""
@@ -154,7 +165,7 @@ class WorkerSlots:
         self._retrying = False
         self._on_start()
 
-    def _kill(self, slot: WorkerSlot, over: Literal["a batch", "a load"]) -> None:
+    def _kill(self, slot: WorkerSlot, over: Literal["a batch", "a load", "a wait for idle time"]) -> None:
         log.error("worker hangs, killing it", worker=slot.number, over=over)
         slot.hangs = over
         slot.handle.kill()
@@ -170,7 +181,7 @@ class WorkerSlots:
         if out_of_memory:
             log.error("the container's memory was exceeded", worker=slot.number)
         self._on_death(slot, status, status != KILLED or out_of_memory)
-        if slot.extra:
+        if slot.extra and not slot.hangs:
             log.error("worker died while proving a model", status=status)
-        elif not self.places.closing:
+        elif not slot.extra and not self.places.closing:
             self.places.replace(slot.number, status)

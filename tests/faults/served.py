@@ -39,8 +39,14 @@ class Served:
                 return
 
     def workers(self):
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [int(pid) for pid in children if "worker_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+        return self.children("worker_main")
+
+    def fronts(self):
+        return self.children("front_main")
+
+    def children(self, program):
+        pids = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(pid) for pid in pids if program in Path(f"/proc/{pid}/cmdline").read_text()]
 
     def label(self, image=RED, within_s=10.0):
         with Client(self.address, timeout_s=within_s) as client:

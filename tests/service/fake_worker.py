@@ -21,11 +21,15 @@ class FakeWorker:
         self.models = set()
         self.killed = self.closed = self.ended = False
         self.waits = 0
+        self.computed_s = 0.0
         self.status = 0
         self._owed = deque()
         self._on_message, self._on_end = on_message, on_end
 
     # What a pool calls.
+
+    def cpu_s(self):
+        return self.computed_s
 
     def send(self, message):
         if self.closed or self.ended:

@@ -55,6 +55,18 @@ async def test_a_default_holds_at_once_and_after_a_restart_and_can_be_taken_back
     assert promotions.rollback(root, "colors") == 1
 
 
+async def test_what_is_changed_is_answered_once_every_front_goes_by_it(serve, root, monkeypatch):
+    async with administered(serve, root) as (running, stub):
+        seen = []
+
+        async def let_go(model):
+            seen.append((model, running.server.repository.default_version("colors")))
+
+        monkeypatch.setattr(running.server.repository.holds, "let_go", let_go)  # what a front is asked
+        await stub.SetDefaultVersion(pb.SetDefaultVersionRequest(model_name="colors", model_version="3"))
+        assert seen == [(0, 3)]
+
+
 async def test_labels_are_given_and_taken(serve, root):
     async with administered(serve, root) as (running, stub):
         await stub.SetLabel(pb.SetLabelRequest(model_name="colors", label="candidate", model_version="2"))

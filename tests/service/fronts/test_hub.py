@@ -342,11 +342,13 @@ async def test_a_front_finds_its_own_program_wherever_the_server_was_started(tmp
         assert await messages.get() == Listening()
         front.send(Ask(4, "statistics"))
         assert await messages.get() == Told(4, {})
+        assert 0.05 < front.cpu_s() < 60
         os.kill(front.pid, 15)  # to the whole group: only its owner drains
         front.send(Drain())
         await ended.wait()
     front.close()
     assert front.wait() == 0
+    assert front.cpu_s() == 0.0
     arena.close()
 
 
@@ -360,3 +362,31 @@ async def test_who_is_let_in_is_told_first_and_again_when_it_changes(one):
     first.die()
     await until(lambda: len(FakeFront.started) == 3)
     assert FakeFront.started[2].channel.told[0] == LetIn(changed)
+
+
+async def test_what_changed_is_heard_once_every_front_has_said_so(one):
+    """Else a caller of another front would still be told that a model which has been loaded is unknown."""
+    one.hub.update(Known(), serving=True)
+    hearing = asyncio.create_task(one.hub.heard(7))
+    await until(lambda: all(front.told(Ask) for front in FakeFront.started))
+    for front in FakeFront.started:
+        assert not hearing.done()
+        assert [type(message) for message in front.channel.told[-2:]] == [Update, Ask]
+        (asked,) = front.told(Ask)
+        assert (asked.what, asked.name) == ("heard", "7")
+        front.say(Told(asked.number, None))
+        await asyncio.sleep(0)
+    await hearing
+    assert [len(front.told(Update)) for front in FakeFront.started] == [1, 1]
+
+
+@pytest.mark.parametrize("why", ["dies", "hangs"])
+async def test_a_front_that_does_not_answer_holds_nobody_up(one, monkeypatch, why):
+    monkeypatch.setattr(hub, "TELL_S", 60.0 if why == "dies" else 0.01)
+    hearing = asyncio.create_task(one.hub.heard())
+    first, second = FakeFront.started
+    await until(lambda: second.told(Ask))
+    first.say(Told(first.told(Ask)[0].number, None))
+    if why == "dies":
+        second.die()
+    await asyncio.wait_for(hearing, 5)

@@ -61,13 +61,40 @@ async def test_load_finds_new_versions_and_new_models(serve, models):
 
 async def test_a_graph_is_read_again_under_load(serve, tmp_path):
     simple(tmp_path / "models")
-    zeros = np.zeros((1, 16))
+    zeros, many = np.zeros((1, 16)), np.zeros((100, 16))
     async with serve(tmp_path / "models", *CONTROL) as running:
         stub = stub_of(running)
         for _ in range(3):
             calls = [stub.ModelInfer(pair(zeros, zeros)) for _ in range(20)]
+            calls += [stub.ModelInfer(pair(many, many)) for _ in range(5)]  # its inputs come in turns
             await stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="simple"))
             assert all(response.outputs for response in await asyncio.gather(*calls))
+
+
+async def test_a_load_is_answered_by_what_came_of_it_though_an_unload_follows_at_once(serve, models):
+    async with serve(models, *CONTROL) as running:
+        stub = stub_of(running)
+        for _ in range(5):
+            load = stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="colors"))
+            unload = stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="colors"))
+            assert (await load).is_loaded
+            assert (await unload).is_unloaded
+
+
+async def test_who_loads_and_unloads_is_answered_once_every_front_knows(serve, models, monkeypatch):
+    """And no model ends before: who has not heard of it would send callers there."""
+    async with serve(models, *CONTROL) as running:
+        server, stub, heard = running.server, stub_of(running), []
+
+        async def hear(model=0):
+            await asyncio.sleep(0.01)
+            heard.append((model, bool(model) and server.pool.dispatcher._queues.get(model) is not None))
+
+        monkeypatch.setattr(server.fronts, "heard", hear)
+        await stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="colors"))
+        assert heard == [(1, True), (0, False)]
+        await stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="colors"))
+        assert heard[2:] == [(0, False)]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
-from taxon.bundle.traffic import Traffic
+from taxon.bundle.traffic import Canary, Traffic
 from taxon.service.errors import FieldInvalidError, ModelNotFoundError, NotServingError
 from taxon.service.models.model import VersionState
 from taxon.service.models.repository import Repository
@@ -308,3 +308,27 @@ def test_every_change_is_told():
         told.clear()
         change()
         assert told
+
+
+# Who takes over callers
+
+
+def test_the_next_default_takes_over_callers_and_older_versions_do_not(repository):
+    assert not repository.takes_over("colors", 5)  # nobody was answered before
+    publish(repository, 5)
+    assert [repository.takes_over("colors", version) for version in (4, 5, 6)] == [False, True, True]  # 5: read again
+    label(repository, "colors", {"stable": 4, "beta": 6})
+    assert [repository.takes_over("colors", version) for version in (4, 6)] == [True, False]
+
+
+def test_a_canary_takes_over_callers(repository):
+    publish(repository, 1)
+    repository.declare("colors", Traffic(labels={"stable": 1}, canary=Canary(version=2, share=0.1)))
+    assert [repository.takes_over("colors", version) for version in (2, 3)] == [True, False]
+
+
+def test_at_the_start_nobody_waits_for_all_workers():
+    """Else a server with many versions would be ready only when each worker has each."""
+    starting = Repository()
+    publish(starting, 1)
+    assert not starting.takes_over("colors", 2)

@@ -96,6 +96,19 @@ async def test_a_bad_version_is_tried_again_only_when_its_files_change(watch, mo
         assert await one.answering() == "2"
 
 
+async def test_a_bad_version_that_is_deleted_is_refused_no_more(watch, models):
+    """Else it would be listed, and the alert go on, until the server is started again."""
+    async with watch as one:
+        bad = toy_bundle(models)
+        (bad.folder / "model.onnx").write_bytes(b"half of it")
+        await one.look()
+        assert one.repository.refused_count == 1
+        shutil.rmtree(bad.folder)
+        await one.look()
+        assert one.states() == {("colors", 1): "READY"}
+        assert one.repository.refused_count == 0
+
+
 async def test_a_deleted_version_leaves_and_comes_back(watch, models):
     bundle = toy_bundle(models)
     async with watch as one:

@@ -239,13 +239,16 @@ async def test_workers_with_models_load_beside_their_batches(told):
     (ordered,) = told.loads.orders([serving, other])
     assert ordered[1].gently
     assert serving.has_room(1, 0.0)
-    serving.loading_since = 5.0
+    serving.loading_since, serving.busy_s = 5.0, 0.9 * BESIDE_S
     assert serving.has_room(1, 5.0 + BESIDE_S - 1)
     assert not serving.has_room(1, 5.0 + BESIDE_S)  # its batches have left the load no time
+    serving.busy_s = 0.1 * BESIDE_S
+    assert serving.has_room(1, 5.0 + BESIDE_S)  # they have left it some: it is long
     serving.loading = None
     (ordered, *_) = told.loads.orders([running, serving])
     assert ordered[0] is running
     assert ordered[1].gently
+    running.busy_s = BESIDE_S
     assert running.has_room(1, BESIDE_S)  # on a GPU a load need not wait for idle time
 
 
@@ -354,7 +357,7 @@ async def test_a_version_takes_over_callers_when_all_who_serve_have_it(told):
     told.prove(1, workers[0])
     told.loads.settle(workers, 3)
     assert first.done()  # nobody was answered before
-    second, other = told.loads.add(version(2, 2)), told.add(3)
+    second, other = told.loads.add(version(2, 2), lambda: True), told.add(3)
     for worker in workers[:2]:
         worker.models.add(1)
         told.prove(2, worker)
@@ -364,13 +367,24 @@ async def test_a_version_takes_over_callers_when_all_who_serve_have_it(told):
     assert other.done()  # it has no callers
 
 
+async def test_a_version_whose_callers_have_been_given_to_another_meanwhile_waits_for_nobody(told):
+    workers, takes_over = [slot(number, 1) for number in range(3)], [True]
+    waiting = told.loads.add(version(2, 2), lambda: takes_over[0])
+    told.prove(2, workers[0])
+    told.loads.settle(workers, 3)
+    assert not waiting.done()
+    takes_over[0] = False
+    told.loads.settle(workers, 3)
+    assert waiting.done()
+
+
 @pytest.mark.parametrize("why", ["has it", "refuses it", "has died", "is withheld"])
 async def test_a_version_waits_for_the_last_worker_that_serves(told, why):
     told.loads.add(version(1, 1))
     workers = [slot(number, 1) for number in range(2)]
     told.prove(1, workers[0])
     told.loads.settle(workers, 2)
-    second = told.loads.add(version(2, 2))
+    second = told.loads.add(version(2, 2), lambda: True)
     told.prove(2, workers[0])
     told.loads.settle(workers, 2)
     assert not second.done()

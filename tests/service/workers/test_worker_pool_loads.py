@@ -299,8 +299,55 @@ async def test_an_extra_worker_that_hangs_is_ended(opened):
     one.pool._slots._patience = Patience(60, 0.01)
     bad = await one.begin_load("bad")
     assert "ended twice" in bad.refused
+    assert len(one.workers.extras) == 3  # the first left it to idle time
     assert all(extra.killed for extra in one.workers.extras)
     assert one.workers[0].models == {1}
+
+
+async def test_a_proof_that_finds_no_idle_time_begins_again_among_batches(opened, monkeypatch):
+    """Else a server of one worker that is always asked would refuse what it has no time to load."""
+    monkeypatch.setattr(worker_slots, "BESIDE_S", 0.01)
+    one = opened(workers=1)
+    await one.load("healthy")
+    loading = one.begin_load("heavy")
+    await until(lambda: len(one.workers.extras) == 2)
+    assert [extra.told(Load)[0].gently for extra in one.workers.extras] == [True, False]
+    await asyncio.sleep(0.05)
+    one.workers.extras[1].prove()
+    await settled()
+    assert not one.workers[0].told(Load)[1].gently  # it would find none either
+    one.workers[0].prove()
+    assert not (await loading).refused
+
+
+async def test_a_proof_that_is_only_long_goes_on(opened, monkeypatch):
+    monkeypatch.setattr(worker_slots, "BESIDE_S", 0.05)
+    one = opened(workers=1)
+    await one.load("healthy")
+    loading = one.begin_load("heavy")
+    await settled()
+    one.workers.extras[0].computed_s = 0.04
+    await asyncio.sleep(0.1)
+    one.workers.extras[0].prove()
+    await settled()
+    assert one.workers[0].told(Load)[1].gently
+    one.workers[0].prove()
+    assert not (await loading).refused
+    assert len(one.workers.extras) == 1
+
+
+async def test_what_batches_take_beside_a_load_is_added_up(opened):
+    one = opened(workers=2)
+    model = await one.load()
+    one.begin_load("second")
+    await settled()
+    one.submit(*(tensors(model) for _ in range(4)))
+    (loading,) = one.workers.loading
+    slot = next(slot for slot in one.pool._slots if slot.loading)
+    assert slot.busy_s == 0
+    await asyncio.sleep(0.05)
+    loading.run()
+    assert 0.05 <= slot.busy_s < 5
 
 
 async def test_extra_workers_that_cannot_be_started_are_tried_again_but_not_more_and_more_often(opened, monkeypatch):
