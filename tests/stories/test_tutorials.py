@@ -20,7 +20,7 @@ NOT_RUN = {
 SHOWN = {
     "own_folder": r"^accuracy (9\d|100)\.\d\d% \(",
     "foreign_checkpoint": r"^published pets-elsewhere version 1: models/pets-elsewhere/1$",
-    "existing_onnx": r"^│ pets-onnx +│ 1 ",
+    "existing_onnx": r"^pets-onnx +1 ",
     "deploy": r"^taxon_serving 1\.0$",
     "promote": r"^taxon_shadow_inputs_total\{.*same.*\} [1-9](.*\n)+pets version 2 is the default now\n"
     r"pets version 1 is the default again\n",

@@ -83,7 +83,7 @@ def test_bad_data_is_refused_and_not_tried_again(order, store, tmp_path):
     assert versions.numbers(order.data) == [1]
     assert store.exports() == [order.data / "1"]
     review.undo(store, "rex", decided_by="rex")
-    assert held(longer, store).reasons == ["nothing new to learn from"]
+    assert held(longer, store).reasons == ["nothing new to learn from: 60 pending"]
 
 
 def test_too_little_is_nothing_to_do(order, store, tmp_path):
