@@ -21,7 +21,7 @@ from prometheus_client.core import Metric
 from taxon.bundle import atomic_files, signing
 from taxon.bundle.picture_limits import Limits
 from taxon.bundle.signing import KeyFileError
-from taxon.service import config
+from taxon.service import config, threads
 from taxon.service.access.entry import Entry, EntryFiles
 from taxon.service.access.expiry import expires
 from taxon.service.access.page import readers
@@ -89,6 +89,7 @@ def main(argv: list[str]) -> int:
 
 
 async def _serve(settings: Settings) -> None:
+    threads.begin()
     await Server(settings).serve()
 
 

@@ -7,6 +7,7 @@ import socket
 import sys
 from typing import Any
 
+from taxon.service import threads
 from taxon.service.config import Settings
 from taxon.service.fronts.asking import Asking
 from taxon.service.fronts.front import Front, Shared, memory_of
@@ -97,6 +98,7 @@ class FrontProcess:
 
 
 async def _serve(argv: list[str]) -> None:
+    threads.begin()
     owner, board, arena = map(int, argv[0].split(","))
     number, count, decodes_apart = map(int, argv[1:4])
     settings = Settings.model_validate_json(argv[4])

@@ -264,6 +264,8 @@ def serve(server: socket.socket, worker: Worker, overlaps: bool, yields: bool = 
             lanes[key] = ThreadPoolExecutor(1, initializer=yield_to_others if yields and not overlaps else None)
         return lanes[key]
 
+    if not overlaps:
+        lane(0).submit(int)  # begins the thread: where no process is left to give later, the load would end the worker
     running: Future[None] | None = None
     for message in received(server):
         gathered = worker.gather(message) if isinstance(message, Run) else None

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from taxon.client import Client
+from tests.fakes import toy_bundle
 from tests.faults.callers import Callers
 from tests.faults.served import until
 
@@ -78,13 +80,20 @@ def test_a_quota_of_the_cpu_that_is_halved_loses_no_call(serve):
         assert server.stop() == 0
 
 
-def test_without_a_process_left_a_worker_is_started_once_there_are_some(serve):
+def test_without_a_process_left_a_worker_is_started_once_there_are_some(serve, models):
+    """Both load what is published meanwhile."""
     with cgroup("pids") as group:
-        server = serve("--workers", "2", enter=lambda: (group / "cgroup.procs").write_text("0"))
+        watching = "--workers", "2", "--watch-seconds", "0.2"
+        server = serve(*watching, enter=lambda: (group / "cgroup.procs").write_text("0"))
         until(lambda: len(server.workers()) == 2)
         time.sleep(1)
         with Callers(server.address, count=2, pause_s=0.02) as callers:
             (group / "pids.max").write_text("1")  # fewer than there are: nobody ends, nobody begins
+            before = server.workers()
+            toy_bundle(models)
+            with Client(server.address) as client:
+                until(lambda: {one.version for one in client.list_models()} == {"1", "2"})
+            assert server.workers() == before
             os.kill(server.workers()[0], signal.SIGKILL)
             until(lambda: len(server.workers()) == 1)
             time.sleep(3)  # several attempts

@@ -450,7 +450,7 @@ def test_a_gentle_load_holds_up_no_batch_and_an_unload_comes_after_it(overlaps):
     worker.may_load.clear()
     server.sendall(b"".join(map(pack, [Load(1, "a", 1, None, gently=True), order(model=2)])))
     answers = received(server)
-    assert [type(next(answers)) for _ in range(2)] == [Trying, Done]
+    assert {type(next(answers)) for _ in range(2)} == {Trying, Done}
     server.sendall(pack(Unload(1)))
     worker.may_load.set()
     assert isinstance(next(answers), Loaded)
