@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Any
 
 from taxon.service.errors import NotServingError
-from taxon.service.fronts.front_protocol import Ask, Told
+from taxon.service.fronts.front_protocol import Ask, Told, What
 
-What = Literal["load", "unload", "statistics", "metrics", "recall", "heard"]
 Answer = Callable[[Ask], Awaitable[Any]]
 
 

@@ -10,6 +10,9 @@ from taxon.service.scheduling.arena import Input
 from taxon.service.scheduling.batching import Outcome
 from taxon.service.telemetry.tracing import Place
 
+What = Literal["load", "unload", "statistics", "metrics", "recall", "heard"]
+"""That one side asks of the other."""
+
 
 class Listening(NamedTuple):
     """Front → owner: it speaks gRPC."""
@@ -63,7 +66,7 @@ class Ask(NamedTuple):
 
     number: int
     """Of the asker's own."""
-    what: Literal["load", "unload", "statistics", "metrics", "recall", "heard"]
+    what: What
     name: str = ""
 
 
