@@ -241,8 +241,11 @@ def serve(server: socket.socket, worker: Worker, overlaps: bool, yields: bool = 
         send(worker.answer(gathered))
 
     def load(order: Load) -> None:
+        send(worker.load(order, send))
+
+    def beside(work: Callable[[Any], None], order: Load | Unload) -> None:
         try:
-            send(worker.load(order, send))
+            work(order)
         except BrokenPipeError:
             return  # the server has gone
         except BaseException:  # noqa: BLE001 - on another thread too, what nobody foresaw ends the process
@@ -277,13 +280,13 @@ def serve(server: socket.socket, worker: Worker, overlaps: bool, yields: bool = 
             case Run() if gathered:
                 answer(gathered)
             case Load() if message.gently:
-                lane(message.model).submit(load, message)
+                lane(message.model).submit(beside, load, message)
             case Load() if overlaps:
                 send(lane(message.model).submit(worker.load, message, send).result())
             case Load():
                 send(worker.load(message, send))
             case Unload():
-                lane(message.model).submit(worker.unload, message)  # after a load of it that was given up
+                lane(message.model).submit(beside, worker.unload, message)  # after a load of it that was given up
                 if overlaps:
                     lanes.pop(message.model).shutdown(wait=False)
             case Decode():
